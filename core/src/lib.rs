@@ -1,0 +1,6 @@
+//! Work in progress.
+#![no_std]
+
+pub mod dtype;
+
+pub use dtype::DType;
