@@ -1,0 +1,105 @@
+//! The metadata keys of a denoir model file, and the values that are words.
+//!
+//! The converter writes these and the configuration reader reads them; neither spells a key itself. Counts and
+//! sizes are u32, names are strings, sampler numbers are f32 unless a line says otherwise.
+
+/// `jit` or `pixelgen-t2i`: which network, and the prefix of its hyper-parameters.
+pub const ARCHITECTURE: &str = "general.architecture";
+/// Human-readable model name.
+pub const NAME: &str = "general.name";
+/// Alignment of tensor data in bytes, a power of two.
+pub const ALIGNMENT: &str = "general.alignment";
+/// ggml's code of the prevailing tensor type: 0 f32, 1 f16, 32 bf16. Absent for int8, which has no code.
+pub const FILE_TYPE: &str = "general.file_type";
+/// Version of the quantisation format; present for int8 only.
+pub const QUANTIZATION_VERSION: &str = "general.quantization_version";
+
+/// Class-conditional JiT and PixelGen.
+pub const ARCH_JIT: &str = "jit";
+/// Text-to-image PixelGen.
+pub const ARCH_T2I: &str = "pixelgen-t2i";
+
+/// Hyper-parameters of [`ARCH_JIT`].
+pub mod jit {
+    /// Image height and width in pixels.
+    pub const INPUT_SIZE: &str = "jit.input_size";
+    /// Patch height and width in pixels.
+    pub const PATCH_SIZE: &str = "jit.patch_size";
+    /// Image channels.
+    pub const IN_CHANNELS: &str = "jit.in_channels";
+    /// Hidden width.
+    pub const EMBEDDING_LENGTH: &str = "jit.embedding_length";
+    /// Transformer blocks.
+    pub const BLOCK_COUNT: &str = "jit.block_count";
+    /// Attention heads.
+    pub const HEAD_COUNT: &str = "jit.attention.head_count";
+    /// Hidden width of the SwiGLU.
+    pub const FEED_FORWARD_LENGTH: &str = "jit.feed_forward_length";
+    /// Classes, without the null class; the label equal to this is the null class.
+    pub const CLASS_COUNT: &str = "jit.class_count";
+    /// Width between the two patch projections; 0 for a single projection.
+    pub const BOTTLENECK_LENGTH: &str = "jit.bottleneck_length";
+    /// Label tokens put in front of the image tokens; 0 for none.
+    pub const CONTEXT_TOKEN_COUNT: &str = "jit.context_token_count";
+    /// First block that sees the label tokens.
+    pub const CONTEXT_START_BLOCK: &str = "jit.context_start_block";
+}
+
+/// Hyper-parameters of [`ARCH_T2I`].
+pub mod t2i {
+    /// Image height and width in pixels.
+    pub const INPUT_SIZE: &str = "pixelgen-t2i.input_size";
+    /// Patch height and width in pixels.
+    pub const PATCH_SIZE: &str = "pixelgen-t2i.patch_size";
+    /// Image channels.
+    pub const IN_CHANNELS: &str = "pixelgen-t2i.in_channels";
+    /// Hidden width.
+    pub const EMBEDDING_LENGTH: &str = "pixelgen-t2i.embedding_length";
+    /// Image blocks.
+    pub const BLOCK_COUNT: &str = "pixelgen-t2i.block_count";
+    /// Text refinement blocks.
+    pub const TEXT_BLOCK_COUNT: &str = "pixelgen-t2i.text_block_count";
+    /// Attention heads.
+    pub const HEAD_COUNT: &str = "pixelgen-t2i.attention.head_count";
+    /// Hidden width of the SwiGLU.
+    pub const FEED_FORWARD_LENGTH: &str = "pixelgen-t2i.feed_forward_length";
+    /// Width between the two patch projections.
+    pub const BOTTLENECK_LENGTH: &str = "pixelgen-t2i.bottleneck_length";
+    /// Text tokens.
+    pub const TEXT_LENGTH: &str = "pixelgen-t2i.text_length";
+    /// Width of a text embedding.
+    pub const TEXT_EMBEDDING_LENGTH: &str = "pixelgen-t2i.text_embedding_length";
+}
+
+/// Type of the matrices, as on the command line: `f32`, `f16`, `bf16` or `int8`.
+pub const WEIGHT_TYPE: &str = "denoir.weight_type";
+/// Sampling method: one of [`SAMPLER_METHODS`].
+pub const SAMPLER_METHOD: &str = "denoir.sampler.method";
+/// Steps (u32).
+pub const SAMPLER_STEPS: &str = "denoir.sampler.steps";
+/// Guidance scale; 1 is no guidance.
+pub const SAMPLER_CFG_SCALE: &str = "denoir.sampler.cfg_scale";
+/// Lower end of the guidance interval in t.
+pub const SAMPLER_GUIDANCE_LO: &str = "denoir.sampler.guidance_lo";
+/// Upper end of the guidance interval in t.
+pub const SAMPLER_GUIDANCE_HI: &str = "denoir.sampler.guidance_hi";
+/// Time shift s in t / (t + (1 - t) s).
+pub const SAMPLER_FLOW_SHIFT: &str = "denoir.sampler.flow_shift";
+/// Factor on the initial noise.
+pub const SAMPLER_NOISE_SCALE: &str = "denoir.sampler.noise_scale";
+/// Order of the Adams-Bashforth solver, 1 to 4 (u32).
+pub const SAMPLER_ORDER: &str = "denoir.sampler.order";
+/// The sampling methods by name.
+pub const SAMPLER_METHODS: [&str; 5] = ["euler", "heun", "heun-reuse", "heun-jit", "adams"];
+/// 8-bit rounding: `pixelgen` or `jit`.
+pub const ROUNDING: &str = "denoir.rounding";
+/// The 8-bit roundings by name.
+pub const ROUNDINGS: [&str; 2] = ["pixelgen", "jit"];
+/// Class names, one string per class; optional.
+pub const CLASS_NAMES: &str = "denoir.class_names";
+/// File name of the checkpoint, without its folder.
+pub const SOURCE_FILE: &str = "denoir.source.file";
+/// SHA-256 of the checkpoint in lower-case hexadecimal.
+pub const SOURCE_SHA256: &str = "denoir.source.sha256";
+/// Suffix of the F32 tensor that holds the scale of each row of an I8 matrix.
+pub const SCALE_SUFFIX: &str = "_scale";
