@@ -12,13 +12,15 @@ pub enum DType {
     BF16,
     /// Signed 8-bit integer, symmetric in ±127, with one f32 scale per row beside it.
     I8,
+    /// Unsigned 32-bit index or bit pattern; never a weight.
+    U32,
 }
 
 impl DType {
     /// Bytes per element.
     pub const fn size(self) -> usize {
         match self {
-            DType::F32 => 4,
+            DType::F32 | DType::U32 => 4,
             DType::F16 | DType::BF16 => 2,
             DType::I8 => 1,
         }
@@ -31,6 +33,7 @@ impl DType {
             DType::F16 => "f16",
             DType::BF16 => "bf16",
             DType::I8 => "int8",
+            DType::U32 => "u32",
         }
     }
 }

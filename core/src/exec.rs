@@ -1,0 +1,36 @@
+//! Fork-join: the caller's threads, behind one small trait.
+
+/// Runs the tasks of one kernel. Kernels give the same result for any number of threads and any order of tasks.
+pub trait Executor: Sync {
+    /// How many tasks can run at once, at least 1.
+    fn threads(&self) -> usize;
+
+    /// Calls `task(0)` to `task(tasks - 1)`, each once, in any order, and returns when all have returned.
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
+}
+
+/// Everything on the calling thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Serial;
+
+impl Executor for Serial {
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        for i in 0..tasks {
+            task(i);
+        }
+    }
+}
+
+impl<E: Executor + ?Sized> Executor for &E {
+    fn threads(&self) -> usize {
+        (**self).threads()
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        (**self).run(tasks, task);
+    }
+}

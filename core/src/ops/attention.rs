@@ -1,0 +1,83 @@
+use super::memory::{Bounds, InvalidOp, Memory, require};
+use crate::{DType, TokenLayout, View};
+
+/// `out = softmax(q · kᵀ / √head_dim) · v` within each image, every token to every token, no mask.
+///
+/// The rows of all four views follow their layout: image tokens of every image, then its context tokens. Queries
+/// and keys have layouts of their own, so that an image's queries can attend to text keys as well.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// `(query rows, heads · head_dim)` f32.
+    pub q: View,
+    /// `(key rows, heads · head_dim)` f32.
+    pub k: View,
+    /// `(key rows, heads · head_dim)` f32.
+    pub v: View,
+    /// Heads in a row.
+    pub heads: usize,
+    /// Rows of `q` and `out`.
+    pub queries: TokenLayout,
+    /// Rows of `k` and `v`.
+    pub keys: TokenLayout,
+    /// `(query rows, heads · head_dim)`, f32 or a 16-bit type.
+    pub out: View,
+}
+
+/// The longest head that every twin supports.
+pub(crate) const MAX_HEAD_DIM: usize = 128;
+
+impl Attention {
+    /// Channels of one head.
+    pub const fn head_dim(&self) -> usize {
+        self.q.cols / self.heads
+    }
+
+    /// # Errors
+    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
+        const AT: &str = "attention";
+        let width = self.out.cols;
+        require(self.heads > 0 && width.is_multiple_of(self.heads), AT, "heads do not divide the row")?;
+        require(width / self.heads <= MAX_HEAD_DIM, AT, "head too long")?;
+        require(self.queries.images == self.keys.images && self.keys.tokens() > 0, AT, "layouts do not match")?;
+        require(self.out.rows == self.queries.rows(), AT, "the layout has another number of rows")?;
+        bounds.shaped(AT, &self.q, DType::F32, self.queries.rows(), width)?;
+        bounds.shaped(AT, &self.k, DType::F32, self.keys.rows(), width)?;
+        bounds.shaped(AT, &self.v, DType::F32, self.keys.rows(), width)?;
+        require(self.out.dtype != DType::I8, AT, "int8 output goes through quantize_rows")?;
+        bounds.activations(AT, &self.out, &None, &[&self.q, &self.k, &self.v])
+    }
+
+    pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
+        let head_dim = self.head_dim();
+        let root = libm::sqrt(head_dim as f64);
+        for image in 0..self.queries.images {
+            for token in 0..self.queries.tokens() {
+                let row = self.queries.row_of(image, token);
+                for head in 0..self.heads {
+                    let first = head * head_dim;
+                    let score = |mem: &Memory<'_>, key: usize| {
+                        let key = self.keys.row_of(image, key);
+                        (first..first + head_dim)
+                            .map(|c| mem.load(&self.q, row, c) * mem.load(&self.k, key, c))
+                            .sum::<f64>()
+                            / root
+                    };
+                    let max = (0..self.keys.tokens()).map(|key| score(mem, key)).fold(f64::NEG_INFINITY, f64::max);
+                    let mut total = 0.0;
+                    let mut sums = [0.0; MAX_HEAD_DIM];
+                    for key in 0..self.keys.tokens() {
+                        let weight = libm::exp(score(mem, key) - max);
+                        total += weight;
+                        for (c, sum) in sums[..head_dim].iter_mut().enumerate() {
+                            *sum += weight * mem.load(&self.v, self.keys.row_of(image, key), first + c);
+                        }
+                    }
+                    for (c, sum) in sums[..head_dim].iter().enumerate() {
+                        mem.store(&self.out, row, first + c, sum / total);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+use super::memory::{Bounds, InvalidOp, Memory, require, silu};
+use crate::{DType, Modulation, TokenLayout, View, Weight};
+
+/// `out = epilogue(x · wᵀ + bias)`, accumulated in f32 (i32 for int8), for `x (m, k)` and `w (n, k)`.
+///
+/// | `w` | `x` | product |
+/// |---|---|---|
+/// | f32 | f32 | f32 |
+/// | f16, bf16 | f32 | weights widened to f32 |
+/// | f16, bf16 | the weight's type | 16-bit products, f32 sums |
+/// | int8 | int8 with `x_scale` | i32 sums, then `· x_scale[row] · w.scale[column]` |
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    /// `(m, k)`.
+    pub x: View,
+    /// `(1, m)` f32, for int8 `x` only.
+    pub x_scale: Option<View>,
+    /// `(n, k)`.
+    pub w: Weight,
+    /// `(1, n)` f32.
+    pub bias: Option<View>,
+    /// `(m, n)` f32; read as well with [`Epilogue::GatedResidual`].
+    pub out: View,
+    /// What happens to a sum before it is written.
+    pub epilogue: Epilogue,
+}
+
+/// What a linear layer does to `y = x · wᵀ + bias` before writing it.
+#[derive(Clone, Copy, Debug)]
+pub enum Epilogue {
+    /// `out = y`.
+    Store,
+    /// `out = SiLU(y)`.
+    Silu,
+    /// `out[r] = y[r] + table[r mod period]`: the position embedding, `(period, n)` f32.
+    AddPeriodic(View),
+    /// `out[r] += gate[image of r] · y[r]`: the end of a residual branch.
+    GatedResidual {
+        /// Where the gates are.
+        modulation: Modulation,
+        /// First column of the gate in the table.
+        gate: usize,
+        /// Which image a row belongs to.
+        layout: TokenLayout,
+    },
+}
+
+impl Linear {
+    /// # Errors
+    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
+        const AT: &str = "linear";
+        let (m, k, n) = (self.x.rows, self.x.cols, self.out.cols);
+        bounds.view(AT, &self.x)?;
+        bounds.weight(AT, &self.w, n, k)?;
+        let (x, w) = (self.x.dtype, self.w.data.dtype);
+        require(x == w || (x == DType::F32 && w != DType::I8), AT, "activation type does not go with the weight type")?;
+        require(self.x_scale.is_some() == (x == DType::I8), AT, "int8 needs row scales, other types have none")?;
+        if let Some(scale) = &self.x_scale {
+            bounds.shaped(AT, scale, DType::F32, 1, m)?;
+        }
+        if let Some(bias) = &self.bias {
+            bounds.shaped(AT, bias, DType::F32, 1, n)?;
+        }
+        bounds.output(AT, &self.out, &[&self.x])?;
+        bounds.shaped(AT, &self.out, DType::F32, m, n)?;
+        match &self.epilogue {
+            Epilogue::Store | Epilogue::Silu => Ok(()),
+            Epilogue::AddPeriodic(table) => {
+                require(table.rows > 0 && !table.overlaps(&self.out), AT, "unusable table")?;
+                bounds.shaped(AT, table, DType::F32, table.rows, n)
+            }
+            Epilogue::GatedResidual { modulation, gate, layout } => {
+                require(layout.rows() == m, AT, "the layout has another number of rows")?;
+                require(!modulation.table.overlaps(&self.out), AT, "output overlaps the gates")?;
+                bounds.modulation(AT, modulation, layout, *gate, n)
+            }
+        }
+    }
+
+    pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
+        for r in 0..self.out.rows {
+            for c in 0..self.out.cols {
+                let mut y =
+                    (0..self.x.cols).map(|k| mem.load(&self.x, r, k) * mem.load(&self.w.data, c, k)).sum::<f64>();
+                y *=
+                    self.x_scale.map_or(1.0, |s| mem.load(&s, 0, r)) * self.w.scale.map_or(1.0, |s| mem.load(&s, 0, c));
+                y += self.bias.map_or(0.0, |b| mem.load(&b, 0, c));
+                let y = match &self.epilogue {
+                    Epilogue::Store => y,
+                    Epilogue::Silu => silu(y),
+                    Epilogue::AddPeriodic(table) => y + mem.load(table, r % table.rows, c),
+                    Epilogue::GatedResidual { modulation, gate, layout } => {
+                        mem.load(&self.out, r, c) + y * mem.modulation(modulation, layout.image_of(r), gate + c)
+                    }
+                };
+                mem.store(&self.out, r, c, y);
+            }
+        }
+    }
+}

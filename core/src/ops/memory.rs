@@ -1,0 +1,196 @@
+//! What descriptors are checked against, and the plain memory that the references run on.
+
+use half::{bf16, f16};
+
+use crate::{DType, Modulation, Region, TokenLayout, View, Weight};
+
+/// A descriptor that does not fit its regions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidOp {
+    /// The kernel's stem, or the tensor's role.
+    pub at: &'static str,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+impl core::fmt::Display for InvalidOp {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "invalid kernel arguments: {}: {}", self.at, self.what)
+    }
+}
+
+impl core::error::Error for InvalidOp {}
+
+/// The sizes of both regions, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of the model file.
+    pub weights: usize,
+    /// Bytes of the activation arena.
+    pub arena: usize,
+}
+
+/// `Err` with both strings unless the condition holds.
+pub(crate) fn require(condition: bool, at: &'static str, what: &'static str) -> Result<(), InvalidOp> {
+    if condition { Ok(()) } else { Err(InvalidOp { at, what }) }
+}
+
+impl Bounds {
+    /// The view lies inside its region and is aligned to its elements.
+    pub(crate) fn view(&self, at: &'static str, v: &View) -> Result<(), InvalidOp> {
+        let size = match v.region {
+            Region::Weights => self.weights,
+            Region::Arena => self.arena,
+        };
+        let end = v.len_bytes().and_then(|n| v.offset.checked_add(n));
+        require(v.stride >= v.cols, at, "stride below the row length")?;
+        require(v.offset.is_multiple_of(v.dtype.size()), at, "misaligned")?;
+        require(end.is_some_and(|end| end <= size), at, "outside its region")
+    }
+
+    /// A readable matrix of this shape and type.
+    pub(crate) fn shaped(
+        &self,
+        at: &'static str,
+        v: &View,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(), InvalidOp> {
+        self.view(at, v)?;
+        require(v.dtype == dtype, at, "wrong element type")?;
+        require(v.rows == rows && v.cols == cols, at, "wrong shape")
+    }
+
+    /// A writable matrix that shares no byte with `inputs`.
+    pub(crate) fn output(&self, at: &'static str, v: &View, inputs: &[&View]) -> Result<(), InvalidOp> {
+        self.view(at, v)?;
+        require(v.region == Region::Arena, at, "output outside the arena")?;
+        require(!inputs.iter().any(|i| i.overlaps(v)), at, "output overlaps an input")
+    }
+
+    /// Activations that a kernel writes: f32 or 16-bit without scales, int8 with one scale per row.
+    pub(crate) fn activations(
+        &self,
+        at: &'static str,
+        out: &View,
+        scale: &Option<View>,
+        inputs: &[&View],
+    ) -> Result<(), InvalidOp> {
+        self.output(at, out, inputs)?;
+        require(out.dtype != DType::U32, at, "wrong element type")?;
+        require(scale.is_some() == (out.dtype == DType::I8), at, "int8 needs row scales, other types have none")?;
+        if let Some(scale) = scale {
+            self.shaped(at, scale, DType::F32, 1, out.rows)?;
+            self.output(at, scale, inputs)?;
+            require(!scale.overlaps(out), at, "scales overlap the output")?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn weight(&self, at: &'static str, w: &Weight, rows: usize, cols: usize) -> Result<(), InvalidOp> {
+        self.view(at, &w.data)?;
+        require(w.data.rows == rows && w.data.cols == cols, at, "wrong shape")?;
+        require(w.data.dtype != DType::U32, at, "wrong element type")?;
+        require(w.scale.is_some() == (w.data.dtype == DType::I8), at, "int8 needs row scales, other types have none")?;
+        w.scale.as_ref().map_or(Ok(()), |s| self.shaped(at, s, DType::F32, 1, rows))
+    }
+
+    /// A modulation table whose columns `column..column + width` exist for every image of the layout.
+    /// The row numbers are data: core writes them below `table.rows`.
+    pub(crate) fn modulation(
+        &self,
+        at: &'static str,
+        m: &Modulation,
+        layout: &TokenLayout,
+        column: usize,
+        width: usize,
+    ) -> Result<(), InvalidOp> {
+        self.view(at, &m.table)?;
+        require(m.table.dtype == DType::F32, at, "modulation table is not f32")?;
+        require(
+            column.checked_add(width).is_some_and(|end| end <= m.table.cols),
+            at,
+            "column outside the modulation table",
+        )?;
+        self.shaped(at, &m.rows, DType::U32, 1, layout.images)
+    }
+}
+
+/// Both regions as plain bytes: what the references run on.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    /// [`Region::Weights`].
+    pub weights: &'a [u8],
+    /// [`Region::Arena`].
+    pub arena: &'a mut [u8],
+}
+
+impl Memory<'_> {
+    fn bytes<const N: usize>(&self, v: &View, r: usize, c: usize) -> [u8; N] {
+        let at = v.offset + (r * v.stride + c) * N;
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(match v.region {
+            Region::Weights => &self.weights[at..at + N],
+            Region::Arena => &self.arena[at..at + N],
+        });
+        bytes
+    }
+
+    /// Element `(r, c)`, widened.
+    pub fn load(&self, v: &View, r: usize, c: usize) -> f64 {
+        match v.dtype {
+            DType::F32 => f32::from_le_bytes(self.bytes(v, r, c)).into(),
+            DType::F16 => f16::from_le_bytes(self.bytes(v, r, c)).into(),
+            DType::BF16 => bf16::from_le_bytes(self.bytes(v, r, c)).into(),
+            DType::I8 => i8::from_le_bytes(self.bytes(v, r, c)).into(),
+            DType::U32 => self.index(v, r, c) as f64,
+        }
+    }
+
+    /// Element `(r, c)` of a u32 view.
+    pub fn index(&self, v: &View, r: usize, c: usize) -> usize {
+        u32::from_le_bytes(self.bytes(v, r, c)) as usize
+    }
+
+    /// Rounds once to the view's type and writes. int8 is written by [`Memory::store_row`].
+    pub fn store(&mut self, v: &View, r: usize, c: usize, value: f64) {
+        let at = v.offset + (r * v.stride + c) * v.dtype.size();
+        let to = &mut self.arena[at..at + v.dtype.size()];
+        match v.dtype {
+            DType::F32 => to.copy_from_slice(&(value as f32).to_le_bytes()),
+            DType::F16 => to.copy_from_slice(&f16::from_f64(value).to_le_bytes()),
+            DType::BF16 => to.copy_from_slice(&bf16::from_f64(value).to_le_bytes()),
+            DType::I8 => to.copy_from_slice(&(value as i8).to_le_bytes()),
+            DType::U32 => to.copy_from_slice(&(value as u32).to_le_bytes()),
+        }
+    }
+
+    /// Writes a row of activations, quantised when the view is int8: `scale = max|x| / 127`,
+    /// `q = round_ties_even(x · (127 / max|x|))`, in f32 so that every twin can agree to the bit.
+    pub fn store_row(&mut self, out: &View, scale: Option<&View>, r: usize, value: impl Fn(&Self, usize) -> f64) {
+        let Some(scale) = scale else {
+            for c in 0..out.cols {
+                let x = value(self, c);
+                self.store(out, r, c, x);
+            }
+            return;
+        };
+        let max = (0..out.cols).fold(0f32, |m, c| m.max((value(self, c) as f32).abs()));
+        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
+        self.store(scale, 0, r, f64::from(max / 127.0));
+        for c in 0..out.cols {
+            let q = libm::rintf(value(self, c) as f32 * inverse);
+            self.store(out, r, c, f64::from(q));
+        }
+    }
+
+    /// The modulation vector's element `column` for an image.
+    pub fn modulation(&self, m: &Modulation, image: usize, column: usize) -> f64 {
+        self.load(&m.table, self.index(&m.rows, 0, image), column)
+    }
+}
+
+pub(crate) fn silu(x: f64) -> f64 {
+    x / (1.0 + libm::exp(-x))
+}

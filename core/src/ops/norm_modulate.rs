@@ -1,0 +1,54 @@
+use super::memory::{Bounds, InvalidOp, Memory, require};
+use crate::{DType, Modulation, TokenLayout, View};
+
+/// `out = x / √(mean(x²) + eps) · weight · (1 + scale) + shift`, row by row, shift and scale per image.
+#[derive(Clone, Copy, Debug)]
+pub struct NormModulate {
+    /// `(rows, hidden)` f32.
+    pub x: View,
+    /// `(1, hidden)` f32.
+    pub weight: View,
+    /// Added under the root.
+    pub eps: f32,
+    /// Where shift and scale are.
+    pub modulation: Modulation,
+    /// First column of the shift.
+    pub shift: usize,
+    /// First column of the scale.
+    pub scale: usize,
+    /// Which image a row belongs to.
+    pub layout: TokenLayout,
+    /// `(rows, hidden)` in the type that the next linear layer takes.
+    pub out: View,
+    /// `(1, rows)` f32, for int8 `out` only.
+    pub out_scale: Option<View>,
+}
+
+impl NormModulate {
+    /// # Errors
+    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
+        const AT: &str = "norm_modulate";
+        let (rows, hidden) = (self.layout.rows(), self.out.cols);
+        require(self.out.rows == rows, AT, "the layout has another number of rows")?;
+        bounds.shaped(AT, &self.x, DType::F32, rows, hidden)?;
+        bounds.shaped(AT, &self.weight, DType::F32, 1, hidden)?;
+        bounds.modulation(AT, &self.modulation, &self.layout, self.shift, hidden)?;
+        bounds.modulation(AT, &self.modulation, &self.layout, self.scale, hidden)?;
+        bounds.activations(AT, &self.out, &self.out_scale, &[&self.x, &self.modulation.table, &self.modulation.rows])
+    }
+
+    pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
+        for r in 0..self.x.rows {
+            let image = self.layout.image_of(r);
+            let mean =
+                (0..self.x.cols).map(|c| mem.load(&self.x, r, c)).map(|x| x * x).sum::<f64>() / self.x.cols as f64;
+            let root = libm::sqrt(mean + f64::from(self.eps));
+            mem.store_row(&self.out, self.out_scale.as_ref(), r, |mem, c| {
+                let normed = mem.load(&self.x, r, c) / root * mem.load(&self.weight, 0, c);
+                let scale = mem.modulation(&self.modulation, image, self.scale + c);
+                normed * (1.0 + scale) + mem.modulation(&self.modulation, image, self.shift + c)
+            });
+        }
+    }
+}

@@ -1,0 +1,31 @@
+use super::memory::{Bounds, InvalidOp, Memory, require};
+use crate::{DType, View};
+
+/// Symmetric int8 per row: `scale = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`, both in f32; a row of
+/// zeros has scale 0.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantizeRows {
+    /// `(rows, cols)` f32.
+    pub x: View,
+    /// `(rows, cols)` int8.
+    pub out: View,
+    /// `(1, rows)` f32.
+    pub out_scale: View,
+}
+
+impl QuantizeRows {
+    /// # Errors
+    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
+        const AT: &str = "quantize_rows";
+        require(self.out.dtype == DType::I8, AT, "wrong element type")?;
+        bounds.shaped(AT, &self.x, DType::F32, self.out.rows, self.out.cols)?;
+        bounds.activations(AT, &self.out, &Some(self.out_scale), &[&self.x])
+    }
+
+    pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
+        for r in 0..self.x.rows {
+            mem.store_row(&self.out, Some(&self.out_scale), r, |mem, c| mem.load(&self.x, r, c));
+        }
+    }
+}

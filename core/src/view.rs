@@ -1,0 +1,125 @@
+//! Where a matrix lies: descriptors that mean the same to a slice, a buffer object and a device pointer.
+
+use crate::DType;
+
+/// One of the two memories that a backend owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Region {
+    /// The model file's bytes, read-only.
+    Weights,
+    /// The activation arena, planned by [`crate::plan::Plan`].
+    Arena,
+}
+
+/// A row-major matrix inside a region. Rows may be padded: element `(r, c)` is `offset + (r * stride + c) * size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The memory it lies in.
+    pub region: Region,
+    /// Element type.
+    pub dtype: DType,
+    /// First byte, from the start of the region.
+    pub offset: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Elements in a row.
+    pub cols: usize,
+    /// Elements from one row to the next, at least `cols`.
+    pub stride: usize,
+}
+
+impl View {
+    /// A matrix without padding between its rows.
+    pub const fn dense(region: Region, dtype: DType, offset: usize, rows: usize, cols: usize) -> View {
+        View { region, dtype, offset, rows, cols, stride: cols }
+    }
+
+    /// Rows `start..start + count`. The result is checked by the kernel it is given to, not here.
+    pub const fn rows_from(self, start: usize, count: usize) -> View {
+        let offset = self.offset + start * self.stride * self.dtype.size();
+        View { offset, rows: count, ..self }
+    }
+
+    /// Columns `start..start + count`. The result is checked by the kernel it is given to, not here.
+    pub const fn cols_from(self, start: usize, count: usize) -> View {
+        View { offset: self.offset + start * self.dtype.size(), cols: count, ..self }
+    }
+
+    /// Bytes from the first element to the end of the last one; `None` when that overflows.
+    pub const fn len_bytes(&self) -> Option<usize> {
+        if self.rows == 0 || self.cols == 0 {
+            return Some(0);
+        }
+        let Some(full_rows) = (self.rows - 1).checked_mul(self.stride) else { return None };
+        let Some(elements) = full_rows.checked_add(self.cols) else { return None };
+        elements.checked_mul(self.dtype.size())
+    }
+
+    /// Whether two views share a byte.
+    pub(crate) fn overlaps(&self, other: &View) -> bool {
+        let end = |v: &View| v.len_bytes().map_or(usize::MAX, |n| v.offset.saturating_add(n));
+        self.region == other.region && self.offset < end(other) && other.offset < end(self)
+    }
+}
+
+/// A weight matrix `(out, in)`, with the per-row scales that [`DType::I8`] needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// `(out, in)`, in any weight type.
+    pub data: View,
+    /// `(1, out)` f32: what each row of `data` is multiplied by. Present exactly for int8.
+    pub scale: Option<View>,
+}
+
+/// How the rows of a token matrix belong to images: first `image_tokens` rows for every image in turn, then
+/// `context_tokens` rows for every image in turn. Linear layers see one contiguous matrix in either case, and
+/// the context tokens appear (or are dropped) without a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenLayout {
+    /// Images in the batch, both guidance branches counted.
+    pub images: usize,
+    /// Patches per image.
+    pub image_tokens: usize,
+    /// In-context tokens per image, 0 before the block that adds them.
+    pub context_tokens: usize,
+}
+
+impl TokenLayout {
+    /// Rows of the image tokens alone.
+    pub const fn image_rows(&self) -> usize {
+        self.images * self.image_tokens
+    }
+
+    /// All rows.
+    pub const fn rows(&self) -> usize {
+        self.images * (self.image_tokens + self.context_tokens)
+    }
+
+    /// Tokens per image.
+    pub const fn tokens(&self) -> usize {
+        self.image_tokens + self.context_tokens
+    }
+
+    /// The image that a row belongs to.
+    pub const fn image_of(&self, row: usize) -> usize {
+        if row < self.image_rows() { row / self.image_tokens } else { (row - self.image_rows()) / self.context_tokens }
+    }
+
+    /// The row of token `token` of image `image`; image tokens come first.
+    pub const fn row_of(&self, image: usize, token: usize) -> usize {
+        if token < self.image_tokens {
+            image * self.image_tokens + token
+        } else {
+            self.image_rows() + image * self.context_tokens + (token - self.image_tokens)
+        }
+    }
+}
+
+/// Per-image vectors (shift, scale, gate) taken from the table that holds them for all steps of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modulation {
+    /// `(rows, width)` f32: adaLN outputs of every block, one row for each (t, label).
+    pub table: View,
+    /// `(1, images)` u32: the row of `table` that each image uses in this evaluation.
+    pub rows: View,
+}
