@@ -38,13 +38,8 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// [`Short`] if fewer are left; the cursor then stays where it was.
     pub fn take(&mut self, len: u64) -> Result<&'a [u8], Short> {
-        let short = Short {
-            offset: self.offset(),
-        };
-        let end = usize::try_from(len)
-            .ok()
-            .and_then(|len| self.pos.checked_add(len))
-            .ok_or(short)?;
+        let short = Short { offset: self.offset() };
+        let end = usize::try_from(len).ok().and_then(|len| self.pos.checked_add(len)).ok_or(short)?;
         let taken = self.bytes.get(self.pos..end).ok_or(short)?;
         self.pos = end;
         Ok(taken)
@@ -64,9 +59,7 @@ impl<'a> Cursor<'a> {
     /// [`Short`] if fewer are left.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Short> {
         let offset = self.offset();
-        self.take(N as u64)?
-            .try_into()
-            .map_err(|_| Short { offset })
+        self.take(N as u64)?.try_into().map_err(|_| Short { offset })
     }
 
     /// The next byte.

@@ -111,6 +111,8 @@ impl From<DType> for GgmlType {
             DType::F16 => GgmlType::F16,
             DType::BF16 => GgmlType::BF16,
             DType::I8 => GgmlType::I8,
+            // ggml has no unsigned type; the bits fit its I32.
+            DType::U32 => GgmlType::Other(26),
         }
     }
 }
@@ -183,6 +185,11 @@ pub struct Gguf<'a> {
 }
 
 impl<'a> Gguf<'a> {
+    /// Size of the file in bytes.
+    pub const fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Checks the whole header of `bytes`, which is a whole file.
     ///
     /// # Errors
@@ -199,18 +206,8 @@ impl<'a> Gguf<'a> {
         }
         let tensor_count = c.u64().map_err(short("the tensor count"))?;
         let metadata_count = c.u64().map_err(short("the metadata count"))?;
-        bound(
-            "the metadata count",
-            metadata_count,
-            MAX_METADATA,
-            c.remaining() / MIN_METADATA_BYTES,
-        )?;
-        bound(
-            "the tensor count",
-            tensor_count,
-            MAX_TENSORS,
-            c.remaining() / MIN_TENSOR_BYTES,
-        )?;
+        bound("the metadata count", metadata_count, MAX_METADATA, c.remaining() / MIN_METADATA_BYTES)?;
+        bound("the tensor count", tensor_count, MAX_TENSORS, c.remaining() / MIN_TENSOR_BYTES)?;
 
         let mut gguf = Gguf {
             bytes,
@@ -223,10 +220,7 @@ impl<'a> Gguf<'a> {
         };
         gguf.infos = gguf.check_metadata()?;
         if let Some(value) = gguf.value(keys::ALIGNMENT) {
-            let wanted = GgufError::KeyType {
-                key: cut(keys::ALIGNMENT),
-                wanted: "u32",
-            };
+            let wanted = GgufError::KeyType { key: cut(keys::ALIGNMENT), wanted: "u32" };
             gguf.alignment = value.as_u32().ok_or(wanted)?.into();
             if !gguf.alignment.is_power_of_two() {
                 return Err(GgufError::Alignment(gguf.alignment));
@@ -241,9 +235,7 @@ impl<'a> Gguf<'a> {
         let (mut c, mut seen) = (self.metadata, Seen::default());
         for index in 0..self.metadata_count {
             let (key, _) = entry(&mut c)?;
-            if key.is_empty()
-                || (seen.insert(key) && self.metadata().take(index as usize).any(|(k, _)| k == key))
-            {
+            if key.is_empty() || (seen.insert(key) && self.metadata().take(index as usize).any(|(k, _)| k == key)) {
                 return Err(GgufError::DuplicateKey(cut(key)));
             }
         }
@@ -255,19 +247,12 @@ impl<'a> Gguf<'a> {
         let (mut c, mut seen) = (self.infos, Seen::default());
         for index in 0..self.tensor_count {
             let raw = RawInfo::read(&mut c)?;
-            let twice = || {
-                self.raw_infos()
-                    .take(index as usize)
-                    .any(|other| other.name == raw.name)
-            };
+            let twice = || self.raw_infos().take(index as usize).any(|other| other.name == raw.name);
             if raw.name.is_empty() || (seen.insert(raw.name) && twice()) {
                 return Err(GgufError::DuplicateTensor(cut(raw.name)));
             }
         }
-        let overflow = GgufError::TooMany {
-            field: "general.alignment",
-            count: self.alignment,
-        };
+        let overflow = GgufError::TooMany { field: "general.alignment", count: self.alignment };
         self.data_start = checked::align_up(c.offset(), self.alignment).ok_or(overflow)?;
 
         // Files list their tensors in the order of their data (ggml insists on it), so one pass proves that no two
@@ -276,25 +261,14 @@ impl<'a> Gguf<'a> {
         for raw in self.raw_infos() {
             let len = raw.byte_len().unwrap_or(0);
             if !raw.offset.is_multiple_of(self.alignment) {
-                return Err(GgufError::Misaligned {
-                    tensor: cut(raw.name),
-                    offset: raw.offset,
-                });
+                return Err(GgufError::Misaligned { tensor: cut(raw.name), offset: raw.offset });
             }
             if raw.offset < free {
-                return Err(GgufError::Overlap {
-                    tensor: cut(raw.name),
-                });
+                return Err(GgufError::Overlap { tensor: cut(raw.name) });
             }
             let start = self.data_start.checked_add(raw.offset);
-            if start
-                .and_then(|start| checked::range(self.bytes, start, len))
-                .is_none()
-            {
-                return Err(GgufError::OutOfFile {
-                    tensor: cut(raw.name),
-                    offset: raw.offset,
-                });
+            if start.and_then(|start| checked::range(self.bytes, start, len)).is_none() {
+                return Err(GgufError::OutOfFile { tensor: cut(raw.name), offset: raw.offset });
             }
             free = raw.offset.saturating_add(len);
         }
@@ -330,8 +304,7 @@ impl<'a> Gguf<'a> {
     /// Tensors in file order, those of unsupported types included.
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'a>> + Clone + use<'a> {
         let (bytes, data_start) = (self.bytes, self.data_start);
-        self.raw_infos()
-            .map(move |raw| raw.place(bytes, data_start))
+        self.raw_infos().map(move |raw| raw.place(bytes, data_start))
     }
 
     fn raw_infos(&self) -> impl Iterator<Item = RawInfo<'a>> + Clone + use<'a> {
@@ -347,10 +320,7 @@ impl<'a> Gguf<'a> {
         let raw = self.raw_infos().find(|raw| raw.name == name);
         let raw = raw.ok_or_else(|| GgufError::MissingTensor(cut(name)))?;
         match raw.ggml_type {
-            GgmlType::Other(code) => Err(GgufError::TensorType {
-                tensor: cut(name),
-                code,
-            }),
+            GgmlType::Other(code) => Err(GgufError::TensorType { tensor: cut(name), code }),
             _ => Ok(raw.place(self.bytes, self.data_start)),
         }
     }
@@ -415,10 +385,7 @@ impl<'a> Gguf<'a> {
     ///
     /// # Errors
     /// [`GgufError::MissingKey`], [`GgufError::KeyType`].
-    pub fn strings(
-        &self,
-        key: &str,
-    ) -> Result<impl Iterator<Item = &'a str> + Clone + use<'a>, GgufError> {
+    pub fn strings(&self, key: &str) -> Result<impl Iterator<Item = &'a str> + Clone + use<'a>, GgufError> {
         self.convert(key, "string array", |value| match value {
             Value::Array(array) if array.element_type() == ValueType::String => {
                 Some(array.iter().filter_map(Value::as_str))
@@ -433,13 +400,8 @@ impl<'a> Gguf<'a> {
         wanted: &'static str,
         convert: impl FnOnce(Value<'a>) -> Option<T>,
     ) -> Result<T, GgufError> {
-        let value = self
-            .value(key)
-            .ok_or_else(|| GgufError::MissingKey(cut(key)))?;
-        convert(value).ok_or_else(|| GgufError::KeyType {
-            key: cut(key),
-            wanted,
-        })
+        let value = self.value(key).ok_or_else(|| GgufError::MissingKey(cut(key)))?;
+        convert(value).ok_or_else(|| GgufError::KeyType { key: cut(key), wanted })
     }
 }
 
@@ -463,10 +425,7 @@ impl<'a> RawInfo<'a> {
         let name = value::string(c).map_err(|fault| fault.named(Name::new(), "a tensor name"))?;
         let rank = c.u32().map_err(short("a tensor's rank"))?;
         if rank > 4 {
-            return Err(GgufError::Rank {
-                tensor: cut(name),
-                rank,
-            });
+            return Err(GgufError::Rank { tensor: cut(name), rank });
         }
         let mut innermost_first = [1u64; 4];
         for dim in innermost_first.iter_mut().take(rank as usize) {
@@ -482,12 +441,7 @@ impl<'a> RawInfo<'a> {
             let [row, ..] = innermost_first;
             checked::byte_len(row, block, block_bytes).ok_or_else(impossible)?;
         }
-        let info = RawInfo {
-            name,
-            ggml_type,
-            dims,
-            offset,
-        };
+        let info = RawInfo { name, ggml_type, dims, offset };
         if ggml_type.block().is_some() && info.byte_len().is_none() {
             return Err(impossible());
         }
@@ -500,10 +454,7 @@ impl<'a> RawInfo<'a> {
         if total == 0 || isize::try_from(total).is_err() {
             return None;
         }
-        let mut dims = Dims {
-            dims: [1; 4],
-            rank: u8::try_from(rank).ok()?,
-        };
+        let mut dims = Dims { dims: [1; 4], rank: u8::try_from(rank).ok()? };
         let stored = innermost_first.iter().take(rank).rev();
         for (dim, &from) in dims.dims.iter_mut().zip(stored) {
             *dim = usize::try_from(from).ok()?;
@@ -519,25 +470,15 @@ impl<'a> RawInfo<'a> {
 
     fn place(self, bytes: &'a [u8], data_start: u64) -> TensorInfo<'a> {
         let offset = data_start.saturating_add(self.offset);
-        let data = self
-            .byte_len()
-            .and_then(|len| checked::range(bytes, offset, len))
-            .unwrap_or(&[]);
-        TensorInfo {
-            name: self.name,
-            ggml_type: self.ggml_type,
-            dims: self.dims,
-            offset,
-            data,
-        }
+        let data = self.byte_len().and_then(|len| checked::range(bytes, offset, len)).unwrap_or(&[]);
+        TensorInfo { name: self.name, ggml_type: self.ggml_type, dims: self.dims, offset, data }
     }
 }
 
 /// A key and its value.
 fn entry<'a>(c: &mut Cursor<'a>) -> Result<(&'a str, Value<'a>), GgufError> {
     let key = value::string(c).map_err(|fault| fault.named(Name::new(), "a metadata key"))?;
-    let value =
-        value::typed(c).map_err(|fault: Fault| fault.named(cut(key), "a metadata value"))?;
+    let value = value::typed(c).map_err(|fault: Fault| fault.named(cut(key), "a metadata value"))?;
     Ok((key, value))
 }
 
@@ -548,11 +489,7 @@ fn short(field: &'static str) -> impl Fn(Short) -> GgufError {
 
 /// A count is within a fixed limit and within what the remaining bytes could hold.
 fn bound(field: &'static str, count: u64, limit: u64, room: u64) -> Result<(), GgufError> {
-    if count > limit || count > room {
-        Err(GgufError::TooMany { field, count })
-    } else {
-        Ok(())
-    }
+    if count > limit || count > room { Err(GgufError::TooMany { field, count }) } else { Ok(()) }
 }
 
 /// A small set of name hashes: it says "new" for certain or "perhaps seen", so that only the latter need a scan.
@@ -570,9 +507,8 @@ impl Seen {
     /// Adds `name`; whether its hash was there before.
     fn insert(&mut self, name: &str) -> bool {
         // FNV-1a, folded to the 13 bits of the set.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
-        });
+        let hash =
+            name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         let slot = (hash ^ (hash >> 32)) as usize;
         let (word, bit) = (slot / 64 % 128, 1u64 << (slot % 64));
         self.bits.get_mut(word).is_some_and(|w| {

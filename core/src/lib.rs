@@ -1,11 +1,19 @@
 //! Work in progress.
 #![no_std]
 
+pub mod checked;
 pub mod dtype;
+pub mod error;
 pub mod exec;
+pub mod gguf;
+pub mod jit;
 pub mod ops;
 mod view;
 
 pub use dtype::DType;
+pub use error::ModelError;
 pub use exec::{Executor, Serial};
 pub use view::{Modulation, Region, TokenLayout, View, Weight};
+
+#[cfg(test)]
+extern crate std;

@@ -128,19 +128,10 @@ impl fmt::Display for GgufError {
             Truncated { field, offset } => {
                 write!(f, "the file ends inside {field} at byte {offset}")
             }
-            TooMany { field, count } => write!(
-                f,
-                "{field} is {count}: more than the file can hold, or over the limit"
-            ),
+            TooMany { field, count } => write!(f, "{field} is {count}: more than the file can hold, or over the limit"),
             NotUtf8 { field, offset } => write!(f, "{field} at byte {offset} is not UTF-8"),
-            ValueType { key, code } => write!(
-                f,
-                "metadata key {key:?} has unknown or nested value type {code}"
-            ),
-            BadBool { key } => write!(
-                f,
-                "metadata key {key:?} holds a Boolean that is neither 0 nor 1"
-            ),
+            ValueType { key, code } => write!(f, "metadata key {key:?} has unknown or nested value type {code}"),
+            BadBool { key } => write!(f, "metadata key {key:?} holds a Boolean that is neither 0 nor 1"),
             DuplicateKey(key) => write!(f, "metadata key {key:?} occurs twice or is empty"),
             DuplicateTensor(name) => write!(f, "tensor {name:?} occurs twice or has no name"),
             Alignment(a) => write!(f, "general.alignment is {a}, not a power of two"),
@@ -149,28 +140,16 @@ impl fmt::Display for GgufError {
                 write!(f, "tensor {tensor:?} has {rank} dimensions, more than 4")
             }
             Dims { tensor } => {
-                write!(
-                    f,
-                    "tensor {tensor:?} has impossible dimensions: zero, overflowing, or no whole blocks"
-                )
+                write!(f, "tensor {tensor:?} has impossible dimensions: zero, overflowing, or no whole blocks")
             }
             Misaligned { tensor, offset } => {
                 write!(f, "tensor {tensor:?} starts at {offset}, off the alignment")
             }
-            Overlap { tensor } => write!(
-                f,
-                "the data of tensor {tensor:?} overlap the tensor before it"
-            ),
+            Overlap { tensor } => write!(f, "the data of tensor {tensor:?} overlap the tensor before it"),
             OutOfFile { tensor, offset } => {
-                write!(
-                    f,
-                    "the data of tensor {tensor:?} at {offset} reach past the end of the file"
-                )
+                write!(f, "the data of tensor {tensor:?} at {offset} reach past the end of the file")
             }
-            TensorType { tensor, code } => write!(
-                f,
-                "tensor {tensor:?} has ggml type {code}, which is not supported"
-            ),
+            TensorType { tensor, code } => write!(f, "tensor {tensor:?} has ggml type {code}, which is not supported"),
             MissingKey(key) => write!(f, "metadata key {key:?} is missing"),
             MissingTensor(name) => write!(f, "tensor {name:?} is missing"),
             KeyType { key, wanted } => write!(f, "metadata key {key:?} is not a {wanted}"),

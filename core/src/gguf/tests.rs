@@ -22,13 +22,7 @@ fn text(out: &mut Vec<u8>, s: &str) {
 
 impl File {
     fn new() -> Self {
-        File {
-            tensors: 0,
-            entries: 0,
-            metadata: vec![],
-            infos: vec![],
-            data: vec![],
-        }
+        File { tensors: 0, entries: 0, metadata: vec![], infos: vec![], data: vec![] }
     }
 
     fn entry(&mut self, key: &str, code: u32, value: &[u8]) -> &mut Self {
@@ -39,14 +33,7 @@ impl File {
         self
     }
 
-    fn tensor(
-        &mut self,
-        name: &str,
-        code: u32,
-        dims: &[u64],
-        offset: u64,
-        data: &[u8],
-    ) -> &mut Self {
+    fn tensor(&mut self, name: &str, code: u32, dims: &[u64], offset: u64, data: &[u8]) -> &mut Self {
         text(&mut self.infos, name);
         self.infos.extend((dims.len() as u32).to_le_bytes());
         dims.iter().for_each(|d| self.infos.extend(d.to_le_bytes()));
@@ -94,162 +81,66 @@ fn reads_values_and_tensors() {
         .entry("a.f64", 12, &0.5f64.to_le_bytes())
         .entry("a.bool", 7, &[1])
         .entry("a.names", 9, &string_array(&["x", "yy", ""]));
-    file.tensor("w", 0, &[3, 2], 0, &[1; 24])
-        .tensor("q", 8, &[32], 64, &[2; 34])
-        .tensor("odd", 2, &[32], 128, &[]);
+    file.tensor("w", 0, &[3, 2], 0, &[1; 24]).tensor("q", 8, &[32], 64, &[2; 34]).tensor("odd", 2, &[32], 128, &[]);
     let bytes = file.bytes(64);
     let gguf = Gguf::parse(&bytes).unwrap();
 
     assert_eq!(gguf.string("general.name"), Ok("tiny"));
     assert_eq!(
-        (
-            gguf.alignment(),
-            gguf.u32("a.i64"),
-            gguf.f32("a.f64"),
-            gguf.bool("a.bool")
-        ),
+        (gguf.alignment(), gguf.u32("a.i64"), gguf.f32("a.f64"), gguf.bool("a.bool")),
         (64, Ok(7), Ok(0.5), Ok(true))
     );
-    assert_eq!(
-        gguf.u32("a.neg"),
-        Err(GgufError::KeyType {
-            key: cut("a.neg"),
-            wanted: "u32"
-        })
-    );
-    assert_eq!(
-        gguf.strings("a.names").unwrap().collect::<Vec<_>>(),
-        ["x", "yy", ""]
-    );
+    assert_eq!(gguf.u32("a.neg"), Err(GgufError::KeyType { key: cut("a.neg"), wanted: "u32" }));
+    assert_eq!(gguf.strings("a.names").unwrap().collect::<Vec<_>>(), ["x", "yy", ""]);
     assert_eq!(gguf.u32("none"), Err(GgufError::MissingKey(cut("none"))));
     assert_eq!(gguf.metadata().count(), 7);
 
     let w = gguf.tensor("w").unwrap();
-    assert_eq!(
-        (w.dims.as_slice(), w.data, w.ggml_type),
-        (&[2, 3][..], &[1u8; 24][..], GgmlType::F32)
-    );
+    assert_eq!((w.dims.as_slice(), w.data, w.ggml_type), (&[2, 3][..], &[1u8; 24][..], GgmlType::F32));
     assert_eq!(w.offset, gguf.data_start());
     assert_eq!(gguf.tensor("q").unwrap().data, &[2u8; 34]);
-    assert_eq!(
-        gguf.tensor("odd").unwrap_err(),
-        GgufError::TensorType {
-            tensor: cut("odd"),
-            code: 2
-        }
-    );
-    assert_eq!(
-        gguf.tensors().map(|t| t.name).collect::<Vec<_>>(),
-        ["w", "q", "odd"]
-    );
+    assert_eq!(gguf.tensor("odd").unwrap_err(), GgufError::TensorType { tensor: cut("odd"), code: 2 });
+    assert_eq!(gguf.tensors().map(|t| t.name).collect::<Vec<_>>(), ["w", "q", "odd"]);
 }
 
 #[test]
 fn refuses_what_is_wrong_and_names_it() {
     assert_eq!(Gguf::parse(b"GGU").unwrap_err(), GgufError::NotGguf);
-    assert_eq!(
-        Gguf::parse(b"GGUF\0\0\0\x03").unwrap_err(),
-        GgufError::BigEndian
-    );
-    assert_eq!(
-        Gguf::parse(b"GGUF\x02\0\0\0").unwrap_err(),
-        GgufError::Version(2)
-    );
+    assert_eq!(Gguf::parse(b"GGUF\0\0\0\x03").unwrap_err(), GgufError::BigEndian);
+    assert_eq!(Gguf::parse(b"GGUF\x02\0\0\0").unwrap_err(), GgufError::Version(2));
 
     let zero = &0u32.to_le_bytes();
-    assert_eq!(
-        error(File::new().entry("k", 4, zero).entry("k", 4, zero)),
-        GgufError::DuplicateKey(cut("k"))
-    );
-    assert_eq!(
-        error(File::new().entry("k", 99, zero)),
-        GgufError::ValueType {
-            key: cut("k"),
-            code: 99
-        }
-    );
-    assert_eq!(
-        error(File::new().entry("k", 7, &[2])),
-        GgufError::BadBool { key: cut("k") }
-    );
-    assert_eq!(
-        error(File::new().entry("general.alignment", 4, &48u32.to_le_bytes())),
-        GgufError::Alignment(48)
-    );
-    assert_eq!(
-        error(File::new().entry("general.alignment", 4, zero)),
-        GgufError::Alignment(0)
-    );
+    assert_eq!(error(File::new().entry("k", 4, zero).entry("k", 4, zero)), GgufError::DuplicateKey(cut("k")));
+    assert_eq!(error(File::new().entry("k", 99, zero)), GgufError::ValueType { key: cut("k"), code: 99 });
+    assert_eq!(error(File::new().entry("k", 7, &[2])), GgufError::BadBool { key: cut("k") });
+    assert_eq!(error(File::new().entry("general.alignment", 4, &48u32.to_le_bytes())), GgufError::Alignment(48));
+    assert_eq!(error(File::new().entry("general.alignment", 4, zero)), GgufError::Alignment(0));
     let mut nested = 9u32.to_le_bytes().to_vec();
     nested.extend(1u64.to_le_bytes());
-    assert_eq!(
-        error(File::new().entry("k", 9, &nested)),
-        GgufError::ValueType {
-            key: cut("k"),
-            code: 9
-        }
-    );
+    assert_eq!(error(File::new().entry("k", 9, &nested)), GgufError::ValueType { key: cut("k"), code: 9 });
     let mut huge = 8u32.to_le_bytes().to_vec();
     huge.extend(u64::MAX.to_le_bytes());
-    assert!(matches!(
-        error(File::new().entry("k", 9, &huge)),
-        GgufError::TooMany { .. }
-    ));
+    assert!(matches!(error(File::new().entry("k", 9, &huge)), GgufError::TooMany { .. }));
 
     let (tensor, row) = (cut("t"), [0u8; 4]);
-    let twice = error(
-        File::new()
-            .tensor("t", 0, &[1], 0, &row)
-            .tensor("t", 0, &[1], 32, &row),
-    );
+    let twice = error(File::new().tensor("t", 0, &[1], 0, &row).tensor("t", 0, &[1], 32, &row));
     assert_eq!(twice, GgufError::DuplicateTensor(tensor.clone()));
-    let over = error(
-        File::new()
-            .tensor("s", 0, &[16], 0, &[0; 64])
-            .tensor("t", 0, &[1], 32, &row),
-    );
-    assert_eq!(
-        over,
-        GgufError::Overlap {
-            tensor: tensor.clone()
-        }
-    );
+    let over = error(File::new().tensor("s", 0, &[16], 0, &[0; 64]).tensor("t", 0, &[1], 32, &row));
+    assert_eq!(over, GgufError::Overlap { tensor: tensor.clone() });
     assert_eq!(
         error(File::new().tensor("t", 0, &[1], 4, &row)),
-        GgufError::Misaligned {
-            tensor: tensor.clone(),
-            offset: 4
-        }
+        GgufError::Misaligned { tensor: tensor.clone(), offset: 4 }
     );
     assert_eq!(
         error(File::new().tensor("t", 0, &[2], 0, &row)),
-        GgufError::OutOfFile {
-            tensor: tensor.clone(),
-            offset: 0
-        }
+        GgufError::OutOfFile { tensor: tensor.clone(), offset: 0 }
     );
     for dims in [&[0u64][..], &[1 << 40, 1 << 40], &[1 << 62]] {
-        assert_eq!(
-            error(File::new().tensor("t", 0, dims, 0, &row)),
-            GgufError::Dims {
-                tensor: tensor.clone()
-            }
-        );
+        assert_eq!(error(File::new().tensor("t", 0, dims, 0, &row)), GgufError::Dims { tensor: tensor.clone() });
     }
-    assert_eq!(
-        error(File::new().tensor("t", 8, &[33], 0, &[0; 68])),
-        GgufError::Dims {
-            tensor: tensor.clone()
-        }
-    );
-    assert_eq!(
-        error(File::new().tensor("t", 0, &[1; 5], 0, &row)),
-        GgufError::Rank { tensor, rank: 5 }
-    );
-    assert_eq!(
-        error(File::new().tensor(&"n".repeat(65), 0, &[1], 0, &row)),
-        GgufError::NameLength(65)
-    );
+    assert_eq!(error(File::new().tensor("t", 8, &[33], 0, &[0; 68])), GgufError::Dims { tensor: tensor.clone() });
+    assert_eq!(error(File::new().tensor("t", 0, &[1; 5], 0, &row)), GgufError::Rank { tensor, rank: 5 });
+    assert_eq!(error(File::new().tensor(&"n".repeat(65), 0, &[1], 0, &row)), GgufError::NameLength(65));
 }
 
 #[test]
@@ -257,13 +148,7 @@ fn counts_beyond_the_file_are_refused_before_any_loop() {
     for at in [8, 16] {
         let mut bytes = File::new().bytes(32);
         bytes[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(matches!(
-            Gguf::parse(&bytes),
-            Err(GgufError::TooMany {
-                count: u64::MAX,
-                ..
-            })
-        ));
+        assert!(matches!(Gguf::parse(&bytes), Err(GgufError::TooMany { count: u64::MAX, .. })));
     }
 }
 
@@ -271,8 +156,5 @@ fn counts_beyond_the_file_are_refused_before_any_loop() {
 fn long_names_in_errors_are_cut_at_a_character() {
     let name = "é".repeat(40);
     assert_eq!(cut(&name).as_str(), "é".repeat(32));
-    assert_eq!(
-        format!("{}", GgufError::MissingKey(cut("k"))),
-        "metadata key \"k\" is missing"
-    );
+    assert_eq!(format!("{}", GgufError::MissingKey(cut("k"))), "metadata key \"k\" is missing");
 }

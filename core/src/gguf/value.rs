@@ -152,11 +152,7 @@ impl<'a> Array<'a> {
 
     /// The elements in order.
     pub const fn iter(self) -> Elements<'a> {
-        Elements {
-            cursor: Cursor::new(self.bytes),
-            element: self.element,
-            left: self.len,
-        }
+        Elements { cursor: Cursor::new(self.bytes), element: self.element, left: self.len }
     }
 }
 
@@ -203,10 +199,7 @@ impl Fault {
             Fault::Nested => GgufError::ValueType { key, code: 9 },
             Fault::Type(code) => GgufError::ValueType { key, code },
             Fault::Bool => GgufError::BadBool { key },
-            Fault::TooMany(count) => GgufError::TooMany {
-                field: "an array length",
-                count,
-            },
+            Fault::TooMany(count) => GgufError::TooMany { field: "an array length", count },
         }
     }
 }
@@ -262,9 +255,7 @@ fn array<'a>(c: &mut Cursor<'a>) -> Result<Array<'a>, Fault> {
     }
     let mut probe = *c;
     match element.size() {
-        Some(size) if element != ValueType::Bool => {
-            probe.skip(len.checked_mul(size).ok_or(Fault::TooMany(len))?)?
-        }
+        Some(size) if element != ValueType::Bool => probe.skip(len.checked_mul(size).ok_or(Fault::TooMany(len))?)?,
         _ => {
             for _ in 0..len {
                 read(&mut probe, element)?;
@@ -272,9 +263,5 @@ fn array<'a>(c: &mut Cursor<'a>) -> Result<Array<'a>, Fault> {
         }
     }
     let bytes = c.take(probe.offset() - c.offset())?;
-    Ok(Array {
-        element,
-        len,
-        bytes,
-    })
+    Ok(Array { element, len, bytes })
 }

@@ -6,6 +6,7 @@
 //! the judge of every fast twin. The twins carry the same stem: `cpu/<stem>.rs`, `vulkan/shaders/<stem>.comp`,
 //! `cuda/kernels/<stem>.cu`.
 
+pub(crate) use attention::MAX_HEAD_DIM;
 mod attention;
 mod class_condition;
 mod context_tokens;
