@@ -7,7 +7,9 @@ pub mod error;
 pub mod exec;
 pub mod gguf;
 pub mod jit;
+pub mod noise;
 pub mod ops;
+pub mod sampler;
 mod view;
 
 pub use dtype::DType;

@@ -6,10 +6,10 @@ mod forward;
 mod params;
 mod plan;
 
-pub use config::JitConfig;
+pub use config::{JitConfig, MAX_DEPTH};
 pub use forward::{forward, modulation};
 pub use params::{BlockParams, JitModel, PatchEmbedParams};
-pub use plan::{JitPlan, PlanError, Precision};
+pub use plan::{JitPlan, MAX_BATCH, PlanError, Precision};
 
 /// RMSNorm's epsilon, everywhere.
 pub const EPS: f32 = 1e-6;
