@@ -1,7 +1,10 @@
 //! Work in progress.
 #![no_std]
 
+pub mod backend;
 pub mod checked;
+pub mod cpu;
+mod denoiser;
 pub mod dtype;
 pub mod error;
 pub mod exec;
@@ -12,6 +15,7 @@ pub mod ops;
 pub mod sampler;
 mod view;
 
+pub use denoiser::{Denoiser, Job, Progress, RunError};
 pub use dtype::DType;
 pub use error::ModelError;
 pub use exec::{Executor, Serial};

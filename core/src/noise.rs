@@ -1,4 +1,5 @@
 //! The starting noise: PyTorch's, to the bit, and a counter-based one.
+#![allow(clippy::excessive_precision, reason = "the polynomials' published digits")]
 
 /// Which noise a seed gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -221,6 +221,17 @@ impl JitPlan {
         })
     }
 
+    /// The same plan for the first `images` images of the batch.
+    pub const fn of_images(&self, images: usize) -> JitPlan {
+        JitPlan {
+            batch: images,
+            x: self.x.rows_from(0, images),
+            x_eval: self.x_eval.rows_from(0, images),
+            velocity: self.velocity.rows_from(0, HISTORY * images),
+            ..*self
+        }
+    }
+
     /// The rows of a pass over `images` images, with or without context tokens.
     pub const fn layout(&self, model: &JitModel, images: usize, context: bool) -> TokenLayout {
         TokenLayout {

@@ -4,7 +4,7 @@ use crate::{DType, View};
 /// `out = SiLU(x[.., ..half]) · x[.., half..]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Swiglu {
-    /// `(rows, 2 · half)` f32.
+    /// `(rows, 2 · half)` f32. Its first half may be overwritten: the place for what is yet to be quantised.
     pub x: View,
     /// `(rows, half)` in the type that the next linear layer takes.
     pub out: View,
@@ -18,6 +18,7 @@ impl Swiglu {
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "swiglu";
         bounds.shaped(AT, &self.x, DType::F32, self.out.rows, 2 * self.out.cols)?;
+        bounds.output(AT, &self.x, &[])?;
         bounds.activations(AT, &self.out, &self.out_scale, &[&self.x])
     }
 

@@ -1,0 +1,40 @@
+use super::Tiles;
+use super::class_condition::Rows;
+use super::memory::{Arena, Source, Target};
+use super::simd::Simd;
+use crate::ops::ContextTokens;
+
+pub(super) struct Kernel<'a> {
+    table: Rows<'a>,
+    position: Source<'a, f32>,
+    labels: Source<'a, u32>,
+    out: Target<'a, f32>,
+}
+
+/// # Safety
+/// The descriptor was checked, and no other kernel runs.
+pub(super) unsafe fn tiles<'a>(op: &ContextTokens, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
+    // SAFETY: passed on.
+    let kernel = unsafe {
+        Kernel {
+            table: Rows::new(memory, &op.table),
+            position: memory.source(&op.position),
+            labels: memory.source(&op.labels),
+            out: memory.target(&op.out),
+        }
+    };
+    (op.out.rows, kernel)
+}
+
+impl Tiles for Kernel<'_> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
+        // SAFETY: a tile is a row.
+        let out = unsafe { self.out.row(r) };
+        let label = self.labels.row(0)[r / self.position.rows] as usize;
+        let position = self.position.row(r % self.position.rows).chunks(S::LANES);
+        for (i, (out, position)) in out.chunks_mut(S::LANES).zip(position).enumerate() {
+            s.store_some(out, s.add(s.load_some(position), self.table.load_some(s, label, i * S::LANES)));
+        }
+    }
+}

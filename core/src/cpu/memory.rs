@@ -1,0 +1,191 @@
+//! The one place where views become pointers.
+
+use core::marker::PhantomData;
+
+use bytemuck::Pod;
+
+use crate::ops::Bounds;
+use crate::{Modulation, Region, View};
+
+/// The two regions. Copies of it are handed to tiles that run at the same time; each writes rows of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Arena<'a> {
+    weights: &'a [u8],
+    arena: *mut u8,
+    len: usize,
+    lives: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: the pointer is to plain bytes that this borrows exclusively; access is through views whose users promise
+// that concurrent writes are disjoint.
+unsafe impl Send for Arena<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Arena<'_> {}
+
+impl<'a> Arena<'a> {
+    /// `None` unless both start at a multiple of 64, the largest alignment that a kernel asks for.
+    pub(super) fn new(weights: &'a [u8], arena: &'a mut [u8]) -> Option<Self> {
+        let aligned = |p: *const u8| p.addr().is_multiple_of(64);
+        let this = Arena { weights, arena: arena.as_mut_ptr(), len: arena.len(), lives: PhantomData };
+        (aligned(weights.as_ptr()) && aligned(this.arena)).then_some(this)
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { weights: self.weights.len(), arena: self.len }
+    }
+
+    /// Copies into an arena view, as far as both reach.
+    pub(super) fn write(&mut self, view: &View, bytes: &[u8]) {
+        // SAFETY: `&mut self` on the backend's own copy: no tile runs.
+        let arena = unsafe { core::slice::from_raw_parts_mut(self.arena, self.len) };
+        if let Some(to) = arena.get_mut(view.offset..) {
+            to.iter_mut().zip(bytes).for_each(|(to, &from)| *to = from);
+        }
+    }
+
+    /// Copies out of an arena view, as far as both reach.
+    pub(super) fn read(&self, view: &View, bytes: &mut [u8]) {
+        // SAFETY: called between kernels: no tile runs.
+        let arena = unsafe { core::slice::from_raw_parts(self.arena, self.len) };
+        if let Some(from) = arena.get(view.offset..) {
+            bytes.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+        }
+    }
+
+    /// The bytes of a view, padding between its rows included.
+    ///
+    /// # Safety
+    /// The view was checked against `bounds`, and nobody writes to it while the result lives.
+    pub(super) unsafe fn bytes(&self, view: &View) -> &[u8] {
+        let len = view.len_bytes().unwrap_or(0);
+        match view.region {
+            Region::Weights => &self.weights[view.offset..view.offset + len],
+            // SAFETY: inside the arena, as promised.
+            Region::Arena => unsafe { core::slice::from_raw_parts(self.arena.add(view.offset), len) },
+        }
+    }
+
+    /// A readable matrix.
+    ///
+    /// # Safety
+    /// The view was checked against `bounds`, holds elements of `T`, and nobody writes to it while the result lives.
+    pub(super) unsafe fn source<T: Pod>(&self, view: &View) -> Source<'a, T> {
+        debug_assert_eq!(view.dtype.size(), size_of::<T>());
+        let base = match view.region {
+            Region::Weights => self.weights.as_ptr(),
+            Region::Arena => self.arena.cast_const(),
+        };
+        // SAFETY: the offset is inside the region.
+        let first = unsafe { base.add(view.offset) }.cast();
+        Source { first, rows: view.rows, cols: view.cols, stride: view.stride, lives: PhantomData }
+    }
+
+    /// A writable matrix.
+    ///
+    /// # Safety
+    /// The view was checked against `bounds` as an output, holds elements of `T`, and each of its elements is
+    /// touched by one tile at a time.
+    pub(super) unsafe fn target<T: Pod>(&self, view: &View) -> Target<'a, T> {
+        debug_assert_eq!(view.dtype.size(), size_of::<T>());
+        // SAFETY: the offset is inside the arena.
+        let first = unsafe { self.arena.add(view.offset) }.cast();
+        Target { first, rows: view.rows, cols: view.cols, stride: view.stride, lives: PhantomData }
+    }
+
+    /// The modulation table and its row numbers.
+    ///
+    /// # Safety
+    /// As [`Arena::source`].
+    pub(super) unsafe fn modulation(&self, m: &Modulation) -> ModulationSource<'a> {
+        // SAFETY: passed on.
+        unsafe { ModulationSource { table: self.source(&m.table), rows: self.source(&m.rows) } }
+    }
+}
+
+/// A matrix to read.
+pub(super) struct Source<'a, T> {
+    first: *const T,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) stride: usize,
+    lives: PhantomData<&'a [T]>,
+}
+
+impl<T> Clone for Source<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Source<'_, T> {}
+
+// SAFETY: read-only plain data.
+unsafe impl<T: Sync> Sync for Source<'_, T> {}
+
+impl<'a, T: Pod> Source<'a, T> {
+    /// Row `r`.
+    #[inline(always)]
+    pub(super) fn row(&self, r: usize) -> &'a [T] {
+        assert!(r < self.rows);
+        // SAFETY: the row is inside the view, which was checked.
+        unsafe { core::slice::from_raw_parts(self.first.add(r * self.stride), self.cols) }
+    }
+}
+
+/// A matrix to write.
+pub(super) struct Target<'a, T> {
+    first: *mut T,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    stride: usize,
+    lives: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Clone for Target<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Target<'_, T> {}
+
+// SAFETY: plain data; `part` and `row` promise disjoint access.
+unsafe impl<T: Send> Sync for Target<'_, T> {}
+
+impl<'a, T: Pod> Target<'a, T> {
+    /// Columns `start..start + len` of row `r`.
+    ///
+    /// # Safety
+    /// No other tile touches them while the result lives.
+    #[inline(always)]
+    pub(super) unsafe fn part(&self, r: usize, start: usize, len: usize) -> &'a mut [T] {
+        assert!(r < self.rows && start + len <= self.cols);
+        // SAFETY: inside the view, which was checked; exclusive as promised.
+        unsafe { core::slice::from_raw_parts_mut(self.first.add(r * self.stride + start), len) }
+    }
+
+    /// Row `r`.
+    ///
+    /// # Safety
+    /// No other tile touches it while the result lives.
+    #[inline(always)]
+    pub(super) unsafe fn row(&self, r: usize) -> &'a mut [T] {
+        // SAFETY: passed on.
+        unsafe { self.part(r, 0, self.cols) }
+    }
+}
+
+/// A modulation table with the row of each image.
+#[derive(Clone, Copy)]
+pub(super) struct ModulationSource<'a> {
+    table: Source<'a, f32>,
+    rows: Source<'a, u32>,
+}
+
+impl<'a> ModulationSource<'a> {
+    /// Columns `start..start + len` of an image's row.
+    #[inline(always)]
+    pub(super) fn vector(&self, image: usize, start: usize, len: usize) -> &'a [f32] {
+        &self.table.row(self.rows.row(0)[image] as usize)[start..start + len]
+    }
+}

@@ -1,0 +1,168 @@
+//! The CPU backend: each kernel's algorithm once, generic over the instruction set.
+//!
+//! A kernel is split into tiles that write disjoint parts of its output and whose results do not depend on how the
+//! tiles are spread over threads, so that one instruction set gives one image for any number of threads.
+
+mod attention;
+mod class_condition;
+mod context_tokens;
+mod isa;
+mod linear;
+mod memory;
+mod norm_modulate;
+mod patchify;
+mod qk_norm_rope;
+mod quantize_rows;
+mod simd;
+mod solver_step;
+mod swiglu;
+mod unpatchify;
+
+use core::convert::Infallible;
+use core::marker::PhantomData;
+
+pub use isa::Isa;
+
+use crate::View;
+use crate::backend::{Backend, Program};
+use crate::exec::Executor;
+use crate::jit::Precision;
+use crate::ops::*;
+use memory::Arena;
+use simd::Simd;
+
+/// What sees a pass's intermediate tensors: the name and the bytes of a view without padding.
+pub type TapFn<'a> = dyn FnMut(Tap, &View, &[u8]) + 'a;
+
+/// The CPU as a backend: a model file's bytes, an arena, threads and an instruction set.
+pub struct Cpu<'a, E> {
+    memory: Arena<'a>,
+    executor: E,
+    isa: Isa,
+    tap: Option<&'a mut TapFn<'a>>,
+    lives: PhantomData<&'a mut [u8]>,
+}
+
+/// The memory given to [`Cpu::new`] does not start at a multiple of 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misaligned;
+
+impl core::fmt::Display for Misaligned {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the model's bytes and the arena must start at multiples of 64 in memory")
+    }
+}
+
+impl core::error::Error for Misaligned {}
+
+impl<'a, E: Executor> Cpu<'a, E> {
+    /// A backend over the whole model file and an arena of [`JitPlan::arena_bytes`](crate::jit::JitPlan) or more.
+    ///
+    /// # Errors
+    /// [`Misaligned`] unless both start at multiples of 64 bytes.
+    pub fn new(file: &'a [u8], arena: &'a mut [u8], executor: E, isa: Isa) -> Result<Self, Misaligned> {
+        let memory = Arena::new(file, arena).ok_or(Misaligned)?;
+        Ok(Cpu { memory, executor, isa, tap: None, lives: PhantomData })
+    }
+
+    /// Shows every intermediate tensor to `tap`.
+    #[must_use]
+    pub fn with_tap(mut self, tap: &'a mut TapFn<'a>) -> Self {
+        self.tap = Some(tap);
+        self
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Runs tiles `0..count` of a kernel with the chosen instruction set, spread over the threads.
+    fn launch(&self, count: usize, kernel: &impl Tiles) {
+        isa::launch(self.isa, &self.executor, count, kernel);
+    }
+}
+
+/// A kernel cut into tiles. Implementations are `#[inline(always)]`, so that their code is compiled with the
+/// instruction set of the caller.
+trait Tiles: Sync {
+    /// Computes one tile.
+    ///
+    /// # Safety
+    /// No two tiles of one kernel run with the same number at the same time, and the descriptor was checked.
+    unsafe fn tile<S: Simd>(&self, s: S, index: usize);
+}
+
+macro_rules! forward_kernels {
+    ($($name:ident: $op:ident,)*) => {
+        impl<E: Executor> Kernels for Cpu<'_, E> {
+            type Error = Infallible;
+            $(
+                unsafe fn $name(&mut self, op: &$op) -> Result<(), Infallible> {
+                    // SAFETY: the descriptor was checked, and `&mut self` means that no other kernel runs.
+                    let (count, kernel) = unsafe { $name::tiles(op, &self.memory) };
+                    self.launch(count, &kernel);
+                    Ok(())
+                }
+            )*
+
+            fn tap(&mut self, name: Tap, view: &View) -> Result<(), Infallible> {
+                if let Some(tap) = &mut self.tap {
+                    // SAFETY: the recorder checked the view, and no kernel runs.
+                    let bytes = unsafe { self.memory.bytes(view) };
+                    tap(name, view, bytes);
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+forward_kernels! {
+    linear: Linear,
+    class_condition: ClassCondition,
+    context_tokens: ContextTokens,
+    patchify: Patchify,
+    unpatchify: Unpatchify,
+    norm_modulate: NormModulate,
+    qk_norm_rope: QkNormRope,
+    attention: Attention,
+    swiglu: Swiglu,
+    quantize_rows: QuantizeRows,
+    solver_step: SolverStep,
+}
+
+// SAFETY: the bounds are the lengths of the slices given to `new`.
+unsafe impl<E: Executor> Backend for Cpu<'_, E> {
+    fn precision(&self) -> Precision {
+        Precision::WIDE
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.memory.bounds()
+    }
+
+    fn begin(&mut self, _program: Program) -> Result<bool, Infallible> {
+        Ok(true)
+    }
+
+    fn submit(&mut self, _program: Program) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), Infallible> {
+        self.memory.write(view, bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, view: &View, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.memory.read(view, bytes);
+        Ok(())
+    }
+}
+
+impl<E> core::fmt::Debug for Cpu<'_, E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Cpu").field("isa", &self.isa).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,54 @@
+use super::Tiles;
+use super::memory::{Arena, ModulationSource, Source};
+use super::quantize_rows::Rounded;
+use super::simd::Simd;
+use crate::TokenLayout;
+use crate::ops::NormModulate;
+
+pub(super) struct Kernel<'a> {
+    x: Source<'a, f32>,
+    weight: Source<'a, f32>,
+    eps: f32,
+    modulation: ModulationSource<'a>,
+    shift: usize,
+    scale: usize,
+    layout: TokenLayout,
+    out: Rounded<'a>,
+}
+
+/// # Safety
+/// The descriptor was checked, and no other kernel runs.
+pub(super) unsafe fn tiles<'a>(op: &NormModulate, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
+    // SAFETY: passed on.
+    let kernel = unsafe {
+        Kernel {
+            x: memory.source(&op.x),
+            weight: memory.source(&op.weight),
+            eps: op.eps,
+            modulation: memory.modulation(&op.modulation),
+            shift: op.shift,
+            scale: op.scale,
+            layout: op.layout,
+            out: Rounded::new(memory, &op.out, op.out_scale.as_ref()),
+        }
+    };
+    (op.out.rows, kernel)
+}
+
+impl Tiles for Kernel<'_> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
+        let (x, weight) = (self.x.row(r), self.weight.row(0));
+        let image = self.layout.image_of(r);
+        let shift = self.modulation.vector(image, self.shift, x.len());
+        let scale = self.modulation.vector(image, self.scale, x.len());
+        let mean = s.sum_of_squares(x) / x.len() as f32;
+        let inverse = s.splat(1.0 / libm::sqrtf(mean + self.eps));
+        let value = |c: usize| {
+            let normed = s.mul(s.mul(s.load_some(&x[c..]), inverse), s.load_some(&weight[c..]));
+            s.mul_add(normed, s.add(s.splat(1.0), s.load_some(&scale[c..])), s.load_some(&shift[c..]))
+        };
+        // SAFETY: a tile is a row.
+        unsafe { self.out.store_row(s, r, x.len(), value) };
+    }
+}

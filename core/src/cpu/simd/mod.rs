@@ -1,0 +1,187 @@
+//! What a kernel asks of an instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Avx512;
+pub(super) use scalar::Scalar;
+
+use bytemuck::Pod;
+use half::{bf16, f16};
+
+/// Most f32 lanes of any instruction set.
+pub(super) const MAX_LANES: usize = 16;
+
+/// Vectors of f32. A value of the type is a token: holding one proves that the machine has the instructions.
+///
+/// # Safety
+/// Implementations use only instructions that their token proves.
+pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of [`Simd::LANES`] f32.
+    type F32: Copy;
+    /// A vector of i32 sums of int8 products.
+    type I32: Copy;
+    /// f32 lanes.
+    const LANES: usize;
+    /// int8 elements that one [`Simd::dot_i8`] takes.
+    const BYTES: usize;
+    /// Rows of a linear layer's tile that keep the registers full: 6 or fewer.
+    const TILE_ROWS: usize;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F32;
+    /// # Safety
+    /// `from` is readable for `LANES` elements.
+    unsafe fn load(self, from: *const f32) -> Self::F32;
+    /// Widens IEEE halves.
+    ///
+    /// # Safety
+    /// `from` is readable for `LANES` elements.
+    unsafe fn load_f16(self, from: *const f16) -> Self::F32;
+    /// Widens bfloat16.
+    ///
+    /// # Safety
+    /// `from` is readable for `LANES` elements.
+    unsafe fn load_bf16(self, from: *const bf16) -> Self::F32;
+    /// # Safety
+    /// `to` is writable for `LANES` elements.
+    unsafe fn store(self, to: *mut f32, x: Self::F32);
+    /// `a + b`
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a - b`
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b`
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The larger one.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The smaller one.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b + c`, fused where the instruction set fuses.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `2^n` for a whole `n` in -126..=127.
+    fn pow2(self, n: Self::F32) -> Self::F32;
+    /// The sum of the lanes, halves added to halves.
+    fn sum(self, x: Self::F32) -> f32;
+
+    /// No products yet.
+    fn zero_i32(self) -> Self::I32;
+    /// Adds the products of `BYTES` pairs.
+    ///
+    /// # Safety
+    /// `a` and `b` are readable for `BYTES` elements.
+    unsafe fn dot_i8(self, sums: Self::I32, a: *const i8, b: *const i8) -> Self::I32;
+    /// The sum of the lanes.
+    fn sum_i32(self, x: Self::I32) -> i32;
+
+    /// Loads the first elements of a slice; lanes past its end are 0.
+    #[inline(always)]
+    fn load_some(self, from: &[f32]) -> Self::F32 {
+        f32::load_some(self, from)
+    }
+
+    /// Stores as many lanes as the slice has room for.
+    #[inline(always)]
+    fn store_some(self, to: &mut [f32], x: Self::F32) {
+        if to.len() >= Self::LANES {
+            // SAFETY: long enough.
+            return unsafe { self.store(to.as_mut_ptr(), x) };
+        }
+        let len = to.len();
+        to.copy_from_slice(&self.lanes(x)[..len]);
+    }
+
+    /// The lanes as an array; those past `LANES` are 0.
+    #[inline(always)]
+    fn lanes(self, x: Self::F32) -> [f32; MAX_LANES] {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: MAX_LANES elements.
+        unsafe { self.store(lanes.as_mut_ptr(), x) };
+        lanes
+    }
+
+    /// `e^x` within 2 units in the last place; 0 below -87, and never infinite.
+    #[inline(always)]
+    fn exp(self, x: Self::F32) -> Self::F32 {
+        // x = n · ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial, of which six terms suffice in f32.
+        let x = self.min(self.max(x, self.splat(-87.0)), self.splat(88.0));
+        let magic = self.splat(12_582_912.0); // 1.5 · 2^23: adding it rounds to a whole number
+        let n = self.sub(self.mul_add(x, self.splat(core::f32::consts::LOG2_E), magic), magic);
+        let r = self.mul_add(n, self.splat(-0.693_359_4), x);
+        let r = self.mul_add(n, self.splat(2.121_944_4e-4), r);
+        let mut y = self.splat(1.0 / 5040.0);
+        for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+            y = self.mul_add(y, r, self.splat(c));
+        }
+        self.mul(y, self.pow2(n))
+    }
+
+    /// `x / (1 + e^-x)`
+    #[inline(always)]
+    fn silu(self, x: Self::F32) -> Self::F32 {
+        let e = self.exp(self.sub(self.splat(0.0), x));
+        self.div(x, self.add(self.splat(1.0), e))
+    }
+
+    /// `Σ x²`
+    #[inline(always)]
+    fn sum_of_squares(self, x: &[f32]) -> f32 {
+        let mut sums = [self.splat(0.0); 4];
+        for (i, part) in x.chunks(Self::LANES).enumerate() {
+            let v = self.load_some(part);
+            sums[i % 4] = self.mul_add(v, v, sums[i % 4]);
+        }
+        self.sum(self.add(self.add(sums[0], sums[1]), self.add(sums[2], sums[3])))
+    }
+}
+
+/// A float element that widens to f32 as it is loaded.
+pub(super) trait Element: Pod {
+    /// # Safety
+    /// `from` is readable for `S::LANES` elements.
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::F32;
+
+    /// Loads the first elements of a slice; lanes past its end are 0.
+    #[inline(always)]
+    fn load_some<S: Simd>(s: S, from: &[Self]) -> S::F32 {
+        if from.len() >= S::LANES {
+            // SAFETY: long enough.
+            return unsafe { Self::load(s, from.as_ptr()) };
+        }
+        let mut lanes = [Self::zeroed(); MAX_LANES];
+        lanes[..from.len()].copy_from_slice(from);
+        // SAFETY: MAX_LANES elements.
+        unsafe { Self::load(s, lanes.as_ptr()) }
+    }
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const f32) -> S::F32 {
+        // SAFETY: passed on.
+        unsafe { s.load(from) }
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const f16) -> S::F32 {
+        // SAFETY: passed on.
+        unsafe { s.load_f16(from) }
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const bf16) -> S::F32 {
+        // SAFETY: passed on.
+        unsafe { s.load_bf16(from) }
+    }
+}

@@ -1,0 +1,119 @@
+use half::{bf16, f16};
+
+use super::{MAX_LANES, Simd};
+
+/// Portable Rust. Eight lanes and no fused operation, so that the result is the same everywhere, whatever vectors
+/// the compiler makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scalar;
+
+const LANES: usize = 8;
+type Lanes = [f32; LANES];
+
+#[inline(always)]
+fn zip(a: Lanes, b: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
+    core::array::from_fn(|i| f(a[i], b[i]))
+}
+
+// SAFETY: needs no instructions beyond the target's own.
+unsafe impl Simd for Scalar {
+    type F32 = Lanes;
+    type I32 = [i32; LANES];
+    const LANES: usize = LANES;
+    const BYTES: usize = 16;
+    const TILE_ROWS: usize = 2;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Lanes {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Lanes {
+        // SAFETY: readable, as the caller promises.
+        unsafe { from.cast::<Lanes>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const f16) -> Lanes {
+        // SAFETY: readable, as the caller promises.
+        unsafe { from.cast::<[f16; LANES]>().read_unaligned() }.map(f16::to_f32_const)
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const bf16) -> Lanes {
+        // SAFETY: readable, as the caller promises.
+        unsafe { from.cast::<[bf16; LANES]>().read_unaligned() }.map(bf16::to_f32_const)
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, x: Lanes) {
+        // SAFETY: writable, as the caller promises.
+        unsafe { to.cast::<Lanes>().write_unaligned(x) };
+    }
+
+    #[inline(always)]
+    fn add(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn max(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn min(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Lanes, b: Lanes, c: Lanes) -> Lanes {
+        self.add(self.mul(a, b), c)
+    }
+
+    #[inline(always)]
+    fn pow2(self, n: Lanes) -> Lanes {
+        n.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn sum(self, x: Lanes) -> f32 {
+        ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
+    }
+
+    #[inline(always)]
+    fn zero_i32(self) -> [i32; LANES] {
+        [0; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn dot_i8(self, sums: [i32; LANES], a: *const i8, b: *const i8) -> [i32; LANES] {
+        // SAFETY: readable, as the caller promises.
+        let (a, b) = unsafe { (a.cast::<[i8; 16]>().read_unaligned(), b.cast::<[i8; 16]>().read_unaligned()) };
+        let product = |i: usize| i32::from(i16::from(a[i]) * i16::from(b[i]));
+        core::array::from_fn(|i| sums[i] + product(2 * i) + product(2 * i + 1))
+    }
+
+    #[inline(always)]
+    fn sum_i32(self, x: [i32; LANES]) -> i32 {
+        x.iter().sum()
+    }
+}
+
+const _: () = assert!(LANES <= MAX_LANES);
