@@ -1,1 +1,315 @@
-//! Work in progress.
+//! Reads upstream JiT and PixelGen checkpoints and writes denoir's GGUF model file.
+//!
+//! Input is a PixelGen Lightning `.ckpt`, a JiT `.pth`, or `.safetensors` (one file, or an index of shards). No
+//! Python runs and no code from a pickle does: see the module `torch`. The input is memory-mapped and converted
+//! block by block, so memory does not grow with the checkpoint. The output appears complete or not at all.
+//!
+//! ```no_run
+//! use denoir_convert::{Options, convert};
+//! # fn main() -> Result<(), denoir_convert::ConvertError> {
+//! let options = Options { dtype: denoir_core::DType::I8, ..Options::default() };
+//! let summary = convert("PixelGen_XL.ckpt".as_ref(), "pixelgen-xl.gguf".as_ref(), &options, &mut |_| {})?;
+//! println!("{}: {} tensors, {} bytes", summary.name, summary.tensors, summary.bytes);
+//! # Ok(()) }
+//! ```
+//!
+//! # Which upstream made it
+//! The sampler preset and the 8-bit rounding depend on the project. `ema_denoiser.` and `denoiser.` mark PixelGen;
+//! `model_ema1`, `model_ema2`, `model` and `net.` mark JiT; of tensors without any prefix, two patch projections are
+//! taken for JiT and one for PixelGen-XL. A configuration overrides this with `family`; upstream's YAML is always
+//! PixelGen's.
+
+mod arch;
+mod checkpoint;
+pub mod config;
+mod element;
+mod emit;
+mod error;
+mod output;
+mod plan;
+mod preset;
+mod safetensors;
+mod torch;
+mod writer;
+
+pub use config::{Config, ConfigError};
+pub use error::ConvertError;
+pub use safetensors::SafetensorsError;
+pub use torch::{PickleError, ZipError};
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use denoir_core::DType;
+use sha2::{Digest, Sha256};
+
+use checkpoint::{Checkpoint, Kind};
+use emit::EmitError;
+use output::Output;
+use plan::{Plan, Request};
+
+/// Largest file of class names in bytes.
+const MAX_LABELS_BYTES: u64 = 1 << 20;
+
+/// What to convert, and to what.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which weights: `ema` or `raw`, or upstream's `model_ema1`, `model_ema2`, `model`. `None`: upstream's EMA.
+    pub weights: Option<String>,
+    /// Type of the matrices. With [`DType::I8`] those of attention and FFN are I8 with a scale per row, the others
+    /// BF16. Vectors and positions are always F32.
+    pub dtype: DType,
+    /// Configuration file: see [`config`].
+    pub config: Option<PathBuf>,
+    /// File of class names, one per line.
+    pub labels: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { weights: None, dtype: DType::BF16, config: None, labels: None }
+    }
+}
+
+/// How far a conversion is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'p> {
+    /// The tensor being converted; empty at the end.
+    pub tensor: &'p str,
+    /// Bytes of tensor data written.
+    pub bytes_done: u64,
+    /// Bytes of tensor data in all.
+    pub bytes_total: u64,
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// `general.architecture`.
+    pub architecture: &'static str,
+    /// `general.name`.
+    pub name: String,
+    /// The set of weights that was taken; empty where the checkpoint has one unnamed set.
+    pub weights: &'static str,
+    /// Type of the matrices.
+    pub dtype: DType,
+    /// Number of tensors, scales included.
+    pub tensors: usize,
+    /// Number of weights, scales not included.
+    pub parameters: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// SHA-256 of the checkpoint in hexadecimal; of shards one after another in name order.
+    pub source_sha256: String,
+}
+
+/// Converts the checkpoint at `input` to a model file at `output`.
+///
+/// `output` is replaced only once its successor is complete and on disk; after an error nothing new is left in its
+/// folder. The checkpoint must not be changed meanwhile: it is memory-mapped.
+///
+/// # Errors
+/// [`ConvertError`]; its message is one line that says what, where, and the cure where there is one.
+pub fn convert(
+    input: &Path,
+    output: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Summary, ConvertError> {
+    let config = load_config(options.config.as_deref())?;
+    let labels = options.labels.as_deref().map(load_labels).transpose()?;
+    let request = Request {
+        weights: options.weights.as_deref(),
+        dtype: options.dtype,
+        config: &config,
+        labels: labels.as_deref(),
+    };
+    let mut out = Output::create(output, input)?;
+
+    let first = Mapped::open(input)?;
+    let name = file_name(input);
+    let kind = checkpoint::sniff(first.bytes(), &name)?;
+    let mut maps = vec![(name.clone(), input.to_owned(), first)];
+    if kind == Kind::SafetensorsIndex {
+        maps = open_shards(input, maps.remove(0).2.bytes())?;
+    }
+    let files: Vec<(String, &[u8])> = maps.iter().map(|(name, _, map)| (name.clone(), map.bytes())).collect();
+    let mut checkpoint = Checkpoint::open(kind, &files)?;
+    checkpoint.file = name;
+    let plan = Plan::new(&checkpoint, &request)?;
+
+    // The hash reads the file once more, on the second core, through a small buffer.
+    let cancelled = AtomicBool::new(false);
+    let paths: Vec<&Path> = maps.iter().map(|(_, path, _)| path.as_path()).collect();
+    let summary = std::thread::scope(|scope| {
+        let hash = scope.spawn(|| sha256_of_files(&paths, &cancelled));
+        let written = emit::emit(&plan, &checkpoint, out.file(), progress);
+        cancelled.store(written.is_err(), Ordering::Relaxed);
+        let hash = hash.join().unwrap_or_else(|_| {
+            Err(ConvertError::Read { path: input.to_owned(), source: io::Error::other("the hashing thread failed") })
+        });
+        let write_error = |source| ConvertError::Write { path: output.to_owned(), source };
+        let writer = written.map_err(|error| error.at(output))?;
+        let hash = hash?;
+        let bytes = writer.finish(plan.sha256_at, &hash).map_err(write_error)?;
+        Ok::<_, ConvertError>(summarize(&plan, options.dtype, bytes, hash))
+    })?;
+    out.commit()?;
+    Ok(summary)
+}
+
+/// Converts a checkpoint that is in memory, one file, into anything that can be written to and sought.
+///
+/// `name` is the file name for messages and metadata. What is written before an error is incomplete.
+///
+/// # Errors
+/// As [`convert`]; write errors carry `name`.
+pub fn convert_bytes(
+    input: &[u8],
+    name: &str,
+    output: &mut (impl Write + Seek),
+    weights: Option<&str>,
+    dtype: DType,
+    config: &Config,
+    labels: Option<&[String]>,
+) -> Result<Summary, ConvertError> {
+    let kind = checkpoint::sniff(input, name)?;
+    if kind == Kind::SafetensorsIndex {
+        let reason = "an index of safetensors shards cannot be converted from memory";
+        return Err(ConvertError::Format { file: name.into(), reason });
+    }
+    let checkpoint = Checkpoint::open(kind, &[(name.to_owned(), input)])?;
+    let plan = Plan::new(&checkpoint, &Request { weights, dtype, config, labels })?;
+    let path = Path::new(name);
+    let writer = emit::emit(&plan, &checkpoint, output, &mut |_| {}).map_err(|error| error.at(path))?;
+    let hash = hex(&Sha256::digest(input));
+    let write_error = |source| ConvertError::Write { path: path.to_owned(), source };
+    let bytes = writer.finish(plan.sha256_at, &hash).map_err(write_error)?;
+    Ok(summarize(&plan, dtype, bytes, hash))
+}
+
+impl EmitError {
+    /// Names the file of a write error.
+    fn at(self, path: &Path) -> ConvertError {
+        match self {
+            EmitError::Convert(error) => error,
+            EmitError::Write(source) => ConvertError::Write { path: path.to_owned(), source },
+        }
+    }
+}
+
+fn summarize(plan: &Plan<'_>, dtype: DType, bytes: u64, source_sha256: String) -> Summary {
+    let parameters = plan.network.specs.iter().map(|spec| spec.shape.iter().product::<u64>()).sum();
+    Summary {
+        architecture: plan.network.architecture,
+        name: plan.name.clone(),
+        weights: plan.selection.weights,
+        dtype,
+        tensors: plan.entries.len(),
+        parameters,
+        bytes,
+        source_sha256,
+    }
+}
+
+fn load_config(path: Option<&Path>) -> Result<Config, ConvertError> {
+    let Some(path) = path else { return Ok(Config::default()) };
+    let bytes = read_small(path, config::MAX_CONFIG_BYTES + 1)?;
+    Config::parse(&bytes).map_err(|source| ConvertError::Config { file: file_name(path), source })
+}
+
+/// Class names, one per line; blank lines at the end do not count.
+fn load_labels(path: &Path) -> Result<Vec<String>, ConvertError> {
+    let refuse = |reason: &str| ConvertError::Labels { reason: format!("{}: {reason}", file_name(path)) };
+    let bytes = read_small(path, MAX_LABELS_BYTES + 1)?;
+    if bytes.len() as u64 > MAX_LABELS_BYTES {
+        return Err(refuse("larger than 1 MiB"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| refuse("not UTF-8"))?;
+    let labels: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
+    if labels.iter().any(String::is_empty) { Err(refuse("a name is empty")) } else { Ok(labels) }
+}
+
+/// At most `limit` bytes of a file.
+fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, ConvertError> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|source| ConvertError::Read { path: path.to_owned(), source })
+}
+
+type Map = (String, PathBuf, Mapped);
+
+fn open_shards(index: &Path, bytes: &[u8]) -> Result<Vec<Map>, ConvertError> {
+    let shards =
+        safetensors::shards(bytes).map_err(|source| ConvertError::Safetensors { file: file_name(index), source })?;
+    let open = |name: String| {
+        let path = index.with_file_name(&name);
+        let map = Mapped::open(&path)?;
+        Ok((name, path, map))
+    };
+    shards.into_iter().map(open).collect()
+}
+
+/// A file in memory.
+struct Mapped(Option<memmap2::Mmap>);
+
+impl Mapped {
+    fn open(path: &Path) -> Result<Self, ConvertError> {
+        let read = |source| ConvertError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(read)?;
+        let metadata = file.metadata().map_err(read)?;
+        if !metadata.is_file() {
+            let reason = "not a file; give the checkpoint file itself (.ckpt, .pth, .safetensors or its index)";
+            return Err(ConvertError::Format { file: path.display().to_string(), reason });
+        }
+        if metadata.len() == 0 {
+            return Ok(Mapped(None));
+        }
+        // SAFETY: the map is read-only and private to this call. That nobody changes the file meanwhile is the
+        // documented condition of `convert`; without it reads could see torn data, which are only ever numbers
+        // here: every offset and length is copied out and checked once before use.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
+        #[cfg(unix)]
+        let _ = map.advise(memmap2::Advice::Sequential);
+        Ok(Mapped(Some(map)))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or(&[])
+    }
+}
+
+fn sha256_of_files(paths: &[&Path], cancelled: &AtomicBool) -> Result<String, ConvertError> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0u8; 1 << 18];
+    for path in paths {
+        let read = |source| ConvertError::Read { path: path.to_path_buf(), source };
+        let mut file = File::open(path).map_err(read)?;
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => hash.update(buffer.get(..n).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(read(error)),
+            }
+            if cancelled.load(Ordering::Relaxed) {
+                return Ok(String::new());
+            }
+        }
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The last component of a path, for messages and metadata.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

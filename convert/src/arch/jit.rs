@@ -1,0 +1,183 @@
+//! Class-conditional JiT and PixelGen-L/XL.
+
+use denoir_core::gguf::keys::{self, jit};
+
+use super::{Network, Spec, Table, agree, count_blocks, grid_side, head_count, narrow, shape, wrong};
+use crate::checkpoint::Tensors;
+use crate::config::Config;
+use crate::error::ConvertError;
+
+/// Width of the sinusoidal timestep embedding.
+const TIMESTEP_WIDTH: u64 = 256;
+/// (blocks, first block with context tokens) of the published models.
+const CONTEXT_START: [(u64, u64); 4] = [(12, 4), (24, 8), (28, 8), (32, 10)];
+
+struct Sizes {
+    /// Image channels.
+    channels: u64,
+    patch: u64,
+    /// Image tokens.
+    tokens: u64,
+    hidden: u64,
+    depth: u64,
+    head_dim: u64,
+    /// Hidden width of the SwiGLU.
+    ffn: u64,
+    classes: u64,
+    /// Width between the two patch projections; 0 for one projection.
+    bottleneck: u64,
+    /// Context tokens.
+    context: u64,
+}
+
+pub(super) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, ConvertError> {
+    let sizes = Sizes::of(tensors)?;
+    let side = grid_side(sizes.tokens, "pos_embed", &[1, sizes.tokens, sizes.hidden])?;
+    let heads = head_count(sizes.hidden, sizes.head_dim, "blocks.0.attn.q_norm.weight")?;
+    let input_size = side.saturating_mul(sizes.patch);
+    agree(
+        config,
+        &[
+            ("input_size", input_size),
+            ("patch_size", sizes.patch),
+            ("in_channels", sizes.channels),
+            ("hidden_size", sizes.hidden),
+            ("depth", sizes.depth),
+            ("num_heads", heads),
+            ("num_classes", sizes.classes),
+            ("in_context_len", sizes.context),
+        ],
+    )?;
+    sizes.agree_on_bottleneck(config)?;
+    let start = sizes.context_start(config)?;
+    let metadata = narrow(&[
+        (jit::INPUT_SIZE, input_size),
+        (jit::PATCH_SIZE, sizes.patch),
+        (jit::IN_CHANNELS, sizes.channels),
+        (jit::EMBEDDING_LENGTH, sizes.hidden),
+        (jit::BLOCK_COUNT, sizes.depth),
+        (jit::HEAD_COUNT, heads),
+        (jit::FEED_FORWARD_LENGTH, sizes.ffn),
+        (jit::CLASS_COUNT, sizes.classes),
+        (jit::BOTTLENECK_LENGTH, sizes.bottleneck),
+        (jit::CONTEXT_TOKEN_COUNT, sizes.context),
+        (jit::CONTEXT_START_BLOCK, start),
+    ])?;
+    Ok(Network {
+        architecture: keys::ARCH_JIT,
+        sizes: metadata,
+        specs: sizes.table(),
+        depth: sizes.depth,
+        hidden: sizes.hidden,
+        input_size,
+        patch_size: sizes.patch,
+        classes: sizes.classes,
+        bottleneck: sizes.bottleneck != 0,
+    })
+}
+
+impl Sizes {
+    fn of(tensors: &Tensors<'_>) -> Result<Self, ConvertError> {
+        let [one, tokens, hidden] = shape::<3>(tensors, "pos_embed")?;
+        let proj1 = "x_embedder.proj1.weight";
+        let [width, channels, patch, patch_w] = shape::<4>(tensors, proj1)?;
+        let [labels, _] = shape::<2>(tensors, "y_embedder.embedding_table.weight")?;
+        let [head_dim] = shape::<1>(tensors, "blocks.0.attn.q_norm.weight")?;
+        let [_, ffn] = shape::<2>(tensors, "blocks.0.mlp.w3.weight")?;
+        if one != 1 {
+            return Err(wrong("pos_embed", &[one, tokens, hidden], "one row of tokens"));
+        }
+        if patch != patch_w {
+            return Err(wrong(proj1, &[width, channels, patch, patch_w], "a square patch"));
+        }
+        let context = match tensors.contains_key("in_context_posemb") {
+            true => shape::<3>(tensors, "in_context_posemb")?[1],
+            false => 0,
+        };
+        Ok(Sizes {
+            channels,
+            patch,
+            tokens,
+            hidden,
+            depth: count_blocks(tensors, "blocks", "attn.qkv.weight"),
+            head_dim,
+            ffn,
+            classes: labels - 1,
+            bottleneck: if tensors.contains_key("x_embedder.proj2.weight") { width } else { 0 },
+            context,
+        })
+    }
+
+    /// `use_bottleneck` and `bottleneck_dim` of the configuration; the latter has a default upstream, so it says
+    /// nothing about a network without a bottleneck.
+    fn agree_on_bottleneck(&self, config: &Config) -> Result<(), ConvertError> {
+        let has = self.bottleneck != 0;
+        if let Some(said) = config.use_bottleneck.filter(|said| *said != has) {
+            let (config, checkpoint) = (said.to_string(), has.to_string());
+            return Err(ConvertError::Contradiction { key: "use_bottleneck", config, checkpoint });
+        }
+        if has { agree(config, &[("bottleneck_dim", self.bottleneck)]) } else { Ok(()) }
+    }
+
+    fn context_start(&self, config: &Config) -> Result<u64, ConvertError> {
+        if self.context == 0 {
+            return Ok(0);
+        }
+        let published = || CONTEXT_START.iter().find(|(depth, _)| *depth == self.depth).map(|(_, start)| *start);
+        let start = config.size("in_context_start").or_else(published);
+        let start = start.ok_or(ConvertError::ContextStart { depth: self.depth })?;
+        if start >= self.depth {
+            return Err(ConvertError::Contradiction {
+                key: "in_context_start",
+                config: start.to_string(),
+                checkpoint: format!("{} blocks", self.depth),
+            });
+        }
+        Ok(start)
+    }
+
+    /// Every tensor of the network. Products saturate: a shape that large matches nothing.
+    fn table(&self) -> Vec<Spec> {
+        let (h, patch_values) = (self.hidden, self.patch.saturating_mul(self.patch).saturating_mul(self.channels));
+        let mut t = Table::default();
+        t.keep("pos_embed", &[1, self.tokens, h]);
+        if self.context != 0 {
+            t.keep("in_context_posemb", &[1, self.context, h]);
+        }
+        t.linear("t_embedder.mlp.0", h, TIMESTEP_WIDTH);
+        t.linear("t_embedder.mlp.2", h, h);
+        t.matrix("y_embedder.embedding_table.weight", &[self.classes.saturating_add(1), h]);
+        if self.bottleneck != 0 {
+            t.matrix("x_embedder.proj1.weight", &[self.bottleneck, self.channels, self.patch, self.patch]);
+            t.matrix("x_embedder.proj2.weight", &[h, self.bottleneck, 1, 1]);
+            t.keep("x_embedder.proj2.bias", &[h]);
+        } else {
+            t.matrix("x_embedder.proj1.weight", &[h, self.channels, self.patch, self.patch]);
+            t.keep("x_embedder.proj1.bias", &[h]);
+        }
+        for i in 0..self.depth {
+            self.block(&mut t, &format!("blocks.{i}"));
+        }
+        t.keep("final_layer.norm_final.weight", &[h]);
+        t.linear("final_layer.linear", patch_values, h);
+        t.linear("final_layer.adaLN_modulation.1", h.saturating_mul(2), h);
+        t.0
+    }
+
+    fn block(&self, t: &mut Table, b: &str) {
+        let (h, ffn2) = (self.hidden, self.ffn.saturating_mul(2));
+        t.keep(format!("{b}.norm1.weight"), &[h]);
+        t.keep(format!("{b}.attn.q_norm.weight"), &[self.head_dim]);
+        t.keep(format!("{b}.attn.k_norm.weight"), &[self.head_dim]);
+        t.quantizable(format!("{b}.attn.qkv.weight"), &[h.saturating_mul(3), h]);
+        t.keep(format!("{b}.attn.qkv.bias"), &[h.saturating_mul(3)]);
+        t.quantizable(format!("{b}.attn.proj.weight"), &[h, h]);
+        t.keep(format!("{b}.attn.proj.bias"), &[h]);
+        t.keep(format!("{b}.norm2.weight"), &[h]);
+        t.quantizable(format!("{b}.mlp.w12.weight"), &[ffn2, h]);
+        t.keep(format!("{b}.mlp.w12.bias"), &[ffn2]);
+        t.quantizable(format!("{b}.mlp.w3.weight"), &[h, self.ffn]);
+        t.keep(format!("{b}.mlp.w3.bias"), &[h]);
+        t.linear(&format!("{b}.adaLN_modulation.1"), h.saturating_mul(6), h);
+    }
+}

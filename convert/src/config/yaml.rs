@@ -1,0 +1,137 @@
+//! YAML into a JSON tree. The tree is built here from the parser's events, so its size is bounded whatever the
+//! aliases do.
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::{Map, Value};
+
+use super::ConfigError;
+
+/// Most values in the tree, those that aliases repeat included.
+const MAX_VALUES: usize = 20_000;
+/// Deepest nesting.
+const MAX_DEPTH: usize = 64;
+
+/// A container under construction, the anchor that names it (0: none), and a mapping's pending key.
+enum Open {
+    Sequence(Vec<Value>, usize),
+    Mapping(Map<String, Value>, Option<String>, usize),
+}
+
+struct Builder {
+    open: Vec<Open>,
+    anchors: Vec<(usize, Value)>,
+    values: usize,
+    root: Option<Value>,
+}
+
+/// The first document of `text`.
+pub(super) fn parse(text: &str) -> Result<Value, ConfigError> {
+    let mut builder = Builder { open: Vec::new(), anchors: Vec::new(), values: 0, root: None };
+    for event in Parser::new_from_str(text) {
+        let (event, _) = event.map_err(|e| ConfigError::Syntax(e.to_string()))?;
+        builder.event(event)?;
+        if builder.root.is_some() {
+            break;
+        }
+    }
+    builder.root.ok_or(ConfigError::NotAMapping)
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>) -> Result<(), ConfigError> {
+        match event {
+            Event::Scalar(text, style, anchor, _) => self.finish(scalar(&text, style), anchor),
+            Event::Alias(anchor) => {
+                let known = self.anchors.iter().rev().find(|(id, _)| *id == anchor);
+                let value = known.map(|(_, value)| value.clone());
+                let value = value.ok_or_else(|| ConfigError::Syntax("an alias inside its own anchor".into()))?;
+                self.count(size(&value))?;
+                self.finish(value, 0)
+            }
+            Event::SequenceStart(anchor, _) => self.start(Open::Sequence(Vec::new(), anchor)),
+            Event::MappingStart(anchor, _) => self.start(Open::Mapping(Map::new(), None, anchor)),
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(Open::Sequence(items, anchor)) => self.finish(Value::Array(items), anchor),
+                Some(Open::Mapping(map, None, anchor)) => self.finish(Value::Object(map), anchor),
+                _ => Err(ConfigError::Syntax("a key without a value".into())),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn count(&mut self, values: usize) -> Result<(), ConfigError> {
+        self.values = self.values.saturating_add(values);
+        if self.values > MAX_VALUES { Err(ConfigError::Syntax("too many values".into())) } else { Ok(()) }
+    }
+
+    fn start(&mut self, open: Open) -> Result<(), ConfigError> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(ConfigError::Syntax("nested too deeply".into()));
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    /// Hands a finished value to the container around it.
+    fn finish(&mut self, value: Value, anchor: usize) -> Result<(), ConfigError> {
+        self.count(1)?;
+        if anchor != 0 {
+            self.count(size(&value))?;
+            self.anchors.push((anchor, value.clone()));
+        }
+        match self.open.last_mut() {
+            None => self.root = Some(value),
+            Some(Open::Sequence(items, _)) => items.push(value),
+            Some(Open::Mapping(map, pending, _)) => match pending.take() {
+                Some(key) => {
+                    if map.insert(key, value).is_some() {
+                        return Err(ConfigError::Syntax("a key occurs twice".into()));
+                    }
+                }
+                None => *pending = Some(key_text(value)?),
+            },
+        }
+        Ok(())
+    }
+}
+
+/// A mapping's key as text.
+fn key_text(value: Value) -> Result<String, ConfigError> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Array(_) | Value::Object(_) => Err(ConfigError::Syntax("a key is not a scalar".into())),
+        scalar => Ok(scalar.to_string()),
+    }
+}
+
+/// Number of values in a tree. Its depth is bounded by [`MAX_DEPTH`] times the nesting of aliases, and its size by
+/// [`MAX_VALUES`], so the recursion is too.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(size).fold(1, usize::saturating_add),
+        Value::Object(map) => map.values().map(size).fold(1, usize::saturating_add),
+        _ => 1,
+    }
+}
+
+/// A plain scalar by YAML's core schema; a quoted one is text.
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    if style != ScalarStyle::Plain {
+        return Value::String(text.to_owned());
+    }
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        _ => {
+            if let Ok(int) = text.parse::<i64>() {
+                return int.into();
+            }
+            let numeric = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+            match text.parse::<f64>() {
+                Ok(float) if numeric && float.is_finite() => float.into(),
+                _ => Value::String(text.to_owned()),
+            }
+        }
+    }
+}

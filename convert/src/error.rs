@@ -1,0 +1,195 @@
+//! Why a conversion was refused. Every message is one line that says what, where and, where there is one, the cure.
+
+use core::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::ConfigError;
+use crate::safetensors::SafetensorsError;
+use crate::torch::{PickleError, ZipError};
+
+/// Why a checkpoint was not converted.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// A file could not be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The output could not be written; nothing is left behind.
+    Write {
+        /// The output file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The output path cannot be used.
+    Output {
+        /// The output file.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The input is not a checkpoint that this crate reads.
+    Format {
+        /// The input file.
+        file: String,
+        /// What it is, and the cure.
+        reason: &'static str,
+    },
+    /// The zip container of a PyTorch checkpoint is damaged or unsupported.
+    Zip {
+        /// The input file.
+        file: String,
+        /// What is wrong.
+        source: ZipError,
+    },
+    /// The pickle of a PyTorch checkpoint is damaged or holds something that is not allowed.
+    Pickle {
+        /// The input file.
+        file: String,
+        /// What is wrong.
+        source: PickleError,
+    },
+    /// A safetensors file or index is damaged.
+    Safetensors {
+        /// The input file.
+        file: String,
+        /// What is wrong.
+        source: SafetensorsError,
+    },
+    /// The configuration file is damaged or impossible.
+    Config {
+        /// The configuration file, or `--config` where it did not come from one.
+        file: String,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// Weights cannot be stored as this type.
+    WeightType(denoir_core::DType),
+    /// The file of class names does not fit.
+    Labels {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The checkpoint does not hold the wanted set of weights.
+    Weights {
+        /// The set that was wanted.
+        wanted: String,
+        /// The sets that it holds.
+        available: Vec<String>,
+    },
+    /// The tensors belong to no network that denoir runs.
+    UnknownNetwork {
+        /// One of the names in the checkpoint.
+        example: String,
+    },
+    /// Two entries have the same name once the prefix and `_orig_mod.` are dropped.
+    DuplicateTensor(String),
+    /// The checkpoint lacks a tensor of the network.
+    MissingTensor(String),
+    /// The checkpoint holds a tensor that the network does not have.
+    UnexpectedTensor(String),
+    /// A tensor has another shape than the rest of the network needs.
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// Its shape in the checkpoint.
+        found: Vec<u64>,
+        /// The shape that is needed, or what about it is.
+        wanted: String,
+    },
+    /// A tensor is not of a floating-point type that can be converted.
+    TensorType {
+        /// The tensor.
+        tensor: String,
+        /// Its type in the checkpoint.
+        found: &'static str,
+    },
+    /// A tensor is not stored row by row.
+    Strided(String),
+    /// A tensor reaches past the end of its storage.
+    OutOfStorage(String),
+    /// A tensor holds NaN or infinity.
+    NotFinite(String),
+    /// A tensor holds a value beyond ±65504, the range of f16.
+    F16Range(String),
+    /// The configuration contradicts the checkpoint.
+    Contradiction {
+        /// The configuration key.
+        key: &'static str,
+        /// Its value in the configuration.
+        config: String,
+        /// The value that the checkpoint says.
+        checkpoint: String,
+    },
+    /// The block that first sees the context tokens is not known for this depth.
+    ContextStart {
+        /// Number of blocks.
+        depth: u64,
+    },
+}
+
+impl fmt::Display for ConvertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ConvertError::*;
+        match self {
+            Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
+            Write { path, source } => write!(f, "cannot write {}: {source}", path.display()),
+            Output { path, reason } => write!(f, "cannot write {}: {reason}", path.display()),
+            Format { file, reason } => write!(f, "{file}: {reason}"),
+            Zip { file, source } => write!(f, "{file}: {source}"),
+            Pickle { file, source } => write!(f, "{file}: {source}"),
+            Safetensors { file, source } => write!(f, "{file}: {source}"),
+            Config { file, source } => write!(f, "{file}: {source}"),
+            WeightType(dtype) => write!(f, "weights cannot be stored as {dtype}; use f32, f16, bf16 or int8"),
+            Labels { reason } => write!(f, "class names: {reason}"),
+            Weights { wanted, available } => {
+                write!(f, "the checkpoint has no weights {wanted:?}; it has: {}", available.join(", "))
+            }
+            UnknownNetwork { example } => {
+                write!(f, "not a JiT or PixelGen checkpoint: no known network has the tensor {example:?}")
+            }
+            DuplicateTensor(name) => write!(f, "tensor {name:?} occurs twice"),
+            MissingTensor(name) => write!(f, "tensor {name:?} is missing from the checkpoint"),
+            UnexpectedTensor(name) => write!(f, "tensor {name:?} is not part of this network"),
+            Shape { tensor, found, wanted } => {
+                write!(f, "tensor {tensor:?} has shape {found:?}, but {wanted} is needed")
+            }
+            TensorType { tensor, found } => {
+                write!(f, "tensor {tensor:?} is {found}; weights must be float32, float16, bfloat16 or float64")
+            }
+            Strided(name) => write!(f, "tensor {name:?} is not contiguous; save the checkpoint with .contiguous()"),
+            OutOfStorage(name) => write!(f, "tensor {name:?} reaches past the end of its storage"),
+            NotFinite(name) => write!(f, "tensor {name:?} holds NaN or infinity"),
+            F16Range(name) => {
+                write!(f, "tensor {name:?} holds a value beyond 65504, the range of f16; use --type bf16")
+            }
+            Contradiction { key, config, checkpoint } => {
+                write!(f, "the configuration says {key} = {config}, but the checkpoint says {checkpoint}")
+            }
+            ContextStart { depth } => write!(
+                f,
+                "in_context_start is not in the checkpoint and not known for {depth} blocks; \
+                 pass --config with {{\"in_context_start\": N}}"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ConvertError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        use ConvertError::*;
+        match self {
+            Read { source, .. } | Write { source, .. } => Some(source),
+            Zip { source, .. } => Some(source),
+            Pickle { source, .. } => Some(source),
+            Safetensors { source, .. } => Some(source),
+            Config { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

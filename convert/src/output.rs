@@ -1,0 +1,68 @@
+//! The output file: written under a temporary name in the same folder, renamed when it is complete and on disk.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::ConvertError;
+
+/// Bytes that are gathered before a write.
+const BUFFER: usize = 1 << 18;
+
+/// An output file that vanishes unless [`Output::commit`] is reached.
+pub(crate) struct Output {
+    path: PathBuf,
+    file: BufWriter<NamedTempFile>,
+}
+
+impl Output {
+    /// Opens a temporary file beside `path`. `input` must be another file.
+    pub(crate) fn create(path: &Path, input: &Path) -> Result<Self, ConvertError> {
+        let refuse = |reason| ConvertError::Output { path: path.to_owned(), reason };
+        match fs::metadata(path) {
+            Ok(existing) if existing.is_dir() => return Err(refuse("it is a folder")),
+            Ok(existing) if !existing.is_file() => return Err(refuse("it is not a regular file")),
+            Ok(_) if fs::canonicalize(path).ok() == fs::canonicalize(input).ok() => {
+                return Err(refuse("it is the input file"));
+            }
+            _ => {}
+        }
+        if path.file_name().is_none() {
+            return Err(refuse("it has no file name"));
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".denoir-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // What any other program would create; the process's umask applies.
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let file = builder.tempfile_in(folder);
+        let file = file.map_err(|source| ConvertError::Write { path: path.to_owned(), source })?;
+        Ok(Output { path: path.to_owned(), file: BufWriter::with_capacity(BUFFER, file) })
+    }
+
+    pub(crate) fn file(&mut self) -> &mut BufWriter<NamedTempFile> {
+        &mut self.file
+    }
+
+    /// Brings the file to disk, then gives it its name.
+    pub(crate) fn commit(self) -> Result<(), ConvertError> {
+        let write = |source| ConvertError::Write { path: self.path.clone(), source };
+        let file = self.file.into_inner().map_err(|error| write(error.into_error()))?;
+        file.as_file().sync_all().map_err(write)?;
+        file.persist(&self.path).map_err(|error| write(error.error))?;
+        // The name is only as durable as its folder; not every file system can sync one, and the file is whole.
+        if let Some(Ok(folder)) = self.path.parent().map(File::open) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}

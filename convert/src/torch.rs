@@ -1,0 +1,146 @@
+//! PyTorch checkpoints: a zip file of stored entries, `data.pkl` and one entry for each storage.
+
+mod classes;
+mod pickle;
+mod zip;
+
+pub(crate) use classes::ElementType;
+pub use pickle::PickleError;
+pub use zip::ZipError;
+
+use core::cell::RefCell;
+use std::collections::HashSet;
+
+use denoir_core::checked;
+use pickle::{Pickle, TensorRef, Value};
+use zip::Zip;
+
+use crate::checkpoint::{Checkpoint, Data, Hints, Named, Tensor};
+use crate::error::ConvertError;
+
+/// A checkpoint file whose storages are looked up when they are needed.
+#[derive(Debug)]
+pub(crate) struct Storages<'a> {
+    zip: Zip<'a>,
+    /// Folder of the archive, with its slash.
+    root: String,
+    /// Entries whose checksum has been compared.
+    verified: RefCell<HashSet<String>>,
+}
+
+/// A strided view of a storage.
+#[derive(Clone, Debug)]
+pub(crate) struct View<'a>(TensorRef<'a>);
+
+/// The outer keys of a JiT checkpoint.
+const JIT_GROUPS: [&str; 3] = ["model_ema1", "model_ema2", "model"];
+
+/// Opens a checkpoint and lists its tensors; only `data.pkl` is read.
+pub(crate) fn open<'a>(bytes: &'a [u8], file: &str) -> Result<Checkpoint<'a>, ConvertError> {
+    let zip_error = |source| ConvertError::Zip { file: file.into(), source };
+    let format = |reason| ConvertError::Format { file: file.into(), reason };
+    let zip = Zip::parse(bytes).map_err(zip_error)?;
+
+    let root = root(&zip).ok_or_else(|| format("a zip file, but not a PyTorch checkpoint: it needs one data.pkl"))?;
+    if zip.data(&format!("{root}constants.pkl")).is_some() {
+        return Err(format("a TorchScript archive; save the model's state_dict with torch.save instead"));
+    }
+    if zip.data(&format!("{root}byteorder")).is_some_and(|order| order != b"little") {
+        return Err(format("a big-endian PyTorch checkpoint; save it on a little-endian machine"));
+    }
+    let data = zip.verified(&format!("{root}data.pkl")).map_err(zip_error)?;
+    let pickle = Pickle::parse(data).map_err(|source| ConvertError::Pickle { file: file.into(), source })?;
+
+    let tensors = tensors(&pickle);
+    let hints = hints(&pickle);
+    let storages = Storages { zip, root, verified: RefCell::default() };
+    Ok(Checkpoint { file: file.into(), tensors, storages: Some(storages), hints })
+}
+
+/// The one top-level folder with a `data.pkl`, with its slash.
+fn root(zip: &Zip<'_>) -> Option<String> {
+    let mut roots = zip.names().filter_map(|name| {
+        let root = name.strip_suffix("data.pkl")?;
+        root.strip_suffix('/').is_some_and(|folder| !folder.is_empty() && !folder.contains('/')).then_some(root)
+    });
+    let root = roots.next()?;
+    roots.next().is_none().then(|| root.to_owned())
+}
+
+/// The named tensors of the parts that can hold a network: `state_dict`, JiT's groups (named `group.key`), or the
+/// whole dictionary where it is a bare state dict.
+fn tensors<'a>(pickle: &Pickle<'a>) -> Vec<Named<'a>> {
+    let mut out = Vec::new();
+    let mut collect = |prefix: &str, dict: &Value<'a>| {
+        for (name, value) in pickle.entries(dict) {
+            if let Value::Tensor(tensor) = value {
+                out.push(Named { name: format!("{prefix}{name}"), tensor: convert(tensor) });
+            }
+        }
+    };
+    let root = pickle.root();
+    if let Some(dict) = pickle.get(root, "state_dict") {
+        collect("", dict);
+    } else if JIT_GROUPS.iter().any(|group| pickle.get(root, group).is_some()) {
+        for group in JIT_GROUPS {
+            if let Some(dict) = pickle.get(root, group) {
+                collect(&format!("{group}."), dict);
+            }
+        }
+    } else {
+        collect("", root);
+    }
+    out
+}
+
+fn convert<'a>(tensor: &TensorRef<'a>) -> Tensor<'a> {
+    Tensor { ty: tensor.storage.ty, shape: tensor.shape.clone(), data: Data::View(View(tensor.clone())) }
+}
+
+/// Training arguments that matter later: JiT scales its noise by `args.noise_scale`.
+fn hints(pickle: &Pickle<'_>) -> Hints {
+    let noise_scale = pickle.get(pickle.root(), "args").and_then(|args| pickle.get(args, "noise_scale"));
+    let noise_scale = match noise_scale {
+        Some(&Value::Float(scale)) => Some(scale as f32),
+        Some(&Value::Int(scale)) => Some(scale as f32),
+        _ => None,
+    };
+    Hints { noise_scale: noise_scale.filter(|scale| scale.is_finite() && *scale > 0.0) }
+}
+
+impl<'a> Storages<'a> {
+    /// The bytes of a tensor, row by row, after comparing the checksum of its storage.
+    pub(crate) fn bytes(&self, name: &str, view: &View<'a>, file: &str) -> Result<&'a [u8], ConvertError> {
+        let tensor = &view.0;
+        if !is_contiguous(&tensor.shape, &tensor.stride) {
+            return Err(ConvertError::Strided(name.into()));
+        }
+        let zip_error = |source| ConvertError::Zip { file: file.into(), source };
+        let entry = format!("{}data/{}", self.root, tensor.storage.key);
+        let data = if self.verified.borrow().contains(&entry) {
+            self.zip.data(&entry).unwrap_or(&[])
+        } else {
+            let data = self.zip.verified(&entry).map_err(zip_error)?;
+            self.verified.borrow_mut().insert(entry);
+            data
+        };
+        let range = || {
+            let size = tensor.storage.ty.size()?;
+            let whole = tensor.storage.len.checked_mul(size)?;
+            let start = tensor.offset.checked_mul(size)?;
+            let len = checked::elements(&tensor.shape)?.checked_mul(size)?;
+            checked::range(checked::range(data, 0, whole)?, start, len)
+        };
+        range().ok_or_else(|| ConvertError::OutOfStorage(name.into()))
+    }
+}
+
+/// Whether the strides are those of rows stored one after another. A dimension of one may have any stride.
+fn is_contiguous(shape: &[u64], stride: &[u64]) -> bool {
+    let mut expected = Some(1u64);
+    shape.iter().zip(stride).rev().all(|(&size, &stride)| {
+        let fits = size == 1 || expected == Some(stride);
+        expected = expected.and_then(|e| e.checked_mul(size));
+        fits
+    })
+}
