@@ -190,31 +190,38 @@ impl<'m, B: Backend> Denoiser<'m, B> {
         if images.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(RunError::NotFinite) }
     }
 
-    /// One evaluation of the network alone, for benchmarks and comparisons: `x` `(images, C, H, W)` at times `t`,
-    /// with a label for each, to `x_hat` of the same shape. The null class is a label like the others here.
+    /// Makes the modulation vectors of one time point for these labels, one label per image of the passes that
+    /// follow. The null class is a label like the others here.
     ///
     /// # Errors
-    /// As [`Denoiser::generate`]; at most the plan's batch of images, and no more times than a chunk holds.
-    pub fn predict(&mut self, x: &[f32], t: f64, labels: &[u32], x_hat: &mut [f32]) -> Result<(), RunError<B::Error>> {
+    /// [`RunError`] for an unusable batch or label, or what the backend reports.
+    pub fn prepare(&mut self, t: f64, labels: &[u32]) -> Result<(), RunError<B::Error>> {
         self.check_batch(labels, labels.len(), self.model.config.classes + 1)?;
-        for len in [x.len(), x_hat.len()] {
-            self.check_output(len, labels.len())?;
-        }
         let mut distinct = Labels::new();
         labels.iter().for_each(|&l| insert(&mut distinct, l));
-        self.start(x).map_err(OpError::Device)?;
         self.waves(core::iter::once(t)).map_err(OpError::Device)?;
         self.write_chunk_labels(&distinct).map_err(OpError::Device)?;
         self.run_modulation(1, distinct.len())?;
-        let rows = labels.iter().map(|&l| position(&distinct, l));
-        self.write_rows(rows).map_err(OpError::Device)?;
-        let labels_view = self.plan.labels.cols_from(0, labels.len());
-        self.backend.write(&labels_view, bytemuck::cast_slice(labels)).map_err(OpError::Device)?;
-        let (model, plan) = (self.model, self.plan.of_images(labels.len()));
-        run(&mut self.backend, Program::Predict { images: labels.len() }, |k| {
-            jit::forward(k, model, &plan, labels.len())
-        })?;
-        let out = self.plan.x_hat.rows_from(0, labels.len());
+        self.write_rows(labels.iter().map(|&l| position(&distinct, l))).map_err(OpError::Device)?;
+        let view = self.plan.labels.cols_from(0, labels.len());
+        self.backend.write(&view, bytemuck::cast_slice(labels)).map_err(OpError::Device)?;
+        Ok(())
+    }
+
+    /// One evaluation of the network alone, at the time and with the labels of the last [`Denoiser::prepare`]: from
+    /// `x` to `x_hat`, both `(images, C, H, W)`.
+    ///
+    /// # Errors
+    /// [`RunError::Output`] unless both hold the same number of whole images, at most the plan's batch, else what the
+    /// backend reports.
+    pub fn predict(&mut self, x: &[f32], x_hat: &mut [f32]) -> Result<(), RunError<B::Error>> {
+        let images = (x.len() / self.model.config.pixels()).clamp(1, self.plan.batch);
+        self.check_output(x.len(), images)?;
+        self.check_output(x_hat.len(), images)?;
+        self.start(x).map_err(OpError::Device)?;
+        let (model, plan) = (self.model, self.plan.of_images(images));
+        run(&mut self.backend, Program::Predict { images }, |k| jit::forward(k, model, &plan, images))?;
+        let out = self.plan.x_hat.rows_from(0, images);
         self.backend.read(&out, bytemuck::cast_slice_mut(x_hat)).map_err(OpError::Device)?;
         Ok(())
     }

@@ -1,1 +1,38 @@
-//! Work in progress.
+//! Image generation with pixel-space diffusion transformers: [JiT](https://arxiv.org/abs/2511.13720) and
+//! [PixelGen](https://arxiv.org/abs/2602.02493).
+//!
+//! ```
+//! # fn main() -> Result<(), denoir::Error> {
+//! # let Some(path) = std::env::var_os("DENOIR_DOC_MODEL") else { return Ok(()) };
+//! use std::{ops::ControlFlow, sync::Arc};
+//!
+//! let model = Arc::new(denoir::Model::open(path)?);
+//! let mut pipeline = denoir::Pipeline::new(model.clone(), &denoir::Options::default())?;
+//! let request = denoir::Request { labels: vec![0], seed: 42, ..denoir::Request::preset(&model) };
+//! let images = pipeline.generate(&request, &mut |progress| {
+//!     println!("step {} of {}", progress.step, progress.steps);
+//!     ControlFlow::Continue(())
+//! })?;
+//! let pixels: Vec<u8> = images[0].to_u8(model.rounding()); // (height, width, channels)
+//! # assert_eq!(pixels.len(), images[0].sample.len());
+//! # Ok(()) }
+//! ```
+
+mod bytes;
+mod error;
+mod image;
+mod model;
+mod pipeline;
+mod pool;
+
+pub use denoir_core as core;
+pub use denoir_core::cpu::Isa;
+pub use denoir_core::noise::Rng;
+pub use denoir_core::sampler::{Method, Rounding, Settings};
+
+pub use bytes::AlignedBytes;
+pub use error::Error;
+pub use image::Image;
+pub use model::Model;
+pub use pipeline::{BackendKind, Device, Options, Pipeline, Progress, Request, devices};
+pub use pool::Pool;

@@ -1,0 +1,50 @@
+use bytemuck::{Pod, Zeroable};
+
+/// A cache line: what the engine's memory is aligned to.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Bytes that start at a multiple of 64.
+pub struct AlignedBytes {
+    lines: Box<[Line]>,
+    len: usize,
+}
+
+impl AlignedBytes {
+    /// `len` zeros. Pages are not touched before they are used.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory) when they cannot be had.
+    pub fn zeroed(len: usize) -> Result<Self, crate::Error> {
+        let lines =
+            bytemuck::allocation::try_zeroed_slice_box(len.div_ceil(64)).map_err(|()| crate::Error::Memory(len))?;
+        Ok(AlignedBytes { lines, len })
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// As [`AlignedBytes::zeroed`].
+    pub fn copied(bytes: &[u8]) -> Result<Self, crate::Error> {
+        let mut copy = Self::zeroed(bytes.len())?;
+        copy.as_mut_slice().copy_from_slice(bytes);
+        Ok(copy)
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+
+    /// The bytes, to be changed.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+impl std::fmt::Debug for AlignedBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AlignedBytes({} bytes)", self.len)
+    }
+}

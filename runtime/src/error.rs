@@ -1,0 +1,69 @@
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use denoir_core::jit::PlanError;
+use denoir_core::sampler::SettingsError;
+use denoir_core::{ModelError, RunError};
+
+/// What can go wrong between a model file and an image.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be opened or read.
+    Io(PathBuf, std::io::Error),
+    /// A file holds no model that denoir runs. `None`: the model was given as bytes.
+    Model(Option<PathBuf>, ModelError),
+    /// The sampler preset in a model file makes no sampler.
+    Preset(SettingsError),
+    /// The activations cannot be planned.
+    Plan(PlanError),
+    /// This much memory, in bytes, cannot be had.
+    Memory(usize),
+    /// A backend that this build does not have, or a device that this machine does not have.
+    Backend(String),
+    /// A worker thread could not be started.
+    Threads(std::io::Error),
+    /// The images could not be drawn.
+    Run(RunError<Infallible>),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Io(path, e) => write!(f, "{}: {e}", path.display()),
+            Error::Model(Some(path), e) => write!(f, "{}: {e}", path.display()),
+            Error::Model(None, e) => e.fmt(f),
+            Error::Preset(e) => write!(f, "the model file's sampler preset: {e}"),
+            Error::Plan(e) => e.fmt(f),
+            Error::Memory(bytes) => write!(f, "out of memory: {bytes} bytes cannot be had"),
+            Error::Backend(what) => f.write_str(what),
+            Error::Threads(e) => write!(f, "a worker thread could not be started: {e}"),
+            Error::Run(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io(_, e) | Error::Threads(e) => Some(e),
+            Error::Model(_, e) => Some(e),
+            Error::Preset(e) => Some(e),
+            Error::Plan(e) => Some(e),
+            Error::Run(e) => Some(e),
+            Error::Memory(_) | Error::Backend(_) => None,
+        }
+    }
+}
+
+impl From<RunError<Infallible>> for Error {
+    fn from(e: RunError<Infallible>) -> Self {
+        Error::Run(e)
+    }
+}
+
+impl From<PlanError> for Error {
+    fn from(e: PlanError) -> Self {
+        Error::Plan(e)
+    }
+}

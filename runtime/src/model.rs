@@ -1,0 +1,136 @@
+use std::fs::File;
+use std::path::Path;
+
+use denoir_core::ModelError;
+use denoir_core::gguf::{Gguf, Name, keys};
+use denoir_core::jit::JitModel;
+use memmap2::Mmap;
+
+use crate::{AlignedBytes, Error, Rounding, Settings};
+
+/// A model file, opened and checked. Pipelines share it.
+#[derive(Debug)]
+pub struct Model {
+    storage: Storage,
+    network: JitModel,
+    preset: Settings,
+    rounding: Rounding,
+    name: String,
+    class_names: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Storage {
+    Mapped(Mmap),
+    Owned(AlignedBytes),
+    Static(&'static [u8]),
+}
+
+impl Storage {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Storage::Mapped(map) => map,
+            Storage::Owned(bytes) => bytes.as_slice(),
+            Storage::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl Model {
+    /// Maps a model file into memory. Nothing is copied, and pages are read when they are first used.
+    ///
+    /// The file must not be changed while the model is in use.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read, [`Error::Model`] or [`Error::Preset`] when it is no model.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model, Error> {
+        let path = path.as_ref();
+        let io = |e| Error::Io(path.to_owned(), e);
+        let file = File::open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.is_dir() {
+            return Err(io(std::io::ErrorKind::IsADirectory.into()));
+        }
+        // SAFETY: read-only; that nobody changes the file meanwhile is the documented condition of any memory map.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Model::new(Storage::Mapped(map)).map_err(|e| match e {
+            Error::Model(_, e) => Error::Model(Some(path.to_owned()), e),
+            other => other,
+        })
+    }
+
+    /// A model from bytes in memory.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_bytes(bytes: AlignedBytes) -> Result<Model, Error> {
+        Model::new(Storage::Owned(bytes))
+    }
+
+    /// A model from bytes that live as long as the program, at a multiple of 64.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_static(bytes: &'static [u8]) -> Result<Model, Error> {
+        Model::new(Storage::Static(bytes))
+    }
+
+    fn new(storage: Storage) -> Result<Model, Error> {
+        let bytes = storage.bytes();
+        let model = |e: ModelError| Error::Model(None, e);
+        if !bytes.as_ptr().addr().is_multiple_of(64) {
+            return Err(model(ModelError::MisalignedFile));
+        }
+        let gguf = Gguf::parse(bytes).map_err(|e| model(e.into()))?;
+        let architecture = gguf.string(keys::ARCHITECTURE).map_err(|e| model(e.into()))?;
+        if architecture != keys::ARCH_JIT {
+            let name: Name = architecture.chars().take(16).filter(char::is_ascii).collect();
+            return Err(model(ModelError::Architecture(name)));
+        }
+        let network = JitModel::from_gguf(&gguf).map_err(model)?;
+        let preset = Settings::from_gguf(&gguf).map_err(Error::Preset)?;
+        let rounding = gguf.string(keys::ROUNDING).ok().and_then(Rounding::from_name).unwrap_or(Rounding::PixelGen);
+        let name = gguf.string(keys::NAME).unwrap_or_default().to_owned();
+        let class_names =
+            gguf.strings(keys::CLASS_NAMES).map(|names| names.map(str::to_owned).collect()).unwrap_or_default();
+        Ok(Model { network, preset, rounding, name, class_names, storage })
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.storage.bytes()
+    }
+
+    /// The network's sizes and weights.
+    pub fn network(&self) -> &JitModel {
+        &self.network
+    }
+
+    /// The sampler settings that the conversion stored.
+    pub fn preset(&self) -> &Settings {
+        &self.preset
+    }
+
+    /// How the model's images become 8-bit.
+    pub fn rounding(&self) -> Rounding {
+        self.rounding
+    }
+
+    /// `general.name`, or nothing.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of the classes in order; empty where the file has none.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// The class of this number or name (case does not matter).
+    pub fn class(&self, number_or_name: &str) -> Option<u32> {
+        if let Ok(number) = number_or_name.parse::<u32>() {
+            return ((number as usize) < self.network.config.classes).then_some(number);
+        }
+        let found = self.class_names.iter().position(|name| name.eq_ignore_ascii_case(number_or_name));
+        found.map(|i| i as u32)
+    }
+}

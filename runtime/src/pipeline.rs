@@ -1,0 +1,216 @@
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use denoir_core::cpu::Cpu;
+use denoir_core::jit::{JitPlan, Precision};
+use denoir_core::{Denoiser, Job};
+
+use crate::{AlignedBytes, Error, Image, Isa, Model, Pool, Rng, Settings};
+
+/// What runs the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendKind {
+    /// The fastest that this build and machine have.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// Vulkan compute.
+    Vulkan,
+    /// NVIDIA CUDA.
+    Cuda,
+}
+
+/// Something that can run the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// `cpu`, `vulkan` or `cuda`.
+    pub backend: &'static str,
+    /// Its number for [`Options::device`].
+    pub index: usize,
+    /// What it is called.
+    pub name: String,
+    /// Instruction sets or feature tiers, the fastest last.
+    pub levels: Vec<&'static str>,
+    /// Things that run at once: processor threads.
+    pub threads: usize,
+}
+
+/// The devices that this build can use on this machine.
+pub fn devices() -> Vec<Device> {
+    vec![Device {
+        backend: "cpu",
+        index: 0,
+        name: std::env::consts::ARCH.to_owned(),
+        levels: Isa::available().map(Isa::name).collect(),
+        threads: available_threads(),
+    }]
+}
+
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Where and how a pipeline runs.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What runs the network.
+    pub backend: BackendKind,
+    /// Which device of that backend; the first by default.
+    pub device: Option<usize>,
+    /// Processor threads; as many as the machine has by default.
+    pub threads: Option<usize>,
+    /// Instruction set; the fastest by default.
+    pub isa: Option<Isa>,
+    /// Images that are drawn together at most, 1 by default. More need more memory and give the same images.
+    pub batch: Option<usize>,
+}
+
+/// What to draw.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// A class for each image.
+    pub labels: Vec<u32>,
+    /// The first image's noise seed; the others follow, one up each.
+    pub seed: u64,
+    /// What noise a seed gives.
+    pub rng: Rng,
+    /// Solver, steps, guidance.
+    pub settings: Settings,
+}
+
+impl Request {
+    /// One image of class 0 with seed 42 and the model's own settings.
+    pub fn preset(model: &Model) -> Request {
+        Request { labels: vec![0], seed: 42, rng: Rng::Torch, settings: *model.preset() }
+    }
+}
+
+/// How far a request is; passed to the observer after every evaluation of the network.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Number of the first image of the batch under way.
+    pub image: usize,
+    /// Images in the request.
+    pub images: usize,
+    /// Evaluations of this batch done.
+    pub evaluation: usize,
+    /// Evaluations of this batch in all.
+    pub evaluations: usize,
+    /// Solver steps of this batch done.
+    pub step: usize,
+    /// Solver steps of this batch in all.
+    pub steps: usize,
+    /// `(images of the batch, C, H, W)`: the predicted clean images.
+    pub x_hat: &'a [f32],
+}
+
+/// A model with the memory and threads to run it.
+#[derive(Debug)]
+pub struct Pipeline {
+    model: Arc<Model>,
+    plan: JitPlan,
+    arena: AlignedBytes,
+    pool: Pool,
+    isa: Isa,
+}
+
+impl Pipeline {
+    /// Plans and reserves everything that drawing needs.
+    ///
+    /// # Errors
+    /// [`Error`] for a backend or device that there is not, or memory or threads that cannot be had.
+    pub fn new(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
+        match options.backend {
+            BackendKind::Auto | BackendKind::Cpu => {}
+            BackendKind::Vulkan => return Err(Error::Backend("this build has no Vulkan backend".into())),
+            BackendKind::Cuda => return Err(Error::Backend("this build has no CUDA backend".into())),
+        }
+        if let Some(device @ 1..) = options.device {
+            return Err(Error::Backend(format!("there is no CPU device {device}, only 0")));
+        }
+        let plan = JitPlan::new(model.network(), options.batch.unwrap_or(1), Precision::WIDE)?;
+        let arena = AlignedBytes::zeroed(plan.arena_bytes)?;
+        let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;
+        Ok(Pipeline { model, plan, arena, pool, isa: options.isa.unwrap_or_else(Isa::detect) })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Threads in use.
+    pub fn threads(&self) -> usize {
+        denoir_core::Executor::threads(&self.pool)
+    }
+
+    /// Bytes of activations.
+    pub fn arena_bytes(&self) -> usize {
+        self.plan.arena_bytes
+    }
+
+    /// Gives the engine on this pipeline's memory and threads to `f`, for what the other methods do not cover.
+    ///
+    /// # Errors
+    /// Whatever `f` returns.
+    pub fn with_denoiser<T>(
+        &mut self,
+        f: impl FnOnce(&mut Denoiser<'_, Cpu<'_, &Pool>>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let misaligned = |_| Error::Model(None, denoir_core::ModelError::MisalignedFile);
+        let cpu = Cpu::new(self.model.bytes(), self.arena.as_mut_slice(), &self.pool, self.isa).map_err(misaligned)?;
+        let mut denoiser = Denoiser::new(self.model.network(), self.plan, cpu).map_err(|e| Error::Run(e.into()))?;
+        f(&mut denoiser)
+    }
+
+    /// Draws the images of a request. `observe` is called after every evaluation of the network and can stop it.
+    ///
+    /// # Errors
+    /// [`Error::Run`] for settings or classes that there are not, a stop, or an image that is not finite.
+    pub fn generate(
+        &mut self,
+        request: &Request,
+        observe: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Image>, Error> {
+        let config = self.model.network().config;
+        let (batch, pixels) = (self.plan.batch, config.pixels());
+        let total = request.labels.len();
+        let mut samples = vec![0.0; total * pixels];
+        self.with_denoiser(|denoiser| {
+            // An empty request goes through as well: the engine has the error for it.
+            let chunks = request.labels.chunks(batch).chain(request.labels.is_empty().then_some(&[][..]));
+            for (number, labels) in chunks.enumerate() {
+                let first = number * batch;
+                let seeds: Vec<u64> =
+                    (first..first + labels.len()).map(|i| request.seed.wrapping_add(i as u64)).collect();
+                let job = Job { settings: &request.settings, labels, seeds: &seeds, rng: request.rng };
+                let out = &mut samples[first * pixels..(first + labels.len()) * pixels];
+                denoiser.generate(&job, out, &mut |p| {
+                    observe(&Progress {
+                        image: first,
+                        images: total,
+                        evaluation: p.evaluation,
+                        evaluations: p.evaluations,
+                        step: p.step,
+                        steps: p.steps,
+                        x_hat: p.x_hat,
+                    })
+                })?;
+            }
+            Ok(())
+        })?;
+        let image = |sample: &[f32]| Image {
+            channels: config.channels,
+            width: config.input_size,
+            height: config.input_size,
+            sample: sample.to_vec(),
+        };
+        Ok(samples.chunks_exact(pixels).map(image).collect())
+    }
+}

@@ -1,0 +1,239 @@
+//! A fork-join pool: the kernels of a pass are microseconds apart, so idle workers look for work for a while before
+//! they sleep.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use denoir_core::Executor;
+
+/// How often an idle worker looks for work before it sleeps: some tens of microseconds.
+const SPINS: u32 = 20_000;
+/// How often a thread that waits for the others looks before it gives way to other processes.
+const SPINS_TO_YIELD: u32 = 2_000;
+
+/// Worker threads that run the tiles of a kernel together with the thread that asks for it.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held while a kernel runs, so that threads which share a pool take turns.
+    turn: Mutex<()>,
+}
+
+struct Shared {
+    /// Grows by one with every kernel: a worker that sees a new number has work.
+    epoch: AtomicUsize,
+    /// The kernel; valid from the growth of `epoch` until `running` is 0 again.
+    task: UnsafeCell<Option<*const (dyn Fn(usize) + Sync)>>,
+    /// Tiles of the kernel.
+    count: AtomicUsize,
+    /// The next tile that nobody has taken.
+    next: AtomicUsize,
+    /// Workers that have not finished with the kernel.
+    running: AtomicUsize,
+    panicked: AtomicBool,
+    stop: AtomicBool,
+    sleepers: Mutex<()>,
+    wake: Condvar,
+}
+
+// SAFETY: `task` is written only while no worker runs (`running` is 0) and published by `epoch`.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `task` is to a `Sync` closure.
+unsafe impl Send for Shared {}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller's included; 0 counts as 1.
+    ///
+    /// # Errors
+    /// When the system starts no thread.
+    pub fn new(threads: usize) -> io::Result<Pool> {
+        let shared = Arc::new(Shared {
+            epoch: AtomicUsize::new(0),
+            task: UnsafeCell::new(None),
+            count: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            sleepers: Mutex::new(()),
+            wake: Condvar::new(),
+        });
+        let mut pool = Pool { shared, workers: Vec::new(), turn: Mutex::new(()) };
+        for i in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let builder = std::thread::Builder::new().name(format!("denoir-{i}"));
+            // On an error, dropping the pool ends the workers that were started.
+            pool.workers.push(builder.spawn(move || shared.work())?);
+        }
+        Ok(pool)
+    }
+}
+
+impl Executor for Pool {
+    fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        if self.workers.is_empty() || tasks <= 1 {
+            return (0..tasks).for_each(task);
+        }
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes; the pointer is not used after this function, which waits for all.
+        let task: &'static (dyn Fn(usize) + Sync) = unsafe { core::mem::transmute(task) };
+        // SAFETY: `running` is 0 and this thread has the turn, so nobody reads it.
+        unsafe { *shared.task.get() = Some(task) };
+        shared.count.store(tasks, Ordering::Relaxed);
+        shared.next.store(0, Ordering::Relaxed);
+        shared.running.store(self.workers.len(), Ordering::Relaxed);
+        {
+            let _asleep = shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.epoch.fetch_add(1, Ordering::Release);
+        }
+        shared.wake.notify_all();
+        let mine = catch_unwind(AssertUnwindSafe(|| shared.take_tiles(task)));
+        let mut spins = 0;
+        while shared.running.load(Ordering::Acquire) != 0 {
+            pause(&mut spins);
+        }
+        let theirs = shared.panicked.swap(false, Ordering::Relaxed);
+        drop(turn);
+        if let Err(panic) = mine {
+            resume_unwind(panic);
+        }
+        assert!(!theirs, "a kernel panicked on a worker thread");
+    }
+}
+
+impl Shared {
+    fn take_tiles(&self, task: &(dyn Fn(usize) + Sync)) {
+        let count = self.count.load(Ordering::Relaxed);
+        loop {
+            let i = self.next.fetch_add(1, Ordering::Relaxed);
+            if i >= count {
+                return;
+            }
+            task(i);
+        }
+    }
+
+    fn work(&self) {
+        let mut seen = 0;
+        while let Some(epoch) = self.wait_for_work(seen) {
+            seen = epoch;
+            // SAFETY: `epoch` has grown, so the kernel is published; it stays until this worker has left `running`.
+            if let Some(task) = unsafe { *self.task.get() } {
+                // SAFETY: as above.
+                let task = unsafe { &*task };
+                if catch_unwind(AssertUnwindSafe(|| self.take_tiles(task))).is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                }
+            }
+            self.running.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// The number of the next kernel, or nothing when the pool ends.
+    fn wait_for_work(&self, seen: usize) -> Option<usize> {
+        let news = || {
+            let epoch = self.epoch.load(Ordering::Acquire);
+            (epoch != seen).then_some(epoch)
+        };
+        for _ in 0..SPINS {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if let Some(epoch) = news() {
+                return Some(epoch);
+            }
+            std::hint::spin_loop();
+        }
+        let mut asleep = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if let Some(epoch) = news() {
+                return Some(epoch);
+            }
+            asleep = self.wake.wait(asleep).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn pause(spins: &mut u32) {
+    *spins += 1;
+    if *spins > SPINS_TO_YIELD { std::thread::yield_now() } else { std::hint::spin_loop() }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        {
+            let _asleep = self.shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+            self.shared.stop.store(true, Ordering::Relaxed);
+        }
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches every panic of a kernel, so there is none to report here.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({} threads)", self.threads())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once() {
+        for threads in [0, 1, 2, 5] {
+            let pool = Pool::new(threads).unwrap();
+            for tasks in [0, 1, 2, 3, 100, 1000] {
+                let hits: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(tasks, &|i| {
+                    hits[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(hits.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{threads} threads, {tasks} tasks");
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(3).unwrap();
+        for _ in 0..20 {
+            let result = catch_unwind(AssertUnwindSafe(|| pool.run(64, &|i| assert!(i != 40))));
+            assert!(result.is_err());
+            pool.run(8, &|_| {});
+        }
+    }
+
+    #[test]
+    fn threads_share_a_pool() {
+        let pool = Pool::new(3).unwrap();
+        let total = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        pool.run(10, &|_| {
+                            total.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 4 * 200 * 10);
+    }
+}
