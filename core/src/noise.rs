@@ -1,5 +1,10 @@
 //! The starting noise: PyTorch's, to the bit, and a counter-based one.
-#![allow(clippy::excessive_precision, reason = "the polynomials' published digits")]
+#![allow(
+    clippy::excessive_precision,
+    clippy::unreadable_literal,
+    clippy::approx_constant,
+    reason = "the polynomials' published digits"
+)]
 
 /// Which noise a seed gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,7 +92,7 @@ fn box_muller(block: &mut [f32; 16]) {
 /// Two uniforms in [0, 1) to two normal values.
 fn normal_pair(u1: f32, u2: f32) -> (f32, f32) {
     let radius = libm::sqrtf(-2.0 * log(1.0 - u1));
-    let (sin, cos) = sin_cos(6.283_185_5 * u2);
+    let (sin, cos) = sin_cos(6.283185307179586 * u2);
     (radius * cos, radius * sin)
 }
 
@@ -111,15 +116,15 @@ fn fma(a: f32, b: f32, c: f32) -> f32 {
 /// Cephes' single-precision logarithm, as PyTorch's AVX2 kernels evaluate it.
 fn log(x: f32) -> f32 {
     const P: [f32; 9] = [
-        7.037_683_6e-2,
-        -1.151_461_03e-1,
-        1.167_699_9e-1,
-        -1.242_014_1e-1,
-        1.424_932_3e-1,
-        -1.666_805_8e-1,
-        2.000_071_5e-1,
-        -2.499_999_4e-1,
-        3.333_333_1e-1,
+        7.0376836292e-2,
+        -1.1514610310e-1,
+        1.1676998740e-1,
+        -1.2420140846e-1,
+        1.4249322787e-1,
+        -1.6668057665e-1,
+        2.0000714765e-1,
+        -2.4999993993e-1,
+        3.3333331174e-1,
     ];
     let bits = x.max(f32::MIN_POSITIVE).to_bits();
     let mut exponent = (bits >> 23) as f32 - 126.0;
@@ -132,23 +137,23 @@ fn log(x: f32) -> f32 {
     mantissa = (mantissa - 1.0) + low;
     let square = mantissa * mantissa;
     let mut y = P[1..].iter().fold(P[0], |y, &p| fma(y, mantissa, p));
-    y = fma(y * mantissa, square, exponent * -2.121_944_4e-4);
+    y = fma(y * mantissa, square, exponent * -2.12194440e-4);
     y = fma(-square, 0.5, y);
     fma(exponent, 0.693_359_375, mantissa + y)
 }
 
 /// Cephes' single-precision sine and cosine of `x >= 0`, as PyTorch's AVX2 kernels evaluate them.
 fn sin_cos(x: f32) -> (f32, f32) {
-    let octant = (x * 1.273_239_5) as i32;
+    let octant = (x * 1.27323954473516) as i32;
     let octant = (octant + 1) & !1;
     let y = octant as f32;
-    let mut r = fma(y, -0.785_156_25, x);
-    r = fma(y, -2.418_756_5e-4, r);
-    r = fma(y, -3.774_895e-8, r);
+    let mut r = fma(y, -0.78515625, x);
+    r = fma(y, -2.4187564849853515625e-4, r);
+    r = fma(y, -3.77489497744594108e-8, r);
     let z = r * r;
-    let cos = fma(fma(2.443_315_7e-5, z, -1.388_731_6e-3), z, 4.166_664_6e-2);
+    let cos = fma(fma(2.443315711809948e-5, z, -1.388731625493765e-3), z, 4.166664568298827e-2);
     let cos = fma(cos * z, z, -(z * 0.5)) + 1.0;
-    let sin = fma(fma(-1.951_529_6e-4, z, 8.332_161e-3), z, -1.666_665_5e-1) * z;
+    let sin = fma(fma(-1.9515295891e-4, z, 8.3321608736e-3), z, -1.6666654611e-1) * z;
     let sin = fma(sin, r, r);
     let (s, c) = if octant & 2 != 0 { (cos, sin) } else { (sin, cos) };
     let negative_sin = octant & 4 != 0;
