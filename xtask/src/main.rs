@@ -1,2 +1,75 @@
-//! Development tasks.
-fn main() {}
+//! The one door to every check and every generated file: `cargo xtask help` lists them.
+
+mod cargo;
+mod ci;
+mod error;
+mod licences;
+mod lint;
+mod setup;
+mod tool;
+
+use std::process::ExitCode;
+
+use error::Error;
+use tool::Project;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  ci             every check below but setup, in this order, with times and a summary
+  fmt            formatting: cargo fmt --check
+  lint           the project's own rules: arrows between crates, no std in core, no machine paths, ...
+  clippy         cargo clippy on all targets, warnings denied
+  test           cargo test on the workspace; no test at all is a failure
+  doc            cargo doc, warnings denied
+  licences       licences and sources of all dependencies against deny.toml
+
+  setup          installs what the checks need, where it is missing (Debian; elsewhere it prints what to install)
+  help           this text
+
+  --require DEVICES   for ci and test: devices (vulkan, cuda, separated by commas) whose tests must run.
+                      Without it a test that lacks its device is skipped, loudly. Tests read DENOIR_REQUIRE.
+";
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Usage(text)) => {
+            eprintln!("xtask: {text}\n\n{HELP}");
+            ExitCode::from(2)
+        }
+        Err(e) => {
+            eprintln!("xtask: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
+    let mut command = None;
+    let mut require = None;
+    let mut args = args.peekable();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--require" => require = Some(args.next().ok_or_else(|| Error::Usage("--require needs devices".into()))?),
+            "-h" | "--help" => command = Some("help".to_owned()),
+            _ if arg.starts_with('-') => return Err(Error::Usage(format!("unknown option {arg}"))),
+            _ if command.is_some() => return Err(Error::Usage(format!("unexpected argument {arg}"))),
+            _ => command = Some(arg),
+        }
+    }
+    let command = command.ok_or_else(|| Error::Usage("which command?".into()))?;
+    if command == "help" {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let project = Project::new(require)?;
+    match command.as_str() {
+        "ci" => ci::run(&project),
+        "setup" => setup::run(&project),
+        name => match ci::STEPS.iter().find(|step| step.name == name) {
+            Some(step) => (step.run)(&project).map(|outcome| println!("{name}: {outcome}")),
+            None => Err(Error::Usage(format!("unknown command {name}"))),
+        },
+    }
+}

@@ -1,0 +1,83 @@
+//! Checks that cargo itself carries out.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::ci::Outcome;
+use crate::error::{Counts, Error};
+use crate::tool::{self, Project};
+
+pub(crate) fn fmt(project: &Project) -> Result<Outcome, Error> {
+    tool::run(&mut project.cargo(["fmt", "--all", "--check"]))?;
+    Ok(Outcome::Passed)
+}
+
+pub(crate) fn clippy(project: &Project) -> Result<Outcome, Error> {
+    tool::run(&mut project.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    Ok(Outcome::Passed)
+}
+
+/// Documents libraries only: the binary `denoir` would overwrite the pages of the library `denoir`.
+pub(crate) fn doc(project: &Project) -> Result<Outcome, Error> {
+    let mut command = project.cargo(["doc", "--workspace", "--no-deps", "--lib"]);
+    tool::run(command.env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs the tests and counts them from the closing lines of their programs.
+pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
+    let mut command = project.cargo(["test", "--workspace", "--no-fail-fast"]);
+    if let Some(devices) = &project.require {
+        command.env("DENOIR_REQUIRE", devices);
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(tool::start(&command))?;
+    let mut counts = Counts::default();
+    for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()) {
+        let line = line.map_err(tool::start(&command))?;
+        println!("{line}");
+        counts.read(&line);
+    }
+    let status = child.wait().map_err(tool::start(&command))?;
+    match (status.success(), counts.passed + counts.failed) {
+        (true, 1..) => Ok(Outcome::Tests(counts)),
+        (false, _) if counts.failed == 0 => Err(tool::failed(&command)),
+        _ => Err(Error::Tests(counts)),
+    }
+}
+
+impl Counts {
+    /// Adds what a line of a test program's output says, such as
+    /// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`, or
+    /// `skipped: no Vulkan device`, which a test without its device writes past the capture of its output.
+    fn read(&mut self, line: &str) {
+        if line.trim_start().starts_with("skipped: ") {
+            self.skipped += 1;
+        }
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let words: Vec<&str> = result.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+        for pair in words.windows(2) {
+            let count = pair[0].parse().unwrap_or(0);
+            match pair[1] {
+                "passed" => self.passed += count,
+                "failed" => self.failed += count,
+                "ignored" => self.skipped += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_closing_lines() {
+        let mut counts = Counts::default();
+        counts.read("running 3 tests");
+        counts.read("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        counts.read("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        counts.read("skipped: no Vulkan device");
+        assert_eq!(counts.to_string(), "13 passed, 2 failed, 2 skipped");
+    }
+}

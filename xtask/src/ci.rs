@@ -1,0 +1,78 @@
+//! All checks, one after the other.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::error::{Counts, Error};
+use crate::tool::Project;
+use crate::{cargo, licences, lint};
+
+/// A check.
+pub(crate) struct Step {
+    /// Its subcommand.
+    pub(crate) name: &'static str,
+    /// What it shows.
+    title: &'static str,
+    pub(crate) run: fn(&Project) -> Result<Outcome, Error>,
+}
+
+/// What a check that passed has to say.
+pub(crate) enum Outcome {
+    Passed,
+    Note(String),
+    Tests(Counts),
+}
+
+/// The checks in order, cheap ones first.
+pub(crate) const STEPS: &[Step] = &[
+    Step { name: "fmt", title: "formatting", run: cargo::fmt },
+    Step { name: "lint", title: "the project's own rules", run: lint::run },
+    Step { name: "licences", title: "licences and sources of dependencies", run: licences::run },
+    Step { name: "clippy", title: "clippy on all targets", run: cargo::clippy },
+    Step { name: "test", title: "tests of the workspace", run: cargo::test },
+    Step { name: "doc", title: "documentation", run: cargo::doc },
+];
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Passed => f.write_str("ok"),
+            Outcome::Note(note) => write!(f, "ok, {note}"),
+            Outcome::Tests(counts) => write!(f, "ok, {counts}"),
+        }
+    }
+}
+
+/// Runs every check, also after one that failed, and sums up.
+pub(crate) fn run(project: &Project) -> Result<(), Error> {
+    let start = Instant::now();
+    let mut done = Vec::new();
+    for (i, step) in STEPS.iter().enumerate() {
+        println!("\n== {}/{} {}: {}", i + 1, STEPS.len(), step.name, step.title);
+        let start = Instant::now();
+        let result = (step.run)(project);
+        match &result {
+            Ok(outcome) => println!("== {}: {outcome} ({})", step.name, seconds(start.elapsed())),
+            Err(e) => println!("== {}: FAILED: {e} ({})", step.name, seconds(start.elapsed())),
+        }
+        done.push((step, result, start.elapsed()));
+    }
+    println!("\n== summary ({})", seconds(start.elapsed()));
+    for (step, result, time) in &done {
+        let text = result.as_ref().map_or_else(|e| format!("FAILED: {e}"), Outcome::to_string);
+        println!("{:>8}  {:<9} {text}", seconds(*time), step.name);
+    }
+    let counts = done.iter().find_map(|(_, result, _)| match result {
+        Ok(Outcome::Tests(counts)) | Err(Error::Tests(counts)) => Some(*counts),
+        _ => None,
+    });
+    println!("{}", counts.unwrap_or_default());
+    match done.iter().filter(|(_, result, _)| result.is_err()).count() {
+        0 => Ok(()),
+        failed => Err(Error::Checks(failed)),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}

@@ -1,0 +1,141 @@
+//! The project's own rules, those that no compiler knows.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::ci::Outcome;
+use crate::error::Error;
+use crate::tool::{self, Project};
+
+/// Who may depend on whom: ARCHITECTURE.md draws the same arrows. Crates that are absent may depend on anything.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("denoir-core", &[]),
+    ("denoir-vulkan", &["denoir-core"]),
+    ("denoir-cuda", &["denoir-core"]),
+    ("denoir-convert", &["denoir-core"]),
+    ("denoir", &["denoir-core", "denoir-vulkan", "denoir-cuda"]),
+    ("denoir-cli", &["denoir", "denoir-convert", "denoir-core"]),
+    ("denoir-capi", &["denoir", "denoir-core"]),
+    ("xtask", &[]),
+];
+
+/// Folders that say where something lies on one person's machine. Written in two parts: this file is checked too.
+const MACHINE_PATHS: &[&str] = &[
+    concat!("/", "work/"),
+    concat!("/", "root/"),
+    concat!("/", "home/"),
+    concat!("/", "Users/"),
+    concat!("C:\\", "Users\\"),
+    concat!("../", "shared/"),
+];
+
+/// What no Rust file may hold, and why.
+const UNFINISHED: &[(&str, &str)] = &[
+    (concat!("todo", "!("), "unfinished code"),
+    (concat!("unimplemented", "!("), "unfinished code"),
+    (concat!("#[", "ignore"), "an ignored test: skip it loudly at run time, see CONTRIBUTING.md"),
+];
+
+/// Checks all rules and prints what breaks them.
+pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
+    let list = tool::output(project.command("git").args(["ls-files", "-z", "-co", "--exclude-standard"]))?;
+    let mut findings = arrows(project)?;
+    let mut files = 0;
+    for name in list.split_terminator('\0') {
+        // Deleted files are listed until the deletion is staged; binary files hold no rules to break.
+        let Some(text) = fs::read(project.root.join(name)).ok().and_then(|bytes| String::from_utf8(bytes).ok()) else {
+            continue;
+        };
+        files += 1;
+        findings.extend(check(name, &text));
+    }
+    findings.iter().for_each(|finding| println!("{finding}"));
+    match findings.len() {
+        0 => Ok(Outcome::Note(format!("{files} files"))),
+        count => Err(Error::Findings(count)),
+    }
+}
+
+/// Dependencies between the workspace's crates that [`ARROWS`] does not allow. Tests may depend on anything.
+fn arrows(project: &Project) -> Result<Vec<String>, Error> {
+    let text = tool::output(&mut project.cargo(["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: Value =
+        serde_json::from_str(&text).map_err(|e| Error::Form { what: format!("cargo metadata: {e}") })?;
+    let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut findings = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| *from == name) else { continue };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let to = dependency["name"].as_str().unwrap_or_default();
+            let ours = packages.iter().any(|package| package["name"] == to);
+            if ours && dependency["kind"] != "dev" && !allowed.contains(&to) {
+                findings.push(format!("{name} must not depend on {to}"));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// What breaks the rules in one file.
+fn check(name: &str, text: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    let rust = Path::new(name).extension().is_some_and(|extension| extension == "rs");
+    for (line, at) in text.lines().zip(1..) {
+        for path in MACHINE_PATHS.iter().filter(|path| has_path(line, path)) {
+            findings.push(format!("{name}:{at}: a path of one machine: {path}"));
+        }
+        for (what, why) in UNFINISHED.iter().filter(|(what, _)| rust && line.contains(what)) {
+            findings.push(format!("{name}:{at}: {what}: {why}"));
+        }
+    }
+    if rust && name.starts_with("core/src/") && !name.ends_with("/tests.rs") {
+        findings.extend(std_in_core(text).map(|at| format!("{name}:{at}: std or alloc in core")));
+    }
+    findings
+}
+
+/// Whether a line names this folder, not a longer path that ends like it.
+fn has_path(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || "._-/".contains(c))
+    })
+}
+
+/// Numbers of the lines that use std or alloc outside of comments and tests, which end a file.
+fn std_in_core(text: &str) -> impl Iterator<Item = usize> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let end =
+        lines.windows(2).position(|two| two[0] == "#[cfg(test)]" && two[1].starts_with("mod ")).unwrap_or(lines.len());
+    let uses = |line: &str| {
+        ["std::", "alloc::"].iter().any(|root| {
+            line.match_indices(root)
+                .any(|(at, _)| !line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_'))
+        })
+    };
+    let found: Vec<usize> =
+        (0..end).filter(|&i| !lines[i].starts_with("//") && uses(lines[i])).map(|i| i + 1).collect();
+    found.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn std_in_core_is_found_outside_comments_and_tests() {
+        let text = "use core::fmt;\n/// std::vec\nuse std::vec;\nfn f() { nostd::g() }\n#[cfg(test)]\nmod tests {\nuse std::fs;";
+        assert_eq!(std_in_core(text).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn machine_paths_and_unfinished_code_are_found() {
+        let home = MACHINE_PATHS[2];
+        assert_eq!(check("a.md", &format!("see `{home}me/x`, not https://example.org{home}")).len(), 1);
+        assert_eq!(check("a.rs", &format!("fn f() {{ {}) }}", UNFINISHED[0].0)).len(), 1);
+        assert_eq!(check("a.md", UNFINISHED[0].0).len(), 0);
+    }
+}

@@ -1,0 +1,55 @@
+//! Installs what the checks need.
+
+use std::process::Command;
+
+use crate::error::Error;
+use crate::tool::{self, Project};
+
+/// What a check needs: how to see that it is there, and the Debian packages that bring it.
+struct Need {
+    what: &'static str,
+    present: fn() -> bool,
+    packages: &'static [&'static str],
+}
+
+const NEEDS: &[Need] =
+    &[Need { what: "a C compiler", present: || tool::exists("cc"), packages: &["gcc", "libc6-dev"] }];
+
+/// Installs the packages of the needs that are not met, or prints the command where it cannot.
+pub(crate) fn run(project: &Project) -> Result<(), Error> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.present)()).collect();
+    if missing.is_empty() {
+        println!("setup: nothing is missing");
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    for need in &missing {
+        println!("setup: {} is missing", need.what);
+    }
+    let install = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
+    let Some(mut apt) = apt(project) else {
+        let what = missing.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
+        return Err(Error::Missing { what, cure: format!("on Debian, as root: {install}") });
+    };
+    println!("setup: {install}");
+    tool::run(apt().arg("update").arg("-q"))?;
+    tool::run(apt().args(["install", "-y", "-q", "--no-install-recommends"]).args(&packages))?;
+    match missing.iter().find(|need| !(need.present)()) {
+        None => Ok(()),
+        Some(need) => Err(Error::Missing { what: need.what.into(), cure: "its packages did not bring it".into() }),
+    }
+}
+
+/// How to run apt-get as root without asking anything; `None` where there is no apt-get or no right to use it.
+fn apt(project: &Project) -> Option<impl FnMut() -> Command> {
+    if !tool::exists("apt-get") {
+        return None;
+    }
+    let root = tool::output(project.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    let sudo = !root && Command::new("sudo").args(["-n", "true"]).output().is_ok_and(|o| o.status.success());
+    (root || sudo).then_some(move || {
+        let mut command = Command::new(if root { "env" } else { "sudo" });
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        command
+    })
+}

@@ -1,0 +1,80 @@
+//! The project's folder, and programs run in it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::Error;
+
+/// Where the project is, and what was asked for.
+#[derive(Debug)]
+pub(crate) struct Project {
+    /// Root of the repository.
+    pub(crate) root: PathBuf,
+    /// Devices whose tests must run, separated by commas.
+    pub(crate) require: Option<String>,
+}
+
+impl Project {
+    pub(crate) fn new(require: Option<String>) -> Result<Project, Error> {
+        for device in require.iter().flat_map(|devices| devices.split(',')) {
+            if !["vulkan", "cuda"].contains(&device) {
+                return Err(Error::Usage(format!("--require knows vulkan and cuda, not {device}")));
+            }
+        }
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let root = manifest.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let root = root.ok_or_else(|| Error::Usage("run this as `cargo xtask`".into()))?;
+        Ok(Project { root, require })
+    }
+
+    /// The cargo that runs this.
+    pub(crate) fn cargo<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(args);
+        command
+    }
+
+    /// A program in the project's root.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root);
+        command
+    }
+}
+
+/// Runs a command to its end, its output passed through.
+pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
+    let status = command.status().map_err(start(command))?;
+    if status.success() { Ok(()) } else { Err(failed(command)) }
+}
+
+/// What a command writes to its standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String, Error> {
+    let output = command.stderr(std::process::Stdio::inherit()).output().map_err(start(command))?;
+    if !output.status.success() {
+        return Err(failed(command));
+    }
+    String::from_utf8(output.stdout).map_err(|_| Error::Form { what: format!("{} printed no text", shown(command)) })
+}
+
+/// Whether a program is on the path and starts.
+pub(crate) fn exists(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+pub(crate) fn start(command: &Command) -> impl FnOnce(std::io::Error) -> Error + use<> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    move |source| Error::Start { program, source }
+}
+
+pub(crate) fn failed(command: &Command) -> Error {
+    Error::Failed { command: shown(command) }
+}
+
+/// The command as a person would type it.
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
+    std::iter::once(program).chain(args).collect::<Vec<_>>().join(" ")
+}
