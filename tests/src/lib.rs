@@ -1,1 +1,34 @@
 //! Tests that cross crates.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use denoir::{AlignedBytes, Method, Model, Settings};
+use denoir_core::DType;
+
+/// A checkpoint of `fixtures/checkpoints`, converted to weights of this type.
+///
+/// # Errors
+/// Whatever conversion or opening reports.
+pub fn model(checkpoint: &str, config: &str, dtype: DType) -> Result<Arc<Model>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checkpoints");
+    let out = tempfile::tempdir()?;
+    let gguf = out.path().join("model.gguf");
+    let options = denoir_convert::Options { dtype, config: Some(folder.join(config)), ..Default::default() };
+    denoir_convert::convert(&folder.join(checkpoint), &gguf, &options, &mut |_| {})?;
+    Ok(Arc::new(Model::from_bytes(AlignedBytes::copied(&std::fs::read(gguf)?)?)?))
+}
+
+/// Heun with guidance in the middle: both kinds of evaluation, both kinds of step.
+pub fn settings() -> Settings {
+    Settings {
+        method: Method::Heun,
+        steps: 4,
+        cfg_scale: 2.0,
+        guidance_interval: (0.1, 0.9),
+        flow_shift: 2.0,
+        noise_scale: 1.0,
+        order: 2,
+    }
+}
