@@ -47,7 +47,7 @@ pub fn devices() -> Vec<Device> {
     }]
 }
 
-fn available_threads() -> usize {
+pub(crate) fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 

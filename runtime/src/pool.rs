@@ -10,10 +10,11 @@ use std::thread::JoinHandle;
 
 use denoir_core::Executor;
 
-/// How often an idle worker looks for work before it sleeps: some tens of microseconds.
-const SPINS: u32 = 20_000;
+/// How often an idle worker looks for work before it sleeps: about 50 microseconds, longer than the gaps between the
+/// kernels of a pass.
+const SPINS: u32 = 1_000;
 /// How often a thread that waits for the others looks before it gives way to other processes.
-const SPINS_TO_YIELD: u32 = 2_000;
+const SPINS_TO_YIELD: u32 = 100;
 
 /// Worker threads that run the tiles of a kernel together with the thread that asks for it.
 pub struct Pool {
@@ -36,6 +37,8 @@ struct Shared {
     running: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
+    /// How often an idle worker looks before it sleeps: not at all where there are more threads than processors.
+    spins: u32,
     sleepers: Mutex<()>,
     wake: Condvar,
 }
@@ -59,6 +62,7 @@ impl Pool {
             running: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            spins: if threads > crate::pipeline::available_threads() { 0 } else { SPINS },
             sleepers: Mutex::new(()),
             wake: Condvar::new(),
         });
@@ -144,7 +148,7 @@ impl Shared {
             let epoch = self.epoch.load(Ordering::Acquire);
             (epoch != seen).then_some(epoch)
         };
-        for _ in 0..SPINS {
+        for _ in 0..self.spins {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
