@@ -38,6 +38,7 @@ enum Operands<'a> {
 enum Finish<'a> {
     Store,
     Silu,
+    Residual,
     AddPeriodic(Source<'a, f32>),
     GatedResidual { modulation: ModulationSource<'a>, gate: usize, layout: TokenLayout },
 }
@@ -63,6 +64,7 @@ pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kerne
         let epilogue = match &op.epilogue {
             Epilogue::Store => Finish::Store,
             Epilogue::Silu => Finish::Silu,
+            Epilogue::Residual => Finish::Residual,
             Epilogue::AddPeriodic(table) => Finish::AddPeriodic(memory.source(table)),
             Epilogue::GatedResidual { modulation, gate, layout } => {
                 Finish::GatedResidual { modulation: memory.modulation(modulation), gate: *gate, layout: *layout }
@@ -134,6 +136,7 @@ impl Kernel<'_> {
                 let lanes = s.lanes(s.silu(s.load_some(&y)));
                 out.copy_from_slice(&lanes[..cols]);
             }
+            Finish::Residual => out.iter_mut().zip(y).for_each(|(out, y)| *out += y),
             Finish::AddPeriodic(table) => {
                 let table = &table.row(row % table.rows)[col..];
                 out.iter_mut().zip(y).zip(table).for_each(|((out, y), table)| *out = y + table);

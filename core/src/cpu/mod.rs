@@ -4,15 +4,20 @@
 //! tiles are spread over threads, so that one instruction set gives one image for any number of threads.
 
 mod attention;
+mod causal_attention;
 mod class_condition;
 mod context_tokens;
+mod dequantize_blocks;
+mod gather_rows;
 mod isa;
+mod layer_norm;
 mod linear;
 mod memory;
 mod norm_modulate;
 mod patchify;
 mod qk_norm_rope;
 mod quantize_rows;
+mod rms_norm;
 mod simd;
 mod solver_step;
 mod swiglu;
@@ -125,10 +130,15 @@ forward_kernels! {
     patchify: Patchify,
     unpatchify: Unpatchify,
     norm_modulate: NormModulate,
+    rms_norm: RmsNorm,
+    layer_norm: LayerNorm,
     qk_norm_rope: QkNormRope,
     attention: Attention,
+    causal_attention: CausalAttention,
     swiglu: Swiglu,
     quantize_rows: QuantizeRows,
+    gather_rows: GatherRows,
+    dequantize_blocks: DequantizeBlocks,
     solver_step: SolverStep,
 }
 

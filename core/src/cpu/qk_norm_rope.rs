@@ -1,15 +1,22 @@
 use super::Tiles;
 use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
-use crate::ops::QkNormRope;
+use crate::ops::{QkNormRope, RopePairs};
 
 pub(super) struct Kernel<'a> {
     qkv: Target<'a, f32>,
-    weights: [Source<'a, f32>; 2],
-    rope: Source<'a, f32>,
+    q_weight: Source<'a, f32>,
+    k_weight: Source<'a, f32>,
     eps: f32,
     heads: usize,
-    rotated_rows: usize,
+    kv_heads: usize,
+    rope: Option<Rope<'a>>,
+}
+
+struct Rope<'a> {
+    table: Source<'a, f32>,
+    rows: usize,
+    pairs: RopePairs,
 }
 
 /// # Safety
@@ -17,13 +24,16 @@ pub(super) struct Kernel<'a> {
 pub(super) unsafe fn tiles<'a>(op: &QkNormRope, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
     // SAFETY: passed on.
     let kernel = unsafe {
+        let rope =
+            |rope: &crate::ops::Rope| Rope { table: memory.source(&rope.table), rows: rope.rows, pairs: rope.pairs };
         Kernel {
             qkv: memory.target(&op.qkv),
-            weights: [memory.source(&op.q_weight), memory.source(&op.k_weight)],
-            rope: memory.source(&op.rope),
+            q_weight: memory.source(&op.q_weight),
+            k_weight: memory.source(&op.k_weight),
             eps: op.eps,
             heads: op.heads,
-            rotated_rows: op.rotated_rows,
+            kv_heads: op.kv_heads,
+            rope: op.rope.as_ref().map(rope),
         }
     };
     (op.qkv.rows, kernel)
@@ -32,29 +42,42 @@ pub(super) unsafe fn tiles<'a>(op: &QkNormRope, memory: &Arena<'a>) -> (usize, K
 impl Tiles for Kernel<'_> {
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
-        let head_dim = self.rope.cols;
-        for (part, weight) in self.weights.iter().map(|w| w.row(0)).enumerate() {
-            // SAFETY: a tile is a row.
-            let row = unsafe { self.qkv.part(r, part * self.heads * head_dim, self.heads * head_dim) };
-            for head in row.chunks_exact_mut(head_dim) {
-                let mean = s.sum_of_squares(head) / head_dim as f32;
-                let inverse = s.splat(1.0 / libm::sqrtf(mean + self.eps));
-                for (x, w) in head.chunks_mut(S::LANES).zip(weight.chunks(S::LANES)) {
-                    s.store_some(x, s.mul(s.mul(s.load_some(x), inverse), s.load_some(w)));
-                }
-                if r < self.rotated_rows {
-                    rotate(head, self.rope.row(r % self.rope.rows));
+        let head_dim = self.q_weight.cols;
+        let rope = self.rope.as_ref().filter(|rope| r < rope.rows);
+        // SAFETY: a tile is a row.
+        let row = unsafe { self.qkv.part(r, 0, (self.heads + self.kv_heads) * head_dim) };
+        for (i, head) in row.chunks_exact_mut(head_dim).enumerate() {
+            let weight = if i < self.heads { self.q_weight.row(0) } else { self.k_weight.row(0) };
+            let mean = s.sum_of_squares(head) / head_dim as f32;
+            let inverse = s.splat(1.0 / libm::sqrtf(mean + self.eps));
+            for (x, w) in head.chunks_mut(S::LANES).zip(weight.chunks(S::LANES)) {
+                s.store_some(x, s.mul(s.mul(s.load_some(x), inverse), s.load_some(w)));
+            }
+            if let Some(rope) = rope {
+                let waves = rope.table.row(r % rope.table.rows);
+                match rope.pairs {
+                    RopePairs::Adjacent => rotate_adjacent(head, waves),
+                    RopePairs::Halves => rotate_halves(head, waves),
                 }
             }
         }
     }
 }
 
-/// Rotates the channel pairs of a head by the angles of a row.
+/// Rotates the channel pairs `2k, 2k + 1` of a head by the angles of a row.
 #[inline(always)]
-fn rotate(head: &mut [f32], waves: &[f32]) {
+fn rotate_adjacent(head: &mut [f32], waves: &[f32]) {
     for (pair, wave) in head.as_chunks_mut::<2>().0.iter_mut().zip(waves.as_chunks::<2>().0) {
         let ([a, b], [cos, sin]) = (*pair, *wave);
         *pair = [a * cos - b * sin, b * cos + a * sin];
+    }
+}
+
+/// Rotates the channel pairs `k, k + head_dim / 2` of a head by the angles of a row.
+#[inline(always)]
+fn rotate_halves(head: &mut [f32], waves: &[f32]) {
+    let (first, second) = head.split_at_mut(head.len() / 2);
+    for ((a, b), &[cos, sin]) in first.iter_mut().zip(second).zip(waves.as_chunks::<2>().0) {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
     }
 }

@@ -2,7 +2,7 @@ use super::params::{Affine, BlockParams, JitModel};
 use super::{EPS, JitPlan, PatchEmbedParams};
 use crate::ops::{
     Attention, ClassCondition, ContextTokens, Epilogue, Kernels, Linear, NormModulate, OpError, Patchify, PixelOrder,
-    QkNormRope, QuantizeRows, Recorder, Swiglu, Tap, Unpatchify,
+    QkNormRope, QuantizeRows, Recorder, Rope, RopePairs, Swiglu, Tap, Unpatchify,
 };
 use crate::{DType, TokenLayout, View};
 
@@ -119,8 +119,8 @@ fn attention_branch<K: Kernels + ?Sized>(
         k_weight: block.k_norm,
         eps: EPS,
         heads: c.heads,
-        rope: plan.rope,
-        rotated_rows: layout.image_rows(),
+        kv_heads: c.heads,
+        rope: Some(Rope { table: plan.rope, rows: layout.image_rows(), pairs: RopePairs::Adjacent }),
     })?;
     let dtype = plan.precision.input_of(&block.proj.weight);
     let (z, z_scale) = typed(plan.z, plan.z_scale, dtype, rows);

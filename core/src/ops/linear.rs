@@ -15,11 +15,11 @@ pub struct Linear {
     pub x: View,
     /// `(1, m)` f32, for int8 `x` only.
     pub x_scale: Option<View>,
-    /// `(n, k)`.
+    /// `(n, k)`, in the model file or, where it was dequantised, in the arena.
     pub w: Weight,
     /// `(1, n)` f32.
     pub bias: Option<View>,
-    /// `(m, n)` f32; read as well with [`Epilogue::GatedResidual`].
+    /// `(m, n)` f32; read as well with [`Epilogue::Residual`] and [`Epilogue::GatedResidual`].
     pub out: View,
     /// What happens to a sum before it is written.
     pub epilogue: Epilogue,
@@ -34,6 +34,8 @@ pub enum Epilogue {
     Silu,
     /// `out[r] = y[r] + table[r mod period]`: the position embedding, `(period, n)` f32.
     AddPeriodic(View),
+    /// `out = out + y`: the end of a residual branch.
+    Residual,
     /// `out[r] += gate[image of r] · y[r]`: the end of a residual branch.
     GatedResidual {
         /// Where the gates are.
@@ -65,7 +67,7 @@ impl Linear {
         bounds.output(AT, &self.out, &[&self.x])?;
         bounds.shaped(AT, &self.out, DType::F32, m, n)?;
         match &self.epilogue {
-            Epilogue::Store | Epilogue::Silu => Ok(()),
+            Epilogue::Store | Epilogue::Silu | Epilogue::Residual => Ok(()),
             Epilogue::AddPeriodic(table) => {
                 require(table.rows > 0 && !table.overlaps(&self.out), AT, "unusable table")?;
                 bounds.shaped(AT, table, DType::F32, table.rows, n)
@@ -89,6 +91,7 @@ impl Linear {
                 let y = match &self.epilogue {
                     Epilogue::Store => y,
                     Epilogue::Silu => silu(y),
+                    Epilogue::Residual => mem.load(&self.out, r, c) + y,
                     Epilogue::AddPeriodic(table) => y + mem.load(table, r % table.rows, c),
                     Epilogue::GatedResidual { modulation, gate, layout } => {
                         mem.load(&self.out, r, c) + y * mem.modulation(modulation, layout.image_of(r), gate + c)

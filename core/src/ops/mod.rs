@@ -8,27 +8,37 @@
 
 pub(crate) use attention::MAX_HEAD_DIM;
 mod attention;
+mod causal_attention;
 mod class_condition;
 mod context_tokens;
+mod dequantize_blocks;
+mod gather_rows;
+mod layer_norm;
 mod linear;
 mod memory;
 mod norm_modulate;
 mod patchify;
 mod qk_norm_rope;
 mod quantize_rows;
+mod rms_norm;
 mod solver_step;
 mod swiglu;
 mod unpatchify;
 
 pub use attention::Attention;
+pub use causal_attention::CausalAttention;
 pub use class_condition::ClassCondition;
 pub use context_tokens::ContextTokens;
+pub use dequantize_blocks::{BLOCK, BLOCK_BYTES, DequantizeBlocks};
+pub use gather_rows::GatherRows;
+pub use layer_norm::LayerNorm;
 pub use linear::{Epilogue, Linear};
 pub use memory::{Bounds, InvalidOp, Memory};
 pub use norm_modulate::NormModulate;
 pub use patchify::Patchify;
-pub use qk_norm_rope::QkNormRope;
+pub use qk_norm_rope::{QkNormRope, Rope, RopePairs};
 pub use quantize_rows::QuantizeRows;
+pub use rms_norm::RmsNorm;
 pub use solver_step::{HISTORY, SolverStep, StepValues};
 pub use swiglu::Swiglu;
 pub use unpatchify::{PixelOrder, Unpatchify};
@@ -146,14 +156,24 @@ kernels! {
     unpatchify: Unpatchify,
     /// `out = RMSNorm(x) · (1 + scale) + shift`, quantised where `out` is int8.
     norm_modulate: NormModulate,
+    /// `out = RMSNorm(x) + position`, quantised where `out` is int8.
+    rms_norm: RmsNorm,
+    /// `out = LayerNorm(x)` without affine, quantised where `out` is int8.
+    layer_norm: LayerNorm,
     /// Per-head RMSNorm of queries and keys, then rotary position embedding, in place.
     qk_norm_rope: QkNormRope,
     /// `softmax(q · kᵀ / √head_dim) · v`, never writing the score matrix.
     attention: Attention,
+    /// The same for text: each token sees those before it, and no padding.
+    causal_attention: CausalAttention,
     /// `out = SiLU(a) · b` of `x = (a, b)`, quantised where `out` is int8.
     swiglu: Swiglu,
     /// Symmetric int8 rows with one scale each.
     quantize_rows: QuantizeRows,
+    /// Groups of rows picked by number.
+    gather_rows: GatherRows,
+    /// ggml's Q8_0 blocks to f32.
+    dequantize_blocks: DequantizeBlocks,
     /// Velocity, guidance and the solver's linear combination.
     solver_step: SolverStep,
 }
@@ -171,6 +191,16 @@ pub enum Tap {
     Final,
     /// `(images, channels · height · width)`: the predicted clean image.
     XHat,
+    /// `(text rows, hidden)`: the text with positions, before its first block.
+    TextEmbed,
+    /// `(text rows, hidden)`: the text after its block N.
+    TextBlock(u16),
+    /// `(text rows, hidden)`: the text encoder's token embeddings.
+    Embed,
+    /// `(text rows, hidden)`: the text encoder's residual stream after layer N.
+    Layer(u16),
+    /// `(text rows, hidden)`: the text encoder's output.
+    LastHiddenState,
 }
 
 impl Tap {
@@ -182,6 +212,11 @@ impl Tap {
             Tap::Block(_) => "block",
             Tap::Final => "final",
             Tap::XHat => "x_hat",
+            Tap::TextEmbed => "text_embed",
+            Tap::TextBlock(_) => "text",
+            Tap::Embed => "embed",
+            Tap::Layer(_) => "layer",
+            Tap::LastHiddenState => "last_hidden_state",
         }
     }
 }
@@ -189,7 +224,7 @@ impl Tap {
 impl core::fmt::Display for Tap {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Tap::Block(i) => write!(f, "block.{i}"),
+            Tap::Block(i) | Tap::TextBlock(i) | Tap::Layer(i) => write!(f, "{}.{i}", self.name()),
             other => f.write_str(other.name()),
         }
     }

@@ -1,13 +1,13 @@
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, View};
 
-/// In place on the queries and keys of `qkv`: RMSNorm of each head, then a rotation of each channel pair.
+/// In place on the queries and keys of `qkv`: RMSNorm of each head, then a rotation of its channel pairs.
 ///
-/// A pair `(a, b)` at channels `2k, 2k + 1` of a rotated row `r` becomes `(a·cos − b·sin, b·cos + a·sin)`, the
-/// cosine and sine at columns `2k, 2k + 1` of row `r mod rope.rows`.
+/// A pair `(a, b)` of a rotated row `r` becomes `(a·cos − b·sin, b·cos + a·sin)`; pair `k`'s cosine and sine are at
+/// columns `2k, 2k + 1` of row `r mod table.rows` of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct QkNormRope {
-    /// `(rows, 3 · hidden)` f32: queries, keys, values, each `(heads, head_dim)`.
+    /// `(rows, ..)` f32: `heads` query heads, then `kv_heads` key heads, then what is left alone: the values.
     pub qkv: View,
     /// `(1, head_dim)` f32.
     pub q_weight: View,
@@ -15,12 +15,42 @@ pub struct QkNormRope {
     pub k_weight: View,
     /// Added under the root.
     pub eps: f32,
-    /// Heads in `hidden`.
+    /// Query heads; none where `qkv` holds keys and values alone.
     pub heads: usize,
-    /// `(tokens, head_dim)` f32: cosine and sine alternate.
-    pub rope: View,
+    /// Key heads.
+    pub kv_heads: usize,
+    /// `None`: nothing is rotated.
+    pub rope: Option<Rope>,
+}
+
+/// A rotary position embedding.
+#[derive(Clone, Copy, Debug)]
+pub struct Rope {
+    /// `(tokens, head_dim)` f32: cosine and sine of pair after pair.
+    pub table: View,
     /// Rows below this are rotated; those from it on (context tokens) are only normed.
-    pub rotated_rows: usize,
+    pub rows: usize,
+    /// Which channels make a pair.
+    pub pairs: RopePairs,
+}
+
+/// Which channels of a head are rotated together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopePairs {
+    /// `2k` and `2k + 1`: the image networks.
+    Adjacent,
+    /// `k` and `k + head_dim / 2`: Qwen3.
+    Halves,
+}
+
+impl RopePairs {
+    /// The channels of pair `k`.
+    pub const fn channels(self, k: usize, head_dim: usize) -> (usize, usize) {
+        match self {
+            RopePairs::Adjacent => (2 * k, 2 * k + 1),
+            RopePairs::Halves => (k, k + head_dim / 2),
+        }
+    }
 }
 
 impl QkNormRope {
@@ -29,35 +59,37 @@ impl QkNormRope {
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "qk_norm_rope";
         let head_dim = self.q_weight.cols;
-        require(head_dim.is_multiple_of(2) && self.heads * head_dim * 3 == self.qkv.cols, AT, "wrong shape")?;
+        let width = self.heads.saturating_add(self.kv_heads).saturating_mul(head_dim);
+        require(head_dim.is_multiple_of(2) && width <= self.qkv.cols, AT, "wrong shape")?;
         bounds.shaped(AT, &self.q_weight, DType::F32, 1, head_dim)?;
         bounds.shaped(AT, &self.k_weight, DType::F32, 1, head_dim)?;
-        require(self.rope.rows > 0 || self.rotated_rows == 0, AT, "no rotation table")?;
-        bounds.shaped(AT, &self.rope, DType::F32, self.rope.rows, head_dim)?;
-        require(self.rotated_rows <= self.qkv.rows, AT, "more rotated rows than rows")?;
-        bounds.output(AT, &self.qkv, &[&self.rope])?;
-        require(self.qkv.dtype == DType::F32, AT, "wrong element type")
+        bounds.output(AT, &self.qkv, &[&self.q_weight, &self.k_weight])?;
+        require(self.qkv.dtype == DType::F32, AT, "wrong element type")?;
+        let Some(rope) = &self.rope else { return Ok(()) };
+        require(rope.table.rows > 0, AT, "no rotation table")?;
+        bounds.shaped(AT, &rope.table, DType::F32, rope.table.rows, head_dim)?;
+        require(rope.rows <= self.qkv.rows, AT, "more rotated rows than rows")?;
+        bounds.output(AT, &self.qkv, &[&rope.table])
     }
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
         let head_dim = self.q_weight.cols;
         for r in 0..self.qkv.rows {
-            for head in 0..2 * self.heads {
+            let rope = self.rope.filter(|rope| r < rope.rows);
+            for head in 0..self.heads + self.kv_heads {
                 let weight = if head < self.heads { &self.q_weight } else { &self.k_weight };
                 let x = self.qkv.cols_from(head * head_dim, head_dim);
                 let mean = (0..head_dim).map(|c| mem.load(&x, r, c)).map(|x| x * x).sum::<f64>() / head_dim as f64;
                 let root = libm::sqrt(mean + f64::from(self.eps));
-                for pair in (0..head_dim).step_by(2) {
-                    let a = mem.load(&x, r, pair) / root * mem.load(weight, 0, pair);
-                    let b = mem.load(&x, r, pair + 1) / root * mem.load(weight, 0, pair + 1);
-                    let (cos, sin) = if r < self.rotated_rows {
-                        let row = r % self.rope.rows;
-                        (mem.load(&self.rope, row, pair), mem.load(&self.rope, row, pair + 1))
-                    } else {
-                        (1.0, 0.0)
-                    };
-                    mem.store(&x, r, pair, a * cos - b * sin);
-                    mem.store(&x, r, pair + 1, b * cos + a * sin);
+                let pairs = rope.map_or(RopePairs::Adjacent, |rope| rope.pairs);
+                for pair in 0..head_dim / 2 {
+                    let (first, second) = pairs.channels(pair, head_dim);
+                    let a = mem.load(&x, r, first) / root * mem.load(weight, 0, first);
+                    let b = mem.load(&x, r, second) / root * mem.load(weight, 0, second);
+                    let wave = |i: usize| rope.map(|rope| mem.load(&rope.table, r % rope.table.rows, 2 * pair + i));
+                    let (cos, sin) = (wave(0).unwrap_or(1.0), wave(1).unwrap_or(0.0));
+                    mem.store(&x, r, first, a * cos - b * sin);
+                    mem.store(&x, r, second, b * cos + a * sin);
                 }
             }
         }

@@ -1,0 +1,48 @@
+use super::Tiles;
+use super::class_condition::Rows;
+use super::memory::{Arena, Source, Target};
+use super::simd::Simd;
+use crate::DType;
+use crate::ops::GatherRows;
+
+pub(super) struct Kernel<'a> {
+    copy: Copied<'a>,
+    index: Source<'a, u32>,
+    count: usize,
+}
+
+enum Copied<'a> {
+    Floats(Rows<'a>, Target<'a, f32>),
+    Bytes(Source<'a, i8>, Target<'a, i8>),
+}
+
+/// # Safety
+/// The descriptor was checked, and no other kernel runs.
+pub(super) unsafe fn tiles<'a>(op: &GatherRows, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
+    // SAFETY: passed on.
+    let kernel = unsafe {
+        let copy = match op.x.dtype {
+            DType::I8 => Copied::Bytes(memory.source(&op.x), memory.target(&op.out)),
+            _ => Copied::Floats(Rows::new(memory, &op.x), memory.target(&op.out)),
+        };
+        Kernel { copy, index: memory.source(&op.index), count: op.count }
+    };
+    (op.out.rows, kernel)
+}
+
+impl Tiles for Kernel<'_> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
+        let row = self.index.row(0)[r / self.count] as usize * self.count + r % self.count;
+        match &self.copy {
+            Copied::Floats(x, out) => {
+                // SAFETY: a tile is a row.
+                for (i, out) in unsafe { out.row(r) }.chunks_mut(S::LANES).enumerate() {
+                    s.store_some(out, x.load_some(s, row, i * S::LANES));
+                }
+            }
+            // SAFETY: a tile is a row.
+            Copied::Bytes(x, out) => unsafe { out.row(r) }.copy_from_slice(x.row(row)),
+        }
+    }
+}
