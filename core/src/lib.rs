@@ -1,4 +1,30 @@
-//! Work in progress.
+//! Pixel-space diffusion transformers ([JiT](https://arxiv.org/abs/2511.13720),
+//! [PixelGen](https://arxiv.org/abs/2602.02493)) without std and without an allocator.
+//!
+//! The caller owns everything: the model file's bytes, the activation arena, the threads, the image. An image is drawn
+//! in four steps:
+//!
+//! ```no_run
+//! use core::ops::ControlFlow;
+//! use denoir_core::{cpu::{Cpu, Isa}, gguf::Gguf, jit::{JitModel, JitPlan, Precision}, noise::Rng, sampler::Settings};
+//! use denoir_core::{Denoiser, Job, Serial};
+//!
+//! # fn draw(file: &[u8], arena: &mut [u8], image: &mut [f32]) -> Result<(), Box<dyn core::error::Error>> {
+//! let gguf = Gguf::parse(file)?;                              // checks the whole header
+//! let model = JitModel::from_gguf(&gguf)?;                    // views of the weights; nothing is copied
+//! let plan = JitPlan::new(&model, 1, Precision::WIDE)?;       // plan.arena_bytes: how much memory a batch of 1 needs
+//! let cpu = Cpu::new(file, arena, Serial, Isa::detect())?;    // both start at multiples of 64
+//!
+//! let settings = Settings::from_gguf(&gguf)?;                 // the preset that the conversion stored
+//! let job = Job { settings: &settings, labels: &[7], seeds: &[42], rng: Rng::Torch };
+//! Denoiser::new(&model, plan, cpu)?.generate(&job, image, &mut |progress| {
+//!     let _preview = progress.x_hat;
+//!     ControlFlow::Continue(())
+//! })?;                                                        // image: (1, C, H, W), about -1 to 1
+//! # Ok(()) }
+//! ```
+//!
+//! [`ops`] is the seam between networks and devices, [`backend`] what a device must do, [`cpu`] the one that is here.
 #![no_std]
 
 pub mod backend;
