@@ -1,5 +1,8 @@
 //! Tests that cross crates.
 
+pub mod convert_checkpoint;
+pub mod hostile_alloc;
+
 use std::path::Path;
 use std::sync::Arc;
 

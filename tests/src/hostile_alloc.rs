@@ -1,0 +1,76 @@
+//! A global allocator that counts, thread by thread, so that a test can bound what a hostile file makes a reader
+//! allocate while other tests run beside it.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::Cell;
+use std::alloc::System;
+
+/// Install with `#[global_allocator]` in the test that measures.
+#[derive(Debug)]
+pub struct CountingAllocator;
+
+std::thread_local! {
+    // Both are plain cells with constant initial values: reading them allocates nothing, so the allocator may.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(change: isize) {
+    LIVE.with(|live| {
+        live.set(live.get() + change);
+        PEAK.with(|peak| peak.set(peak.get().max(live.get())));
+    });
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of the caller.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise about `ptr` and `layout` is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // Both blocks may be live while the data move.
+        count(size as isize);
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise about `ptr`, `layout` and `size` is passed on.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+/// Runs `work`; its result and the most bytes that it had allocated on this thread at any moment.
+pub fn peak_bytes<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.get();
+    PEAK.set(before);
+    let result = work();
+    (result, usize::try_from(PEAK.get() - before).unwrap_or(0))
+}
+
+/// Calls `check` with every truncation of `bytes`, and with every copy in which one bit is flipped, of those that
+/// `bits` selects for each offset. The text says which damage it is, for messages.
+pub fn every_damage(bytes: &[u8], bits: impl Fn(usize) -> u8, mut check: impl FnMut(&[u8], &dyn Fn() -> String)) {
+    for len in 0..bytes.len() {
+        check(&bytes[..len], &|| format!("cut to {len} bytes"));
+    }
+    let mut copy = bytes.to_vec();
+    for at in 0..bytes.len() {
+        for bit in (0..8).filter(|bit| bits(at) & (1 << bit) != 0) {
+            copy[at] ^= 1 << bit;
+            check(&copy, &|| format!("bit {bit} of byte {at} flipped"));
+            copy[at] ^= 1 << bit;
+        }
+    }
+}
