@@ -1,10 +1,10 @@
 //! The output file: written under a temporary name in the same folder, renamed when it is complete and on disk.
 
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use crate::error::ConvertError;
 
@@ -14,7 +14,9 @@ const BUFFER: usize = 1 << 18;
 /// An output file that vanishes unless [`Output::commit`] is reached.
 pub(crate) struct Output {
     path: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<File>,
+    /// Removes the file when dropped.
+    temporary: TempPath,
 }
 
 impl Output {
@@ -44,12 +46,13 @@ impl Output {
             // What any other program would create; the process's umask applies.
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        let file = builder.tempfile_in(folder);
-        let file = file.map_err(|source| ConvertError::Write { path: path.to_owned(), source })?;
-        Ok(Output { path: path.to_owned(), file: BufWriter::with_capacity(BUFFER, file) })
+        let created = builder.tempfile_in(folder);
+        let created = created.map_err(|error| ConvertError::Write { path: path.to_owned(), source: plain(error) })?;
+        let (file, temporary) = created.into_parts();
+        Ok(Output { path: path.to_owned(), file: BufWriter::with_capacity(BUFFER, file), temporary })
     }
 
-    pub(crate) fn file(&mut self) -> &mut BufWriter<NamedTempFile> {
+    pub(crate) fn file(&mut self) -> &mut BufWriter<File> {
         &mut self.file
     }
 
@@ -57,12 +60,22 @@ impl Output {
     pub(crate) fn commit(self) -> Result<(), ConvertError> {
         let write = |source| ConvertError::Write { path: self.path.clone(), source };
         let file = self.file.into_inner().map_err(|error| write(error.into_error()))?;
-        file.as_file().sync_all().map_err(write)?;
-        file.persist(&self.path).map_err(|error| write(error.error))?;
+        file.sync_all().map_err(write)?;
+        drop(file);
+        self.temporary.persist(&self.path).map_err(|error| write(plain(error.error)))?;
         // The name is only as durable as its folder; not every file system can sync one, and the file is whole.
         if let Some(Ok(folder)) = self.path.parent().map(File::open) {
             let _ = folder.sync_all();
         }
         Ok(())
+    }
+}
+
+/// The system's error without the temporary file's path, which `tempfile` appends and which would only puzzle.
+fn plain(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((reason, _)) => io::Error::new(error.kind(), reason.to_owned()),
+        None => error,
     }
 }

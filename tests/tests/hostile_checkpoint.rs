@@ -286,12 +286,18 @@ fn zip_files_that_torch_does_not_write_are_refused() {
     let twice = [("tiny/data.pkl".to_owned(), b".".to_vec()), ("tiny/data.pkl".to_owned(), b".".to_vec())];
     assert_eq!(zip_error(&zip(&twice)), ZipError::Duplicate("tiny/data.pkl".into()));
 
-    // Two directory entries for the same bytes.
+    // The directory says that the first entry reaches into the second.
     let pair = zip(&[("a/data.pkl".to_owned(), vec![b'.'; 4]), ("b/data.pkl".to_owned(), vec![b'.'; 4])]);
-    let second = pair.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+    let first = pair.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
     let mut overlap = pair.clone();
-    overlap[second + 42..second + 46].fill(0);
-    assert!(matches!(zip_error(&overlap), ZipError::Inconsistent(_) | ZipError::Overlap(_)));
+    (overlap[first + 20], overlap[first + 24]) = (40, 40);
+    assert_eq!(zip_error(&overlap), ZipError::Overlap("a/data.pkl".into()));
+    // Two sizes for one stored entry; an entry that is not where the directory says.
+    overlap[first + 20] = 4;
+    assert!(matches!(zip_error(&overlap), ZipError::Inconsistent(_)));
+    let mut moved = pair.clone();
+    moved[first + 42] = 1;
+    assert!(matches!(zip_error(&moved), ZipError::Inconsistent(_)));
 
     let reason = |bytes: &[u8]| convert(bytes, &config()).unwrap_err().to_string();
     assert!(reason(&zip(&[("readme".to_owned(), vec![])])).contains("one data.pkl"));
