@@ -2,10 +2,11 @@
 
 mod classes;
 mod pickle;
+mod pickle_error;
 mod zip;
 
 pub(crate) use classes::ElementType;
-pub use pickle::PickleError;
+pub use pickle_error::PickleError;
 pub use zip::ZipError;
 
 use core::cell::RefCell;
