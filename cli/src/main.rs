@@ -1,2 +1,69 @@
-//! Command line of denoir.
-fn main() {}
+//! Command line of denoir: one file per command, each with its options and its `run`.
+
+mod args;
+mod checkpoint;
+mod class;
+mod convert;
+mod demo;
+mod devices;
+mod encode;
+mod error;
+mod generate;
+mod inspect;
+mod interrupt;
+mod model;
+mod noise;
+mod output;
+mod picture;
+mod progress;
+mod stdout;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Draws images with pixel-space diffusion transformers (JiT, PixelGen).
+#[derive(Debug, Parser)]
+#[command(name = "denoir", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Start with `denoir generate`: it draws with the model built into this program.\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Draw images
+    Generate(generate::Args),
+    /// Make a model file from an upstream checkpoint
+    Convert(convert::Args),
+    /// Show what a model file holds
+    Inspect(inspect::Args),
+    /// List the devices that can run a model
+    Devices(devices::Args),
+    /// Write the starting noise of a seed
+    Noise(noise::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return ExitCode::from(args::report(&e)),
+    };
+    let result = match cli.command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Noise(args) => noise::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            text::error_line(&e.to_string());
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

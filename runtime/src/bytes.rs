@@ -12,6 +12,12 @@ pub struct AlignedBytes {
 }
 
 impl AlignedBytes {
+    /// No bytes, aligned all the same.
+    pub(crate) fn none() -> &'static [u8] {
+        const NONE: &[Line] = &[];
+        bytemuck::cast_slice(NONE)
+    }
+
     /// `len` zeros. Pages are not touched before they are used.
     ///
     /// # Errors

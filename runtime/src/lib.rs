@@ -3,12 +3,13 @@
 //!
 //! ```
 //! # fn main() -> Result<(), denoir::Error> {
-//! # let Some(path) = std::env::var_os("DENOIR_DOC_MODEL") else { return Ok(()) };
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/demo/emoji.gguf");
 //! use std::{ops::ControlFlow, sync::Arc};
 //!
 //! let model = Arc::new(denoir::Model::open(path)?);
 //! let mut pipeline = denoir::Pipeline::new(model.clone(), &denoir::Options::default())?;
-//! let request = denoir::Request { labels: vec![0], seed: 42, ..denoir::Request::preset(&model) };
+//! let mut request = denoir::Request { labels: vec![3], seed: 42, ..denoir::Request::preset(&model) };
+//! request.settings.steps = 10;
 //! let images = pipeline.generate(&request, &mut |progress| {
 //!     println!("step {} of {}", progress.step, progress.steps);
 //!     ControlFlow::Continue(())
@@ -20,10 +21,12 @@
 
 mod bytes;
 mod error;
+mod file;
 mod image;
 mod model;
 mod pipeline;
 mod pool;
+mod system;
 
 pub use denoir_core as core;
 pub use denoir_core::cpu::Isa;
@@ -32,6 +35,7 @@ pub use denoir_core::sampler::{Method, Rounding, Settings};
 
 pub use bytes::AlignedBytes;
 pub use error::Error;
+pub use file::MappedFile;
 pub use image::Image;
 pub use model::Model;
 pub use pipeline::{BackendKind, Device, Options, Pipeline, Progress, Request, devices};

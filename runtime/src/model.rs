@@ -1,12 +1,10 @@
-use std::fs::File;
 use std::path::Path;
 
 use denoir_core::ModelError;
 use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::jit::JitModel;
-use memmap2::Mmap;
 
-use crate::{AlignedBytes, Error, Rounding, Settings};
+use crate::{AlignedBytes, Error, MappedFile, Rounding, Settings};
 
 /// A model file, opened and checked. Pipelines share it.
 #[derive(Debug)]
@@ -21,7 +19,7 @@ pub struct Model {
 
 #[derive(Debug)]
 enum Storage {
-    Mapped(Mmap),
+    Mapped(MappedFile),
     Owned(AlignedBytes),
     Static(&'static [u8]),
 }
@@ -29,7 +27,7 @@ enum Storage {
 impl Storage {
     fn bytes(&self) -> &[u8] {
         match self {
-            Storage::Mapped(map) => map,
+            Storage::Mapped(file) => file.bytes(),
             Storage::Owned(bytes) => bytes.as_slice(),
             Storage::Static(bytes) => bytes,
         }
@@ -45,14 +43,8 @@ impl Model {
     /// [`Error::Io`] when it cannot be read, [`Error::Model`] or [`Error::Preset`] when it is no model.
     pub fn open(path: impl AsRef<Path>) -> Result<Model, Error> {
         let path = path.as_ref();
-        let io = |e| Error::Io(path.to_owned(), e);
-        let file = File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.is_dir() {
-            return Err(io(std::io::ErrorKind::IsADirectory.into()));
-        }
-        // SAFETY: read-only; that nobody changes the file meanwhile is the documented condition of any memory map.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Model::new(Storage::Mapped(map)).map_err(|e| match e {
+        let file = MappedFile::open(path)?;
+        Model::new(Storage::Mapped(file)).map_err(|e| match e {
             Error::Model(_, e) => Error::Model(Some(path.to_owned()), e),
             other => other,
         })

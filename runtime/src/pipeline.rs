@@ -5,6 +5,7 @@ use denoir_core::cpu::Cpu;
 use denoir_core::jit::{JitPlan, Precision};
 use denoir_core::{Denoiser, Job};
 
+use crate::system;
 use crate::{AlignedBytes, Error, Image, Isa, Model, Pool, Rng, Settings};
 
 /// What runs the network.
@@ -34,17 +35,24 @@ pub struct Device {
     pub levels: Vec<&'static str>,
     /// Things that run at once: processor threads.
     pub threads: usize,
+    /// Memory in bytes, where the system tells.
+    pub memory_bytes: Option<u64>,
 }
 
 /// The devices that this build can use on this machine.
 pub fn devices() -> Vec<Device> {
-    vec![Device {
+    vec![cpu()]
+}
+
+fn cpu() -> Device {
+    Device {
         backend: "cpu",
         index: 0,
-        name: std::env::consts::ARCH.to_owned(),
+        name: system::cpu_name(),
         levels: Isa::available().map(Isa::name).collect(),
         threads: available_threads(),
-    }]
+        memory_bytes: system::memory_bytes(),
+    }
 }
 
 pub(crate) fn available_threads() -> usize {
@@ -138,6 +146,11 @@ impl Pipeline {
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// The device in use.
+    pub fn device(&self) -> Device {
+        cpu()
     }
 
     /// The instruction set in use.

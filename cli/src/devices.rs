@@ -1,0 +1,47 @@
+//! `denoir devices`: what can run a model here.
+
+use denoir::{Device, devices};
+use serde_json::json;
+
+use crate::error::Error;
+use crate::{stdout, text};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let devices = devices();
+    if args.json {
+        let list: Vec<_> = devices.iter().map(as_json).collect();
+        return stdout::json(&json!({ "devices": list }));
+    }
+    stdout::write(devices.iter().map(as_text).collect::<String>().as_bytes())
+}
+
+fn as_json(device: &Device) -> serde_json::Value {
+    json!({
+        "backend": device.backend,
+        "device": device.index,
+        "name": device.name,
+        "levels": device.levels,
+        "threads": device.threads,
+        "memory_bytes": device.memory_bytes,
+    })
+}
+
+fn as_text(device: &Device) -> String {
+    let memory = device.memory_bytes.map_or_else(|| "unknown".into(), text::bytes);
+    let fastest = device.levels.last().copied().unwrap_or_default();
+    format!(
+        "{} {}: {}\n  threads  {}\n  memory   {memory}\n  levels   {} (fastest: {fastest})\n",
+        device.backend,
+        device.index,
+        device.name,
+        device.threads,
+        device.levels.join(", "),
+    )
+}

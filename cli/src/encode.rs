@@ -1,0 +1,14 @@
+//! Image files, made in memory.
+
+mod animation;
+mod npy;
+mod png;
+mod ppm;
+
+pub(crate) use animation::{Animation, animate};
+pub(crate) use npy::{header as npy_header, little_endian};
+pub(crate) use png::png;
+pub(crate) use ppm::ppm;
+
+/// A text for a PNG file: its keyword and content.
+pub(crate) type TextChunk = (&'static str, String);

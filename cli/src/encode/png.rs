@@ -1,0 +1,33 @@
+use png::{BitDepth, ColorType, Encoder, EncodingError};
+
+use super::TextChunk;
+use crate::picture::Picture;
+
+/// A PNG file with texts: `tEXt` where Latin-1 can hold them, as other tools expect, else `iTXt` (UTF-8).
+pub(crate) fn png(picture: &Picture, texts: &[TextChunk]) -> Result<Vec<u8>, EncodingError> {
+    let mut out = Vec::new();
+    let mut encoder = encoder(&mut out, picture);
+    for (keyword, text) in texts {
+        add_text(&mut encoder, keyword, text)?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&picture.rgb)?;
+    writer.finish()?;
+    Ok(out)
+}
+
+/// An encoder for 8-bit RGB pictures of this size.
+pub(super) fn encoder<'o>(out: &'o mut Vec<u8>, picture: &Picture) -> Encoder<'static, &'o mut Vec<u8>> {
+    let mut encoder = Encoder::new(out, picture.width as u32, picture.height as u32);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    encoder
+}
+
+fn add_text<W: std::io::Write>(encoder: &mut Encoder<'_, W>, keyword: &str, text: &str) -> Result<(), EncodingError> {
+    if text.chars().all(|c| (c as u32) < 256) {
+        encoder.add_text_chunk(keyword.to_owned(), text.to_owned())
+    } else {
+        encoder.add_itxt_chunk(keyword.to_owned(), text.to_owned())
+    }
+}

@@ -1,0 +1,91 @@
+//! Why a command failed. Every message is one line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use denoir::core::RunError;
+use denoir_convert::ConvertError;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The options ask for something impossible.
+    Usage(String),
+    /// Ctrl-C, or a request to end.
+    Interrupted,
+    /// The engine's word.
+    Engine(denoir::Error),
+    /// The conversion's word.
+    Convert(ConvertError),
+    /// A file could not be read.
+    Read(PathBuf, io::Error),
+    /// A file could not be written; nothing of it is left.
+    Write(PathBuf, io::Error),
+    /// Standard output could not be written.
+    Stdout(io::Error),
+}
+
+impl Error {
+    pub(crate) fn usage(message: impl Into<String>) -> Error {
+        Error::Usage(message.into())
+    }
+
+    /// For `map_err` on reads of `path`.
+    pub(crate) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Error {
+        |e| Error::Read(path.to_owned(), e)
+    }
+
+    /// For `map_err` on writes to `path`.
+    pub(crate) fn writing(path: &Path) -> impl FnOnce(io::Error) -> Error {
+        |e| Error::Write(path.to_owned(), e)
+    }
+
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) => 2,
+            Error::Interrupted => 130,
+            _ => 1,
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Usage(message) => f.write_str(message),
+            Error::Interrupted => f.write_str("interrupted"),
+            Error::Engine(e) => e.fmt(f),
+            Error::Convert(e) => e.fmt(f),
+            Error::Read(path, e) => write!(f, "cannot read {}: {e}", path.display()),
+            Error::Write(path, e) => write!(f, "cannot write {}: {e}", path.display()),
+            Error::Stdout(e) => write!(f, "cannot write standard output: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Engine(e) => Some(e),
+            Error::Convert(e) => Some(e),
+            Error::Read(_, e) | Error::Write(_, e) | Error::Stdout(e) => Some(e),
+            Error::Usage(_) | Error::Interrupted => None,
+        }
+    }
+}
+
+impl From<denoir::Error> for Error {
+    fn from(e: denoir::Error) -> Self {
+        match e {
+            denoir::Error::Run(RunError::Cancelled) => Error::Interrupted,
+            other => Error::Engine(other),
+        }
+    }
+}
+
+impl From<ConvertError> for Error {
+    fn from(e: ConvertError) -> Self {
+        Error::Convert(e)
+    }
+}

@@ -1,0 +1,203 @@
+//! `denoir generate`: draws images.
+
+mod describe;
+mod frames;
+mod options;
+mod preview;
+mod sink;
+mod term;
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use denoir::core::RunError;
+use denoir::{Image, Pipeline, Request, Rounding, Settings};
+
+pub(crate) use options::Args;
+
+use crate::error::Error;
+use crate::progress::{Progress, Verbosity, step_message};
+use crate::{class, interrupt, model, stdout, text};
+use describe::{Job, Timing};
+use frames::Frames;
+use preview::Preview;
+use sink::Sink;
+
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let loading = Instant::now();
+    let target = options::target(args)?;
+    let model = model::open(args.model.as_deref())?;
+    let job = options::job(args, &model)?;
+    interrupt::catch();
+    let mut drawing = Drawing {
+        sink: Sink::new(target, &job, args.grid, !args.no_metadata)?,
+        preview: args.preview.as_deref().map(Preview::new).transpose()?,
+        frames: args.trajectory.as_deref().map(|to| Frames::new(to, args.grid, &job)).transpose()?,
+        rounding: model.rounding(),
+        progress: Progress::new(Verbosity::new(args.quiet, args.verbose)),
+        job,
+    };
+    let mut pipeline = Pipeline::new(model, &args.engine.options(1))?;
+    drawing.introduce(&pipeline, args);
+    let load = loading.elapsed();
+    let start = Instant::now();
+    let mut times = Vec::new();
+    for number in 0..drawing.job.images.len() {
+        let start = Instant::now();
+        drawing.draw(&mut pipeline, number)?;
+        times.push(start.elapsed());
+    }
+    let timing = Timing { load, sample: start.elapsed(), images: &times };
+    drawing.finish(&timing)?;
+    if args.json {
+        stdout::json(&describe::report(&drawing.job, &pipeline, drawing.outputs(), &timing))?;
+    }
+    Ok(())
+}
+
+/// A job under way.
+struct Drawing {
+    job: Job,
+    sink: Sink,
+    preview: Option<Preview>,
+    frames: Option<Frames>,
+    rounding: Rounding,
+    progress: Progress,
+}
+
+impl Drawing {
+    /// Says what is going to be drawn, and with what.
+    fn introduce(&self, pipeline: &Pipeline, args: &Args) {
+        let model = pipeline.model();
+        if args.class.is_empty() && args.model.is_some() {
+            let first = class::describe(model, self.job.images[0].class);
+            let classes = model.network().config.classes;
+            self.progress.note(&format!("no --class given: drawing class {first} of {classes}"));
+        }
+        self.progress.detail(&format!(
+            "{}: {} of {} weights, {} of activations, {} on {} {}",
+            self.job.model_name,
+            text::bytes(model.bytes().len() as u64),
+            model.network().weight_type(),
+            text::bytes(pipeline.arena_bytes() as u64),
+            pipeline.isa().name(),
+            pipeline.threads(),
+            text::plural(pipeline.threads(), "thread", "threads"),
+        ));
+        self.progress.detail(&self.job.settings_text());
+    }
+
+    /// Draws one image.
+    fn draw(&mut self, pipeline: &mut Pipeline, number: usize) -> Result<(), Error> {
+        let image = &self.job.images[number];
+        let (settings, rng) = (self.job.settings, self.job.rng);
+        let request = Request { labels: vec![image.class], seed: image.seed, rng, settings };
+        let (start, costs) = (Instant::now(), Costs::new(&settings));
+        let (mut seen, mut failure) = (0, None);
+        let result = pipeline.generate(&request, &mut |p| {
+            self.show_progress(number, costs.part(p.evaluation), p.step, start.elapsed());
+            // The last step's prediction is the image itself, which follows.
+            let new_step = p.step > seen && p.step < p.steps;
+            seen = p.step;
+            let shown = if new_step { self.show_step(number, p.step, p.x_hat) } else { Ok(()) };
+            match shown {
+                Ok(()) if !interrupt::requested() => ControlFlow::Continue(()),
+                result => {
+                    failure = result.err();
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        match (result, failure) {
+            (Err(denoir::Error::Run(RunError::Cancelled)), Some(failure)) => Err(failure),
+            (result, _) => result?.iter().try_for_each(|image| self.keep(number, image)),
+        }
+    }
+
+    fn show_progress(&mut self, number: usize, part: f64, step: usize, elapsed: Duration) {
+        let (images, steps) = (self.job.images.len(), self.job.settings.steps as usize);
+        let done = (number as f64 + part) / images as f64;
+        self.progress.update(done, &|| {
+            let step = step_message(step, steps, elapsed);
+            if images == 1 { step } else { format!("image {}/{images}, {step}", number + 1) }
+        });
+    }
+
+    /// The prediction after a step.
+    fn show_step(&mut self, number: usize, step: usize, x_hat: &[f32]) -> Result<(), Error> {
+        if let Some(frames) = &mut self.frames {
+            frames.add_step(number, step, x_hat, self.job.side, self.rounding);
+        }
+        match &mut self.preview {
+            Some(preview) => preview.show(x_hat, self.job.side, self.rounding, &self.progress),
+            None => Ok(()),
+        }
+    }
+
+    /// A finished image.
+    fn keep(&mut self, number: usize, image: &Image) -> Result<(), Error> {
+        if let Some(preview) = &mut self.preview {
+            preview.show(&image.sample, self.job.side, self.rounding, &self.progress)?;
+            preview.next_image();
+        }
+        if let Some(frames) = &mut self.frames {
+            frames.add_image(number, &image.sample, self.job.side, self.rounding)?;
+        }
+        self.sink.add(number, image, self.rounding, &self.job)
+    }
+
+    /// Writes what was kept, and says what was written.
+    fn finish(&mut self, timing: &Timing<'_>) -> Result<(), Error> {
+        self.sink.finish(&self.job)?;
+        if let Some(frames) = &mut self.frames {
+            frames.finish()?;
+        }
+        self.progress.finish();
+        for (path, number) in &self.sink.written {
+            self.progress.note(&format!("{}: {}", path.display(), self.job.summary(*number)));
+        }
+        for path in self.frames.iter().flat_map(|frames| &frames.written) {
+            self.progress.note(&format!("{}: animation", path.display()));
+        }
+        let (images, steps) = (self.job.images.len(), self.job.settings.steps);
+        let total = timing.sample.as_secs_f64();
+        self.progress.note(&format!(
+            "{images} {} of {steps} {} in {} ({}/step)",
+            text::plural(images, "image", "images"),
+            text::plural(steps as usize, "step", "steps"),
+            text::seconds(total),
+            text::pace(total / (images * steps as usize) as f64),
+        ));
+        Ok(())
+    }
+
+    /// Every file written, for `--json`.
+    fn outputs(&self) -> serde_json::Value {
+        let frames = self.frames.iter().flat_map(|frames| &frames.written);
+        let pictures = self.sink.written.iter().map(|(path, _)| path);
+        pictures.chain(frames).map(|path| path.to_string_lossy()).collect()
+    }
+}
+
+/// What the evaluations of an image cost: a guided one is two passes of the network.
+struct Costs {
+    /// Passes up to and with each evaluation.
+    cumulated: Vec<usize>,
+}
+
+impl Costs {
+    fn new(settings: &Settings) -> Costs {
+        let passes = |i| 1 + usize::from(settings.evaluation(i).guidance.is_some());
+        let sum = |total: &mut usize, i| {
+            *total += passes(i);
+            Some(*total)
+        };
+        Costs { cumulated: (0..settings.evaluations()).scan(0, sum).collect() }
+    }
+
+    /// The part of an image's work that is done after this many evaluations.
+    fn part(&self, evaluations: usize) -> f64 {
+        let done = evaluations.checked_sub(1).and_then(|i| self.cumulated.get(i)).copied().unwrap_or(0);
+        done as f64 / self.cumulated.last().copied().unwrap_or(1).max(1) as f64
+    }
+}

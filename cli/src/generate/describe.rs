@@ -1,0 +1,205 @@
+//! What is drawn, in words: for PNG files, for JSON, for people.
+
+use std::time::Duration;
+
+use denoir::core::sampler::Method;
+use denoir::{Pipeline, Rng, Settings};
+use serde_json::{Value, json};
+
+use crate::encode::TextChunk;
+
+/// Classes that a contact sheet's description names at most.
+const NAMED: usize = 32;
+/// Digits of a hash that are enough to tell models apart.
+const HASH_DIGITS: usize = 10;
+
+/// Everything that decides which images come out.
+pub(super) struct Job {
+    pub(super) images: Vec<ImageJob>,
+    pub(super) settings: Settings,
+    pub(super) rng: Rng,
+    /// Height and width in pixels.
+    pub(super) side: usize,
+    pub(super) channels: usize,
+    pub(super) model_name: String,
+    /// SHA-256 of the checkpoint.
+    pub(super) model_hash: Option<String>,
+}
+
+/// One image.
+pub(super) struct ImageJob {
+    pub(super) class: u32,
+    pub(super) name: Option<String>,
+    pub(super) seed: u64,
+}
+
+impl ImageJob {
+    /// `3 (cat)`, or `3` where the class has no name.
+    fn class_text(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} ({name})", self.class),
+            None => self.class.to_string(),
+        }
+    }
+}
+
+impl Job {
+    /// `class 3 (cat)`, or the classes of all images.
+    fn subject(&self, images: &[ImageJob]) -> String {
+        let mut classes: Vec<String> = Vec::new();
+        for text in images.iter().map(ImageJob::class_text) {
+            if !classes.contains(&text) {
+                classes.push(text);
+            }
+        }
+        if let [class] = classes.as_slice() {
+            return format!("class {class}");
+        }
+        let rest = classes.len().saturating_sub(NAMED);
+        classes.truncate(NAMED);
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        format!("classes {}{more}", classes.join(", "))
+    }
+
+    /// `Steps: 50, Sampler: heun, ...`: keys and order of the web UI that made this form common.
+    pub(super) fn settings_text(&self) -> String {
+        let s = &self.settings;
+        let seed = self.images.first().map_or(0, |image| image.seed);
+        let mut text = format!("Steps: {}, Sampler: {}, CFG scale: {}", s.steps, s.method.name(), s.cfg_scale);
+        text += &format!(", Seed: {seed}, Size: {0}x{0}", self.side);
+        if let Some(hash) = &self.model_hash {
+            text += &format!(", Model hash: {}", hash.get(..HASH_DIGITS).unwrap_or(hash));
+        }
+        text += &format!(", Model: {}", self.model_name.replace(',', ";"));
+        if self.images.len() > 1 {
+            text += &format!(", Batch size: {}", self.images.len());
+        }
+        if s.cfg_scale != 1.0 {
+            text += &format!(", Guidance interval: {}-{}", s.guidance_interval.0, s.guidance_interval.1);
+        }
+        if s.method == Method::Adams {
+            text += &format!(", Order: {}", s.order);
+        }
+        if s.flow_shift != 1.0 {
+            text += &format!(", Flow shift: {}", s.flow_shift);
+        }
+        if s.noise_scale != 1.0 {
+            text += &format!(", Noise scale: {}", s.noise_scale);
+        }
+        if self.rng != Rng::Torch {
+            text += &format!(", RNG: {}", self.rng.name());
+        }
+        text + concat!(", Version: denoir ", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// The job of one of the images alone.
+    fn single(&self, number: usize) -> Job {
+        let image = &self.images[number];
+        let image = ImageJob { class: image.class, name: image.name.clone(), seed: image.seed };
+        let (model_name, model_hash) = (self.model_name.clone(), self.model_hash.clone());
+        Job { images: vec![image], model_name, model_hash, ..*self }
+    }
+
+    /// What a file of one image (or, without a number, of all) carries.
+    pub(super) fn chunks(&self, number: Option<usize>) -> Vec<TextChunk> {
+        let single = number.filter(|_| self.images.len() > 1).map(|number| self.single(number));
+        let job = single.as_ref().unwrap_or(self);
+        vec![
+            ("parameters", parameters(&job.settings_text(), job)),
+            (
+                "denoir",
+                json!({ "images": images(job, &[]), "settings": settings(job), "model": model(job) }).to_string(),
+            ),
+        ]
+    }
+
+    /// One line about an output file.
+    pub(super) fn summary(&self, number: Option<usize>) -> String {
+        let images = number.map_or(self.images.as_slice(), |number| &self.images[number..=number]);
+        match images {
+            [image] => format!("class {}, seed {}", image.class_text(), image.seed),
+            [first, .., last] => format!("{} images, seeds {} to {}", images.len(), first.seed, last.seed),
+            [] => String::new(),
+        }
+    }
+}
+
+/// The web UI's text: what was asked for, then the settings.
+pub(super) fn parameters(settings: &str, job: &Job) -> String {
+    format!("{}\n{settings}", job.subject(&job.images))
+}
+
+fn settings(job: &Job) -> Value {
+    let s = &job.settings;
+    json!({
+        "sampling_method": s.method.name(),
+        "steps": s.steps,
+        "cfg_scale": s.cfg_scale,
+        "guidance_interval": [s.guidance_interval.0, s.guidance_interval.1],
+        "flow_shift": s.flow_shift,
+        "noise_scale": s.noise_scale,
+        "order": s.order,
+        "rng": job.rng.name(),
+    })
+}
+
+fn model(job: &Job) -> Value {
+    json!({ "name": job.model_name, "source_sha256": job.model_hash })
+}
+
+/// The images; with the time that each took, where that is known.
+fn images(job: &Job, times: &[Duration]) -> Value {
+    let one = |(i, image): (usize, &ImageJob)| {
+        let mut value = json!({
+            "class": image.class,
+            "class_name": image.name,
+            "seed": image.seed,
+            "width": job.side,
+            "height": job.side,
+        });
+        if let Some(time) = times.get(i) {
+            value["ms"] = json!(milliseconds(*time));
+        }
+        value
+    };
+    job.images.iter().enumerate().map(one).collect()
+}
+
+/// The object of `--json`.
+pub(super) fn report(job: &Job, pipeline: &Pipeline, outputs: Value, timing: &Timing<'_>) -> Value {
+    let device = pipeline.device();
+    let mut model = model(job);
+    model["type"] = json!(pipeline.model().network().weight_type().name());
+    model["bytes"] = json!(pipeline.model().bytes().len());
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "outputs": outputs,
+        "images": images(job, timing.images),
+        "settings": settings(job),
+        "model": model,
+        "backend": device.backend,
+        "device": device.name,
+        "isa": pipeline.isa().name(),
+        "threads": pipeline.threads(),
+        "timing": {
+            "load_ms": milliseconds(timing.load),
+            "sample_ms": milliseconds(timing.sample),
+            "evaluations_per_image": job.settings.evaluations(),
+        },
+    })
+}
+
+/// What took how long.
+pub(super) struct Timing<'t> {
+    /// From the start to the first evaluation.
+    pub(super) load: Duration,
+    /// All images.
+    pub(super) sample: Duration,
+    /// Each image.
+    pub(super) images: &'t [Duration],
+}
+
+/// To a hundredth.
+fn milliseconds(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1e5).round() / 100.0
+}

@@ -1,0 +1,230 @@
+//! The options of `denoir generate`, and what they ask for.
+
+use std::path::{Path, PathBuf};
+
+use denoir::core::sampler::Method;
+use denoir::{Model, Rng, Settings};
+
+use super::describe::{ImageJob, Job};
+use crate::args::{EngineArgs, extension, parse_rng};
+use crate::error::Error;
+use crate::{class, demo, model};
+
+/// Most images of one command.
+const MAX_IMAGES: u32 = 10_000;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  denoir generate
+  denoir generate --class 3 --seed 7 -o picture.png
+  denoir generate --class cat-face --class dog-face -b 12 --grid -o sheet.png
+  denoir generate -m pixelgen-xl.gguf --class 207 --steps 25 --cfg-scale 3 --preview term
+  denoir generate --trajectory denoising.gif
+
+Settings that are not given are the model's own: `denoir inspect` shows them.
+A seed gives one image: the same bytes for any number of threads on one backend and instruction set.")]
+pub(crate) struct Args {
+    /// Model file [default: the demo model built into the program]
+    #[arg(short, long, value_name = "MODEL.gguf")]
+    pub(super) model: Option<PathBuf>,
+    /// File to write: .png, .ppm, or .npy (the f32 NCHW sample before it is made 8-bit, all images in one file);
+    /// `-`: PNG on standard output
+    #[arg(short, long, value_name = "OUT", default_value = "out.png")]
+    pub(super) output: PathBuf,
+    /// What to draw, a class by number or name; may be given several times, the images take turns
+    #[arg(long, value_name = "N|NAME")]
+    pub(super) class: Vec<String>,
+    /// What to draw, in words (text-to-image models)
+    #[arg(short, long)]
+    prompt: Option<String>,
+    /// What not to draw, in words (text-to-image models)
+    #[arg(short, long)]
+    negative_prompt: Option<String>,
+    /// Text encoder: a qwen3 GGUF file (text-to-image models)
+    #[arg(long, value_name = "FILE")]
+    text_encoder: Option<PathBuf>,
+    /// Prompt embeddings instead of a prompt: `prompt_embeds` and `negative_prompt_embeds` (text-to-image models)
+    #[arg(long, value_name = "F.safetensors")]
+    prompt_embeds: Option<PathBuf>,
+    /// Noise seed of the first image; the others follow, one up each
+    #[arg(long, value_name = "S", default_value_t = 42)]
+    seed: u64,
+    /// Images to draw, written to OUT-1.png, OUT-2.png, ... [default: one for each --class]
+    #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IMAGES)))]
+    batch: Option<u32>,
+    /// All images on one contact sheet
+    #[arg(long)]
+    pub(super) grid: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(super) engine: EngineArgs,
+    /// Picture file (.png, .ppm) of the predicted clean image, renewed at every step; `term` draws it here
+    #[arg(long, value_name = "PATH|term", help_heading = "Output")]
+    pub(super) preview: Option<PathBuf>,
+    /// Animation (.gif, or .png for an animated PNG) of the predicted clean image over the steps
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) trajectory: Option<PathBuf>,
+    /// Write no settings into PNG files
+    #[arg(long, help_heading = "Output")]
+    pub(super) no_metadata: bool,
+    /// Print one JSON object about what was drawn
+    #[arg(long, help_heading = "Output")]
+    pub(super) json: bool,
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
+    pub(super) quiet: bool,
+    /// Print more
+    #[arg(short, long, help_heading = "Output")]
+    pub(super) verbose: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sampling")]
+struct SamplingArgs {
+    /// Solver steps
+    #[arg(long, value_name = "N")]
+    steps: Option<u32>,
+    /// Classifier-free guidance scale; 1 is none
+    #[arg(long, value_name = "X")]
+    cfg_scale: Option<f64>,
+    /// Guidance applies for t between these, 0 (noise) to 1 (image)
+    #[arg(long, value_name = "LO,HI", value_parser = parse_interval)]
+    guidance_interval: Option<(f64, f64)>,
+    /// Time shift s in t / (t + (1 - t) s)
+    #[arg(long, value_name = "X")]
+    flow_shift: Option<f64>,
+    /// Factor on the starting noise
+    #[arg(long, value_name = "X")]
+    noise_scale: Option<f64>,
+    /// euler, heun, heun-reuse, heun-jit or adams
+    #[arg(long, value_name = "M", value_parser = parse_method)]
+    sampling_method: Option<Method>,
+    /// Order of adams, 1 to 4
+    #[arg(long, value_name = "K")]
+    order: Option<u32>,
+    /// What noise a seed gives: `torch` (PyTorch's, to the bit) or `philox`
+    #[arg(long, value_name = "RNG", default_value = "torch", value_parser = parse_rng)]
+    rng: Rng,
+}
+
+fn parse_method(name: &str) -> Result<Method, String> {
+    let names = Method::ALL.map(Method::name).join(", ");
+    Method::from_name(name).ok_or_else(|| format!("use one of {names}"))
+}
+
+fn parse_interval(text: &str) -> Result<(f64, f64), String> {
+    let numbers = text.split_once(',').and_then(|(lo, hi)| Some((lo.trim().parse().ok()?, hi.trim().parse().ok()?)));
+    numbers.ok_or_else(|| "use two numbers, such as 0.1,0.9".into())
+}
+
+/// Where the images go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A PNG on standard output.
+    Stdout,
+    Png(PathBuf),
+    Ppm(PathBuf),
+    Npy(PathBuf),
+}
+
+/// Where the images go; also refuses options that do not go together, before any file is opened.
+pub(super) fn target(args: &Args) -> Result<Target, Error> {
+    let path = args.output.clone();
+    let target = match extension(&path).as_str() {
+        _ if path == Path::new("-") => Target::Stdout,
+        "png" => Target::Png(path),
+        "ppm" => Target::Ppm(path),
+        "npy" => Target::Npy(path),
+        _ => return Err(Error::Usage(format!("cannot write {}: use .png, .ppm or .npy", path.display()))),
+    };
+    let refuse = |what: &str| Err(Error::usage(what));
+    if target == Target::Stdout && args.json {
+        return refuse("--json and the picture cannot both go to standard output: give -o a file");
+    }
+    if target == Target::Stdout && count(args) > 1 && !args.grid {
+        return refuse("standard output takes one picture: add --grid, or give -o a file");
+    }
+    if args.grid && matches!(target, Target::Npy(_)) {
+        return refuse("--grid makes a picture: use .png or .ppm; a .npy file holds all images anyway");
+    }
+    if args.trajectory.as_ref() == Some(&args.output) {
+        return refuse("--trajectory and -o name the same file");
+    }
+    if args.sampling.order.is_some() && args.sampling.sampling_method.is_some_and(|m| m != Method::Adams) {
+        return refuse("--order belongs to --sampling-method adams");
+    }
+    Ok(target)
+}
+
+/// Images to draw.
+fn count(args: &Args) -> usize {
+    args.batch.map_or(args.class.len().max(1), |n| n as usize)
+}
+
+/// Everything that the options and the model's own settings say about what is to be drawn.
+pub(super) fn job(args: &Args, model: &Model) -> Result<Job, Error> {
+    let text = [
+        ("--prompt", args.prompt.is_some()),
+        ("--negative-prompt", args.negative_prompt.is_some()),
+        ("--text-encoder", args.text_encoder.is_some()),
+        ("--prompt-embeds", args.prompt_embeds.is_some()),
+    ];
+    if let Some((flag, _)) = text.into_iter().find(|&(_, given)| given) {
+        return Err(Error::Usage(format!(
+            "{flag} is for text-to-image models; this one is class-conditional: use --class"
+        )));
+    }
+    let config = model.network().config;
+    if !matches!(config.channels, 1 | 3) && extension(&args.output) != "npy" {
+        let message =
+            format!("this model's images have {} channels: they can be written as .npy only", config.channels);
+        return Err(Error::Usage(message));
+    }
+    let classes = classes(args, model)?;
+    let image = |i: usize| {
+        let class = classes[i % classes.len()];
+        let seed = args.seed.wrapping_add(i as u64);
+        ImageJob { class, name: model.class_names().get(class as usize).cloned(), seed }
+    };
+    Ok(Job {
+        images: (0..count(args)).map(image).collect(),
+        settings: settings(&args.sampling, model.preset())?,
+        rng: args.sampling.rng,
+        side: config.input_size,
+        channels: config.channels,
+        model_name: model::display_name(model, args.model.as_deref()),
+        model_hash: model::source_hash(model),
+    })
+}
+
+fn classes(args: &Args, model: &Model) -> Result<Vec<u32>, Error> {
+    if !args.class.is_empty() {
+        return args.class.iter().map(|wanted| class::find(model, wanted)).collect();
+    }
+    let favourite = match args.model {
+        None => model.class(demo::DEFAULT_CLASS),
+        Some(_) => None,
+    };
+    Ok(vec![favourite.unwrap_or(0)])
+}
+
+fn settings(args: &SamplingArgs, preset: &Settings) -> Result<Settings, Error> {
+    let method = args.sampling_method.unwrap_or(preset.method);
+    if args.order.is_some() && method != Method::Adams {
+        return Err(Error::usage("--order belongs to --sampling-method adams"));
+    }
+    // heun-jit has no shift, so a preset's own one does not follow the user there.
+    let preset_shift = if method == Method::HeunJit { 1.0 } else { preset.flow_shift };
+    let settings = Settings {
+        method,
+        steps: args.steps.unwrap_or(preset.steps),
+        cfg_scale: args.cfg_scale.unwrap_or(preset.cfg_scale),
+        guidance_interval: args.guidance_interval.unwrap_or(preset.guidance_interval),
+        flow_shift: args.flow_shift.unwrap_or(preset_shift),
+        noise_scale: args.noise_scale.unwrap_or(preset.noise_scale),
+        order: args.order.unwrap_or(preset.order),
+    };
+    settings.check().map_err(|e| Error::Usage(e.to_string()))?;
+    Ok(settings)
+}

@@ -1,0 +1,259 @@
+//! `denoir inspect`: what a model file holds. Any GGUF can be listed, also one that denoir does not run.
+
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use denoir::core::ModelError;
+use denoir::core::gguf::{Gguf, TensorInfo, keys};
+use denoir::core::jit::{JitConfig, JitModel, JitPlan, Precision};
+use denoir::core::sampler::Method;
+use denoir::{MappedFile, Settings};
+use serde_json::{Value as Json, json};
+
+use crate::error::Error;
+use crate::{demo, stdout, text};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Lists the classes that `denoir generate --class` takes.")]
+pub(crate) struct Args {
+    /// Model file, any GGUF [default: the demo model built into the program]
+    #[arg(value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let file = args.model.as_ref().map(MappedFile::open).transpose()?;
+    let bytes = file.as_ref().map_or(demo::bytes(), MappedFile::bytes);
+    let gguf = Gguf::parse(bytes).map_err(|e| denoir::Error::Model(args.model.clone(), e.into()))?;
+    let place = args.model.as_ref().map_or_else(|| "built into denoir".into(), |path| path.display().to_string());
+    let report = Report { place, gguf, network: network(&gguf) };
+    if args.json {
+        return stdout::json(&report.json(args.tensors));
+    }
+    stdout::write(report.text(args.tensors).as_bytes())
+}
+
+/// The network in a file of an architecture that denoir runs.
+type Network = Option<Result<JitModel, ModelError>>;
+
+fn network(gguf: &Gguf<'_>) -> Network {
+    (gguf.string(keys::ARCHITECTURE) == Ok(keys::ARCH_JIT)).then(|| JitModel::from_gguf(gguf))
+}
+
+struct Report<'g> {
+    place: String,
+    gguf: Gguf<'g>,
+    network: Network,
+}
+
+impl Report<'_> {
+    fn string(&self, key: &str) -> Option<&str> {
+        self.gguf.string(key).ok()
+    }
+
+    /// Weights: the scales of int8 rows are none.
+    fn parameters(&self) -> u64 {
+        let weights = self.gguf.tensors().filter(|t| !t.name.ends_with(keys::SCALE_SUFFIX));
+        weights.map(|t| t.dims.elements() as u64).sum()
+    }
+
+    /// `bf16 93%, f32 7%`: element types by their share of the weights.
+    fn types(&self) -> Vec<(String, u64)> {
+        let mut types = BTreeMap::new();
+        for t in self.gguf.tensors().filter(|t| !t.name.ends_with(keys::SCALE_SUFFIX)) {
+            *types.entry(t.ggml_type.to_string()).or_insert(0) += t.dims.elements() as u64;
+        }
+        let mut types: Vec<_> = types.into_iter().collect();
+        types.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+        types
+    }
+
+    /// Bytes of activations for one image, guided.
+    fn activations(&self) -> Option<usize> {
+        let model = self.network.as_ref()?.as_ref().ok()?;
+        JitPlan::new(model, 1, Precision::WIDE).ok().map(|plan| plan.arena_bytes)
+    }
+
+    fn class_names(&self) -> Vec<&str> {
+        self.gguf.strings(keys::CLASS_NAMES).map(Iterator::collect).unwrap_or_default()
+    }
+
+    fn text(&self, tensors: bool) -> String {
+        let mut out = String::new();
+        line(&mut out, "file", &format!("{}, {}, GGUF v3", self.place, text::bytes(self.gguf.len_bytes() as u64)));
+        line(&mut out, "name", self.string(keys::NAME).unwrap_or("none"));
+        line(&mut out, "architecture", &self.architecture());
+        line(&mut out, "weights", &self.weights());
+        match &self.network {
+            Some(Ok(model)) => self.describe(&mut out, model),
+            Some(Err(e)) => {
+                line(&mut out, "unusable", &e.to_string());
+                self.metadata_text(&mut out);
+            }
+            None => self.metadata_text(&mut out),
+        }
+        if tensors {
+            out.push_str(&self.tensor_table());
+        }
+        out
+    }
+
+    fn architecture(&self) -> String {
+        match self.string(keys::ARCHITECTURE) {
+            Some(keys::ARCH_JIT) => "jit, class-conditional".into(),
+            Some(other) => format!("{}, which this version does not run", text::one_line(other)),
+            None => "not named".into(),
+        }
+    }
+
+    fn weights(&self) -> String {
+        let total = self.parameters().max(1);
+        let share = |(name, n): &(String, u64)| format!("{name} {:.1}%", *n as f64 * 100.0 / total as f64);
+        let types = self.types().iter().map(share).collect::<Vec<_>>().join(", ");
+        let said = self.string(keys::WEIGHT_TYPE).map(|t| format!("{t}; ")).unwrap_or_default();
+        let tensors = self.gguf.tensor_count();
+        format!("{said}{} parameters in {tensors} tensors ({types})", text::thousands(self.parameters()))
+    }
+
+    fn describe(&self, out: &mut String, model: &JitModel) {
+        let c = &model.config;
+        let (grid, tokens) = (c.grid(), c.image_tokens());
+        let image = format!(
+            "{0} × {0}, {1} channels, patches of {2}: {grid} × {grid} = {tokens} tokens",
+            c.input_size, c.channels, c.patch_size
+        );
+        line(out, "image", &image);
+        line(out, "network", &network_text(c));
+        let activations = text::bytes(self.activations().unwrap_or(0) as u64);
+        let gflop = c.flop() as f64 / 1e9;
+        line(out, "cost", &format!("{gflop:.3} GFLOP an evaluation; {activations} of activations for one image"));
+        line(out, "sampler", &self.sampler_text());
+        line(out, "rounding", self.string(keys::ROUNDING).unwrap_or("pixelgen"));
+        if let Some(source) = self.string(keys::SOURCE_FILE) {
+            let hash = self.string(keys::SOURCE_SHA256).unwrap_or("unknown");
+            line(out, "source", &format!("{source}, SHA-256 {hash}"));
+        }
+        line(out, "classes", &classes_text(c.classes, &self.class_names()));
+    }
+
+    fn sampler_text(&self) -> String {
+        let s = match Settings::from_gguf(&self.gguf) {
+            Ok(s) => s,
+            Err(e) => return format!("unusable: {e}"),
+        };
+        let mut text = format!("{}, {} steps, cfg scale {}", s.method.name(), s.steps, s.cfg_scale);
+        if s.cfg_scale != 1.0 {
+            let _ = write!(text, " for t from {} to {}", s.guidance_interval.0, s.guidance_interval.1);
+        }
+        if s.method == Method::Adams {
+            let _ = write!(text, ", order {}", s.order);
+        }
+        let _ = write!(text, ", flow shift {}, noise scale {}", s.flow_shift, s.noise_scale);
+        text
+    }
+
+    fn metadata_text(&self, out: &mut String) {
+        out.push_str("metadata\n");
+        for (key, value) in self.gguf.metadata() {
+            let _ = writeln!(out, "  {} = {}", text::one_line(key), value::short(value));
+        }
+    }
+
+    fn tensor_table(&self) -> String {
+        let mut out = String::from("tensors\n");
+        let width = self.gguf.tensors().map(|t| t.name.chars().count()).max().unwrap_or(0);
+        for t in self.gguf.tensors() {
+            let shape = t.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
+            let name = text::one_line(t.name);
+            let _ = writeln!(out, "  {name:width$}  {:<5} {shape}", t.ggml_type.to_string());
+        }
+        out
+    }
+
+    fn json(&self, tensors: bool) -> Json {
+        let metadata: serde_json::Map<String, Json> =
+            self.gguf.metadata().map(|(key, value)| (key.to_owned(), value::json(value))).collect();
+        let mut report = json!({
+            "file": self.place,
+            "bytes": self.gguf.len_bytes(),
+            "architecture": self.string(keys::ARCHITECTURE),
+            "name": self.string(keys::NAME),
+            "weight_type": self.string(keys::WEIGHT_TYPE),
+            "parameters": self.parameters(),
+            "parameters_by_type": self.types().into_iter().collect::<BTreeMap<_, _>>(),
+            "tensor_count": self.gguf.tensor_count(),
+            "class_names": self.class_names(),
+            "metadata": metadata,
+            "runs": matches!(self.network, Some(Ok(_))),
+        });
+        match &self.network {
+            Some(Ok(model)) => {
+                report["network"] = network_json(&model.config);
+                report["activation_bytes"] = json!(self.activations());
+            }
+            Some(Err(e)) => report["problem"] = json!(e.to_string()),
+            None => {}
+        }
+        if tensors {
+            report["tensors"] = self.gguf.tensors().map(|t| tensor_json(&t)).collect();
+        }
+        report
+    }
+}
+
+fn line(out: &mut String, label: &str, value: &str) {
+    let _ = writeln!(out, "{label:<13} {value}");
+}
+
+fn network_text(c: &JitConfig) -> String {
+    let heads = text::plural(c.heads, "head", "heads");
+    let mut text =
+        format!("{} blocks × {}, {} {heads} of {}, FFN {}", c.depth, c.hidden, c.heads, c.head_dim(), c.ffn_hidden);
+    if c.bottleneck > 0 {
+        let _ = write!(text, ", bottleneck {}", c.bottleneck);
+    }
+    if c.context_tokens > 0 {
+        let _ = write!(text, ", {} context tokens from block {}", c.context_tokens, c.context_start);
+    }
+    text
+}
+
+fn network_json(c: &JitConfig) -> Json {
+    json!({
+        "input_size": c.input_size,
+        "patch_size": c.patch_size,
+        "channels": c.channels,
+        "hidden": c.hidden,
+        "depth": c.depth,
+        "heads": c.heads,
+        "head_dim": c.head_dim(),
+        "ffn_hidden": c.ffn_hidden,
+        "classes": c.classes,
+        "bottleneck": c.bottleneck,
+        "context_tokens": c.context_tokens,
+        "context_start": c.context_start,
+        "gflop": c.flop() as f64 / 1e9,
+    })
+}
+
+fn tensor_json(t: &TensorInfo<'_>) -> Json {
+    json!({ "name": t.name, "type": t.ggml_type.to_string(), "shape": t.dims.as_slice(), "offset": t.offset })
+}
+
+/// The number of classes, then their numbers and names.
+fn classes_text(classes: usize, names: &[&str]) -> String {
+    if names.is_empty() {
+        return format!("{classes}, without names");
+    }
+    let list = names.iter().enumerate().map(|(i, name)| format!("\n  {i:>4} {}", text::one_line(name)));
+    format!("{classes}{}", list.collect::<String>())
+}

@@ -1,0 +1,34 @@
+//! Opening the model that a command was given.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use denoir::Model;
+use denoir::core::gguf::{Gguf, keys};
+
+use crate::demo;
+use crate::error::Error;
+
+/// The model at `path`, or the built-in one.
+pub(crate) fn open(path: Option<&Path>) -> Result<Arc<Model>, Error> {
+    let model = match path {
+        Some(path) => Model::open(path)?,
+        None => Model::from_static(demo::bytes())?,
+    };
+    Ok(Arc::new(model))
+}
+
+/// What to call a model: its name, else its file's.
+pub(crate) fn display_name(model: &Model, path: Option<&Path>) -> String {
+    let stem = || path.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    match model.name() {
+        "" => stem().unwrap_or_else(|| "demo".into()),
+        name => name.to_owned(),
+    }
+}
+
+/// SHA-256 of the checkpoint that a model was converted from, where the file has it.
+pub(crate) fn source_hash(model: &Model) -> Option<String> {
+    let gguf = Gguf::parse(model.bytes()).ok()?;
+    gguf.string(keys::SOURCE_SHA256).ok().map(str::to_owned)
+}

@@ -1,0 +1,47 @@
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+use crate::Error;
+
+/// A file mapped into memory, read-only. Nothing is copied, and pages are read when they are first used.
+///
+/// The file must not be changed while it is mapped.
+#[derive(Debug)]
+pub struct MappedFile(Option<Mmap>);
+
+impl MappedFile {
+    /// Maps the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read, or is no regular file.
+    pub fn open(path: impl AsRef<Path>) -> Result<MappedFile, Error> {
+        let path = path.as_ref();
+        let io = |e| Error::Io(path.to_owned(), e);
+        // Before opening it, because opening a pipe waits for its writer.
+        let metadata = path.metadata().map_err(io)?;
+        if metadata.is_dir() {
+            return Err(io(io::ErrorKind::IsADirectory.into()));
+        }
+        if !metadata.is_file() {
+            return Err(io(io::Error::other("not a regular file")));
+        }
+        let file = File::open(path).map_err(io)?;
+        if metadata.len() == 0 {
+            return Ok(MappedFile(None));
+        }
+        // SAFETY: read-only; that nobody changes the file meanwhile is the documented condition of any memory map.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Ok(MappedFile(Some(map)))
+    }
+
+    /// The file's bytes, from a multiple of 64.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Some(map) => map,
+            None => crate::AlignedBytes::none(),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What the operating system tells about the machine. Linux has it in text files; elsewhere little is known.
+
+use std::fs;
+
+/// The processor's name.
+pub(crate) fn cpu_name() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    // x86 has "model name"; of a Jetson, only the board has a name.
+    let name = field(&cpuinfo, "model name").or_else(|| field(&cpuinfo, "Model")).map(str::to_owned);
+    let board = || fs::read_to_string("/proc/device-tree/model").ok();
+    let name = name.or_else(board).map(|name| name.trim_end_matches('\0').trim().to_owned());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// Memory in bytes.
+pub(crate) fn memory_bytes() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let kilobytes: u64 = field(&meminfo, "MemTotal")?.split_whitespace().next()?.parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// The value of the first line `key : value`.
+fn field<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == key).then(|| value.trim())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let text = "model\t\t: 8\nmodel name\t: Some CPU\nMemTotal:  123 kB\n";
+        assert_eq!(field(text, "model name"), Some("Some CPU"));
+        assert_eq!(field(text, "MemTotal"), Some("123 kB"));
+        assert_eq!(field(text, "absent"), None);
+    }
+}
