@@ -34,15 +34,17 @@ impl View {
         View { region, dtype, offset, rows, cols, stride: cols }
     }
 
-    /// Rows `start..start + count`. The result is checked by the kernel it is given to, not here.
+    /// Rows `start..start + count`. The result is checked by the kernel it is given to, not here: an offset that
+    /// overflows saturates, and lies outside every region.
     pub const fn rows_from(self, start: usize, count: usize) -> View {
-        let offset = self.offset + start * self.stride * self.dtype.size();
-        View { offset, rows: count, ..self }
+        let bytes = start.saturating_mul(self.stride).saturating_mul(self.dtype.size());
+        View { offset: self.offset.saturating_add(bytes), rows: count, ..self }
     }
 
-    /// Columns `start..start + count`. The result is checked by the kernel it is given to, not here.
+    /// Columns `start..start + count`, checked as those of [`View::rows_from`].
     pub const fn cols_from(self, start: usize, count: usize) -> View {
-        View { offset: self.offset + start * self.dtype.size(), cols: count, ..self }
+        let bytes = start.saturating_mul(self.dtype.size());
+        View { offset: self.offset.saturating_add(bytes), cols: count, ..self }
     }
 
     /// Bytes from the first element to the end of the last one; `None` when that overflows.
@@ -74,6 +76,8 @@ pub struct Weight {
 /// How the rows of a token matrix belong to images: first `image_tokens` rows for every image in turn, then
 /// `context_tokens` rows for every image in turn. Linear layers see one contiguous matrix in either case, and
 /// the context tokens appear (or are dropped) without a copy.
+///
+/// Numbers that overflow saturate: no view has that many rows, so every kernel refuses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenLayout {
     /// Images in the batch, both guidance branches counted.
@@ -87,17 +91,17 @@ pub struct TokenLayout {
 impl TokenLayout {
     /// Rows of the image tokens alone.
     pub const fn image_rows(&self) -> usize {
-        self.images * self.image_tokens
+        self.images.saturating_mul(self.image_tokens)
     }
 
     /// All rows.
     pub const fn rows(&self) -> usize {
-        self.images * (self.image_tokens + self.context_tokens)
+        self.images.saturating_mul(self.tokens())
     }
 
     /// Tokens per image.
     pub const fn tokens(&self) -> usize {
-        self.image_tokens + self.context_tokens
+        self.image_tokens.saturating_add(self.context_tokens)
     }
 
     /// The image that a row belongs to.

@@ -25,9 +25,8 @@ impl ClassCondition {
         bounds.view(AT, &self.table)?;
         require(matches!(self.table.dtype, DType::F32 | DType::F16 | DType::BF16), AT, "wrong element type")?;
         require(self.table.cols == hidden, AT, "wrong shape")?;
-        let rows = self.t_emb.rows.checked_mul(self.labels.cols);
-        require(rows == Some(self.out.rows), AT, "wrong number of rows")?;
-        bounds.output(AT, &self.out, &[&self.t_emb, &self.labels])?;
+        require(self.out.rows == self.t_emb.rows.saturating_mul(self.labels.cols), AT, "wrong number of rows")?;
+        bounds.output(AT, &self.out, &[&self.t_emb, &self.table, &self.labels])?;
         bounds.shaped(AT, &self.out, DType::F32, self.out.rows, hidden)
     }
 

@@ -25,9 +25,8 @@ impl ContextTokens {
         require(self.table.cols == hidden, AT, "wrong shape")?;
         bounds.shaped(AT, &self.position, DType::F32, self.position.rows, hidden)?;
         bounds.shaped(AT, &self.labels, DType::U32, 1, self.labels.cols)?;
-        let rows = self.labels.cols.checked_mul(self.position.rows);
-        require(rows == Some(self.out.rows), AT, "wrong number of rows")?;
-        bounds.output(AT, &self.out, &[&self.labels])?;
+        require(self.out.rows == self.labels.cols.saturating_mul(self.position.rows), AT, "wrong number of rows")?;
+        bounds.output(AT, &self.out, &[&self.table, &self.position, &self.labels])?;
         bounds.shaped(AT, &self.out, DType::F32, self.out.rows, hidden)
     }
 

@@ -2,6 +2,8 @@ use super::memory::{Bounds, InvalidOp, Memory};
 use crate::{DType, View};
 
 /// `out = (x − mean(x)) / √(mean((x − mean(x))²) + eps)`, row by row, without weight or bias.
+///
+/// The squares are summed in f32: values from 1e18 on may overflow them.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerNorm {
     /// `(rows, hidden)` f32.

@@ -64,18 +64,20 @@ impl Linear {
         if let Some(bias) = &self.bias {
             bounds.shaped(AT, bias, DType::F32, 1, n)?;
         }
-        bounds.output(AT, &self.out, &[&self.x])?;
+        let vectors = [self.x_scale, self.w.scale, self.bias];
+        require(!vectors.iter().flatten().any(|v| v.overlaps(&self.out)), AT, "output overlaps an input")?;
+        bounds.output(AT, &self.out, &[&self.x, &self.w.data])?;
         bounds.shaped(AT, &self.out, DType::F32, m, n)?;
         match &self.epilogue {
             Epilogue::Store | Epilogue::Silu | Epilogue::Residual => Ok(()),
             Epilogue::AddPeriodic(table) => {
-                require(table.rows > 0 && !table.overlaps(&self.out), AT, "unusable table")?;
-                bounds.shaped(AT, table, DType::F32, table.rows, n)
+                bounds.shaped(AT, table, DType::F32, table.rows, n)?;
+                bounds.output(AT, &self.out, &[table])
             }
             Epilogue::GatedResidual { modulation, gate, layout } => {
                 require(layout.rows() == m, AT, "the layout has another number of rows")?;
-                require(!modulation.table.overlaps(&self.out), AT, "output overlaps the gates")?;
-                bounds.modulation(AT, modulation, layout, *gate, n)
+                bounds.modulation(AT, modulation, layout, *gate, n)?;
+                bounds.output(AT, &self.out, &[&modulation.table, &modulation.rows])
             }
         }
     }

@@ -36,13 +36,17 @@ pub(crate) fn require(condition: bool, at: &'static str, what: &'static str) -> 
 }
 
 impl Bounds {
-    /// The view lies inside its region and is aligned to its elements.
+    /// The view has elements, lies inside its region and is aligned to its elements.
+    ///
+    /// So no view that passes has a dimension of `usize::MAX`: checks multiply sizes with `saturating_mul`, and a
+    /// product that overflows is no view's shape.
     pub(crate) fn view(&self, at: &'static str, v: &View) -> Result<(), InvalidOp> {
         let size = match v.region {
             Region::Weights => self.weights,
             Region::Arena => self.arena,
         };
         let end = v.len_bytes().and_then(|n| v.offset.checked_add(n));
+        require(v.rows > 0 && v.cols > 0, at, "empty")?;
         require(v.stride >= v.cols, at, "stride below the row length")?;
         require(v.offset.is_multiple_of(v.dtype.size()), at, "misaligned")?;
         require(end.is_some_and(|end| end <= size), at, "outside its region")
@@ -159,15 +163,14 @@ impl Memory<'_> {
         let to = &mut self.arena[at..at + v.dtype.size()];
         match v.dtype {
             DType::F32 => to.copy_from_slice(&(value as f32).to_le_bytes()),
-            DType::F16 => to.copy_from_slice(&f16::from_f64(value).to_le_bytes()),
-            DType::BF16 => to.copy_from_slice(&bf16::from_f64(value).to_le_bytes()),
+            DType::F16 => to.copy_from_slice(&f16::from_f32(round_to_odd(value)).to_le_bytes()),
+            DType::BF16 => to.copy_from_slice(&bf16::from_f32(round_to_odd(value)).to_le_bytes()),
             DType::I8 => to.copy_from_slice(&(value as i8).to_le_bytes()),
             DType::U32 => to.copy_from_slice(&(value as u32).to_le_bytes()),
         }
     }
 
-    /// Writes a row of activations, quantised when the view is int8: `scale = max|x| / 127`,
-    /// `q = round_ties_even(x · (127 / max|x|))`, in f32 so that every twin can agree to the bit.
+    /// Writes a row of activations, quantised when the view is int8 as [`QuantizeRows`](super::QuantizeRows) says.
     pub fn store_row(&mut self, out: &View, scale: Option<&View>, r: usize, value: impl Fn(&Self, usize) -> f64) {
         let Some(scale) = scale else {
             for c in 0..out.cols {
@@ -177,7 +180,7 @@ impl Memory<'_> {
             return;
         };
         let max = (0..out.cols).fold(0f32, |m, c| m.max((value(self, c) as f32).abs()));
-        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
+        let inverse = Some(127.0 / max).filter(|x| x.is_finite()).unwrap_or(0.0);
         self.store(scale, 0, r, f64::from(max / 127.0));
         for c in 0..out.cols {
             let q = libm::rintf(value(self, c) as f32 * inverse);
@@ -189,6 +192,17 @@ impl Memory<'_> {
     pub fn modulation(&self, m: &Modulation, image: usize, column: usize) -> f64 {
         self.load(&m.table, self.index(&m.rows, 0, image), column)
     }
+}
+
+/// The f32 that a second, narrower rounding takes to where `value` itself would go: of the two around an inexact
+/// value, the one whose significand is odd, which is never a tie. (`half` drops bits of an f64 before it rounds.)
+fn round_to_odd(value: f64) -> f32 {
+    let x = value as f32;
+    let (bits, back) = (x.to_bits(), f64::from(x));
+    if back == value || bits & 1 == 1 {
+        return x;
+    }
+    f32::from_bits(if back.abs() > value.abs() { bits - 1 } else { bits + 1 })
 }
 
 pub(crate) fn silu(x: f64) -> f64 {

@@ -2,6 +2,8 @@ use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, Modulation, TokenLayout, View};
 
 /// `out = x / √(mean(x²) + eps) · weight · (1 + scale) + shift`, row by row, shift and scale per image.
+///
+/// The squares are summed in f32, as upstream does: values from 1e18 on may overflow them.
 #[derive(Clone, Copy, Debug)]
 pub struct NormModulate {
     /// `(rows, hidden)` f32.
@@ -35,7 +37,8 @@ impl NormModulate {
         bounds.shaped(AT, &self.weight, DType::F32, 1, hidden)?;
         bounds.modulation(AT, &self.modulation, &self.layout, self.shift, hidden)?;
         bounds.modulation(AT, &self.modulation, &self.layout, self.scale, hidden)?;
-        bounds.activations(AT, &self.out, &self.out_scale, &[&self.x, &self.modulation.table, &self.modulation.rows])
+        let Modulation { table, rows } = &self.modulation;
+        bounds.activations(AT, &self.out, &self.out_scale, &[&self.x, &self.weight, table, rows])
     }
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {

@@ -19,12 +19,14 @@ impl Patchify {
     /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "patchify";
-        let tokens = self.grid * self.grid;
+        let tokens = self.grid.saturating_mul(self.grid);
         bounds.view(AT, &self.image)?;
-        require(self.image.dtype == DType::F32 && self.image.rows > 0, AT, "wrong image")?;
+        require(self.image.dtype == DType::F32, AT, "wrong image")?;
         require(tokens > 0 && self.patch > 0, AT, "empty grid")?;
-        require(self.out.rows.is_multiple_of(tokens) && self.out.cols * tokens == self.image.cols, AT, "wrong shape")?;
-        require(self.out.cols.is_multiple_of(self.patch * self.patch), AT, "patch does not divide the row")?;
+        require(self.out.rows.is_multiple_of(tokens), AT, "wrong number of rows")?;
+        require(self.image.cols == self.out.cols.saturating_mul(tokens), AT, "wrong shape")?;
+        let values = self.patch.saturating_mul(self.patch);
+        require(self.out.cols.is_multiple_of(values), AT, "patch does not divide the row")?;
         bounds.activations(AT, &self.out, &None, &[&self.image])
     }
 

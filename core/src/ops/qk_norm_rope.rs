@@ -66,7 +66,6 @@ impl QkNormRope {
         bounds.output(AT, &self.qkv, &[&self.q_weight, &self.k_weight])?;
         require(self.qkv.dtype == DType::F32, AT, "wrong element type")?;
         let Some(rope) = &self.rope else { return Ok(()) };
-        require(rope.table.rows > 0, AT, "no rotation table")?;
         bounds.shaped(AT, &rope.table, DType::F32, rope.table.rows, head_dim)?;
         require(rope.rows <= self.qkv.rows, AT, "more rotated rows than rows")?;
         bounds.output(AT, &self.qkv, &[&rope.table])

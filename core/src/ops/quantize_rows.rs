@@ -1,8 +1,8 @@
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, View};
 
-/// Symmetric int8 per row: `scale = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`, both in f32; a row of
-/// zeros has scale 0.
+/// Symmetric int8 per row: `scale = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`, both in f32 so that
+/// every twin agrees to the bit. Where `127 / max|x|` overflows (below 4e-37, and in a row of zeros) every `q` is 0.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizeRows {
     /// `(rows, cols)` f32.

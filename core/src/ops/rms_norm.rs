@@ -1,7 +1,9 @@
-use super::memory::{Bounds, InvalidOp, Memory, require};
+use super::memory::{Bounds, InvalidOp, Memory};
 use crate::{DType, View};
 
 /// `out[r] = x[r] / √(mean(x[r]²) + eps) · weight + position[r mod period]`, row by row.
+///
+/// The squares are summed in f32: values from 1e18 on may overflow them.
 #[derive(Clone, Copy, Debug)]
 pub struct RmsNorm {
     /// `(rows, hidden)` f32.
@@ -27,8 +29,8 @@ impl RmsNorm {
         bounds.shaped(AT, &self.x, DType::F32, rows, hidden)?;
         bounds.shaped(AT, &self.weight, DType::F32, 1, hidden)?;
         if let Some(position) = &self.position {
-            require(position.rows > 0 && !position.overlaps(&self.out), AT, "unusable positions")?;
             bounds.shaped(AT, position, DType::F32, position.rows, hidden)?;
+            bounds.activations(AT, &self.out, &self.out_scale, &[position])?;
         }
         bounds.activations(AT, &self.out, &self.out_scale, &[&self.x, &self.weight])
     }

@@ -52,7 +52,7 @@ pub struct SolverStep {
 impl SolverStep {
     /// Whether both branches of classifier-free guidance were evaluated.
     pub const fn guided(&self) -> bool {
-        self.x_hat.rows == 2 * self.x.rows
+        self.x_hat.rows == self.x.rows.saturating_mul(2)
     }
 
     /// # Errors
@@ -64,7 +64,7 @@ impl SolverStep {
         bounds.shaped(AT, &self.x, DType::F32, images, pixels)?;
         bounds.shaped(AT, &self.x_eval, DType::F32, images, pixels)?;
         bounds.shaped(AT, &self.x_hat, DType::F32, self.x_hat.rows, pixels)?;
-        bounds.shaped(AT, &self.velocity, DType::F32, HISTORY * images, pixels)?;
+        bounds.shaped(AT, &self.velocity, DType::F32, images.saturating_mul(HISTORY), pixels)?;
         bounds.shaped(AT, &self.step, DType::U32, 1, size_of::<StepValues>() / 4)?;
         bounds.output(AT, &self.x, &[&self.x_eval, &self.x_hat, &self.velocity, &self.step])?;
         bounds.output(AT, &self.x_eval, &[&self.x_hat, &self.velocity, &self.step])?;
@@ -74,8 +74,7 @@ impl SolverStep {
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
         let images = self.x.rows;
-        let at = self.step.offset;
-        let s: StepValues = bytemuck::pod_read_unaligned(&mem.arena[at..at + size_of::<StepValues>()]);
+        let s = bytemuck::cast::<[u32; 11], StepValues>(core::array::from_fn(|i| mem.index(&self.step, 0, i) as u32));
         let slot = s.slot as usize % HISTORY;
         for image in 0..images {
             for c in 0..self.x.cols {

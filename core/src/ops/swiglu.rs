@@ -17,7 +17,7 @@ impl Swiglu {
     /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "swiglu";
-        bounds.shaped(AT, &self.x, DType::F32, self.out.rows, 2 * self.out.cols)?;
+        bounds.shaped(AT, &self.x, DType::F32, self.out.rows, self.out.cols.saturating_mul(2))?;
         bounds.output(AT, &self.x, &[])?;
         bounds.activations(AT, &self.out, &self.out_scale, &[&self.x])
     }

@@ -30,12 +30,13 @@ impl Unpatchify {
     /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "unpatchify";
-        let tokens = self.grid * self.grid;
-        bounds.shaped(AT, &self.x, DType::F32, self.out.rows * tokens, self.x.cols)?;
+        let tokens = self.grid.saturating_mul(self.grid);
+        bounds.shaped(AT, &self.x, DType::F32, self.out.rows.saturating_mul(tokens), self.x.cols)?;
         require(tokens > 0 && self.patch > 0, AT, "empty grid")?;
-        require(self.x.cols.is_multiple_of(self.patch * self.patch), AT, "patch does not divide the row")?;
+        let values = self.patch.saturating_mul(self.patch);
+        require(self.x.cols.is_multiple_of(values), AT, "patch does not divide the row")?;
         bounds.output(AT, &self.out, &[&self.x])?;
-        bounds.shaped(AT, &self.out, DType::F32, self.out.rows, self.x.cols * tokens)
+        bounds.shaped(AT, &self.out, DType::F32, self.out.rows, self.x.cols.saturating_mul(tokens))
     }
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
