@@ -73,7 +73,7 @@ impl<'a> Rounded<'a> {
             max = s.max(max, s.max(x, s.sub(s.splat(0.0), x)));
         }
         let max = s.lanes(max).into_iter().fold(0.0, f32::max);
-        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
+        let inverse = Some(127.0 / max).filter(|x| x.is_finite()).unwrap_or(0.0);
         // SAFETY: passed on.
         let (out, scale) = unsafe { (out.row(r), scales.part(0, r, 1)) };
         scale[0] = max / 127.0;

@@ -60,9 +60,9 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a / b`
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// The larger one.
+    /// The larger one; `b` where one is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// The smaller one.
+    /// The smaller one; `b` where one is NaN.
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a · b + c`, fused where the instruction set fuses.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
@@ -107,11 +107,11 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
         lanes
     }
 
-    /// `e^x` within 2 units in the last place; 0 below -87, and never infinite.
+    /// `e^x` within 2 units in the last place; e^-87 below -87 and e^88 above 88, so neither 0 nor infinite.
     #[inline(always)]
     fn exp(self, x: Self::F32) -> Self::F32 {
         // x = n · ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial, of which six terms suffice in f32.
-        let x = self.min(self.max(x, self.splat(-87.0)), self.splat(88.0));
+        let x = self.min(self.splat(88.0), self.max(self.splat(-87.0), x));
         let magic = self.splat(12_582_912.0); // 1.5 · 2^23: adding it rounds to a whole number
         let n = self.sub(self.mul_add(x, self.splat(core::f32::consts::LOG2_E), magic), magic);
         let r = self.mul_add(n, self.splat(-0.693_359_4), x);
@@ -123,9 +123,10 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
         self.mul(y, self.pow2(n))
     }
 
-    /// `x / (1 + e^-x)`
+    /// `x / (1 + e^-x)`; below -88, where that is 0 to within 1e-36, its value at -88.
     #[inline(always)]
     fn silu(self, x: Self::F32) -> Self::F32 {
+        let x = self.max(self.splat(-88.0), x);
         let e = self.exp(self.sub(self.splat(0.0), x));
         self.div(x, self.add(self.splat(1.0), e))
     }
