@@ -1,7 +1,8 @@
-//! Tests that cross crates.
+//! Tests that cross crates, and what they share.
 
 pub mod convert_checkpoint;
 pub mod hostile_alloc;
+pub mod op_matrix;
 
 use std::path::Path;
 use std::sync::Arc;

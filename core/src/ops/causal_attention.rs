@@ -62,10 +62,16 @@ impl CausalAttention {
                     products.sum::<f64>() / libm::sqrt(head_dim as f64)
                 };
                 let max = (0..visible).map(|j| score(mem, j)).fold(f64::NEG_INFINITY, f64::max);
-                let total = (0..visible).map(|j| libm::exp(score(mem, j) - max)).sum::<f64>();
-                for c in 0..head_dim {
-                    let weighted = |j: usize| libm::exp(score(mem, j) - max) * mem.load(&self.v, first + j, kv + c);
-                    let sum = (0..visible).map(weighted).sum::<f64>();
+                let mut total = 0.0;
+                let mut sums = [0.0; MAX_HEAD_DIM];
+                for j in 0..visible {
+                    let weight = libm::exp(score(mem, j) - max);
+                    total += weight;
+                    for (c, sum) in sums[..head_dim].iter_mut().enumerate() {
+                        *sum += weight * mem.load(&self.v, first + j, kv + c);
+                    }
+                }
+                for (c, sum) in sums[..head_dim].iter().enumerate() {
                     mem.store(&self.out, row, q + c, if visible == 0 { 0.0 } else { sum / total });
                 }
             }

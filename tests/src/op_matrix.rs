@@ -1,0 +1,250 @@
+//! One test body, every backend: each kernel on random inputs against its f64 reference.
+//!
+//! A case is a descriptor, the bytes of both regions, and what each output may differ by. Its outputs are poisoned
+//! first, its numbers come from a seed and its name: `DENOIR_SEED` sets the seed, `DENOIR_CASE` runs only the cases
+//! whose name contains a word.
+
+pub mod backends;
+pub mod cases;
+pub mod draw;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use denoir::AlignedBytes;
+use denoir_core::ops::{Bounds, Memory, Op, Recorder};
+use denoir_core::{DType, View};
+
+use backends::Row;
+use draw::{Draw, elements};
+
+/// Failures that are spelled out; the rest are counted.
+const SHOWN: usize = 8;
+
+/// What an element may differ by: `abs + rel · |reference|`.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    /// Absolute part.
+    pub abs: f64,
+    /// Relative part.
+    pub rel: f64,
+    /// int8: share of the elements that may be off by one; one element may be in any case unless this is 0.
+    pub off_by_one: f64,
+    /// Where these numbers come from.
+    pub why: &'static str,
+}
+
+impl Tolerance {
+    /// No difference.
+    pub const fn exact(why: &'static str) -> Tolerance {
+        Tolerance { abs: 0.0, rel: 0.0, off_by_one: 0.0, why }
+    }
+
+    /// An f32 result.
+    pub const fn close(abs: f64, rel: f64, why: &'static str) -> Tolerance {
+        Tolerance { abs, rel, off_by_one: 0.0, why }
+    }
+
+    /// The same result in the type in which a kernel passes it on.
+    pub fn rounded_to(self, dtype: DType) -> Tolerance {
+        match dtype {
+            DType::F16 => {
+                Tolerance { abs: self.abs.max(6e-8), rel: 1.0 / 1024.0, why: "rounds to the other f16", ..self }
+            }
+            DType::BF16 => Tolerance { rel: 1.0 / 128.0, why: "rounds to the other bf16", ..self },
+            DType::I8 => {
+                Tolerance { off_by_one: 1e-3, why: "f32 values near a tie round to the other integer", ..self }
+            }
+            DType::F32 | DType::U32 => self,
+        }
+    }
+
+    /// The same result's maximum over 127: an int8 row's scale.
+    pub fn of_scale(self) -> Tolerance {
+        Tolerance { abs: self.abs / 127.0, ..self }
+    }
+}
+
+/// A view that the kernel writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// Where.
+    pub view: View,
+    /// How well.
+    pub tolerance: Tolerance,
+}
+
+/// A kernel with its arguments.
+#[derive(Debug)]
+pub struct Case {
+    /// The descriptor.
+    pub op: Op,
+    /// The region of weights.
+    pub weights: AlignedBytes,
+    /// The arena before the kernel runs.
+    pub arena: Vec<u8>,
+    /// What the kernel writes.
+    pub outputs: Vec<Output>,
+    /// What it may overwrite with anything.
+    pub scratch: Option<View>,
+}
+
+impl Case {
+    /// The sizes of both regions.
+    pub fn bounds(&self) -> Bounds {
+        Bounds { weights: self.weights.as_slice().len(), arena: self.arena.len() }
+    }
+
+    /// The arena after the reference ran.
+    ///
+    /// # Errors
+    /// The descriptor's check, in words.
+    pub fn reference(&self) -> Result<Vec<u8>, String> {
+        let mut arena = self.arena.clone();
+        let mut memory = Memory { weights: self.weights.as_slice(), arena: &mut arena };
+        // SAFETY: the lengths of both slices.
+        let mut recorder = unsafe { Recorder::new(&mut memory, self.bounds()) };
+        self.op.record(&mut recorder).map_err(|e| e.to_string())?;
+        Ok(arena)
+    }
+
+    /// The first byte outside the outputs that changed.
+    fn untouched(&self, after: &[u8]) -> Result<(), String> {
+        let mut after = after.to_vec();
+        for view in self.outputs.iter().map(|o| &o.view).chain(&self.scratch) {
+            for at in elements(view) {
+                let bytes = at..at + view.dtype.size();
+                after[bytes.clone()].copy_from_slice(&self.arena[bytes]);
+            }
+        }
+        match after.iter().zip(&self.arena).position(|(a, b)| a != b) {
+            Some(at) => Err(format!("byte {at} of the arena is not the kernel's, and changed")),
+            None => Ok(()),
+        }
+    }
+
+    /// Compares the outputs; the largest difference of f32 results as a share of what is allowed.
+    fn compare(&self, mut got: Vec<u8>, mut want: Vec<u8>) -> Result<f64, String> {
+        self.untouched(&got)?;
+        let mut worst = 0f64;
+        for Output { view, tolerance } in &self.outputs {
+            let got = Memory { weights: &[], arena: &mut got };
+            let want = Memory { weights: &[], arena: &mut want };
+            let (mut off_by_one, integers) = (0usize, view.dtype == DType::I8);
+            for r in 0..view.rows {
+                for c in 0..view.cols {
+                    let (got, want) = (got.load(view, r, c), want.load(view, r, c));
+                    let difference = (got - want).abs();
+                    let allowed = tolerance.abs + tolerance.rel * want.abs();
+                    if integers && difference == 1.0 && tolerance.off_by_one > 0.0 {
+                        off_by_one += 1;
+                    } else if !got.is_finite() || !want.is_finite() || difference > if integers { 0.0 } else { allowed }
+                    {
+                        let why = tolerance.why;
+                        return Err(format!("({r}, {c}) is {got:e}, not {want:e} ± {allowed:.1e} ({why})"));
+                    } else if view.dtype == DType::F32 && difference > 0.0 {
+                        worst = worst.max(difference / allowed);
+                    }
+                }
+            }
+            let elements = (view.rows * view.cols) as f64;
+            if off_by_one > 0 && off_by_one as f64 > 1.0 + tolerance.off_by_one * elements {
+                return Err(format!("{off_by_one} of {elements} integers are off by one"));
+            }
+        }
+        Ok(worst)
+    }
+}
+
+/// A case that is yet to be drawn.
+pub struct Plan {
+    name: String,
+    draw: Box<dyn Fn(Draw) -> Case>,
+}
+
+/// The cases of a kernel.
+#[derive(Default)]
+pub struct Table(Vec<Plan>);
+
+impl Table {
+    /// Adds a case; names are different.
+    pub fn add(&mut self, name: String, draw: impl Fn(Draw) -> Case + 'static) {
+        self.0.push(Plan { name, draw: Box::new(draw) });
+    }
+}
+
+/// Runs every case of a kernel on every row and prints the worst differences.
+///
+/// # Panics
+/// Where a case fails, or none ran.
+pub fn run(kernel: &str) {
+    check(kernel, &backends::rows());
+}
+
+/// [`run`] on these rows.
+///
+/// # Panics
+/// Where a case fails, or none ran.
+pub fn check(kernel: &str, rows: &[Row]) {
+    let (seed, start) = (base_seed(), Instant::now());
+    let only = std::env::var("DENOIR_CASE").unwrap_or_default();
+    let (mut ran, mut failures, mut worst) = (0usize, Vec::new(), HashMap::new());
+    for plan in cases::of(kernel).0.iter().filter(|plan| plan.name.contains(&only)) {
+        let case = (plan.draw)(Draw::new(seed ^ hash(&plan.name)));
+        failures.extend(
+            run_case(plan, &case, rows, &mut worst)
+                .into_iter()
+                .map(|(row, what)| format!("{kernel}: {} on {row}: {what}", plan.name)),
+        );
+        ran += 1;
+    }
+    println!("{kernel}: {ran} cases in {:.1} s, seed {seed:#x}", start.elapsed().as_secs_f64());
+    for (row, (share, name)) in rows.iter().filter_map(|row| Some((&row.name, worst.get(&row.name)?))) {
+        println!("{kernel}: {row}: at most {:.0}% of what is allowed ({name})", share * 100.0);
+    }
+    assert!(ran > 0, "{kernel}: no case ran");
+    let shown = failures.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(failures.is_empty(), "{} failures in {ran} cases; DENOIR_SEED={seed:#x}\n{shown}", failures.len());
+}
+
+type Worst = HashMap<String, (f64, String)>;
+
+fn run_case(plan: &Plan, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<(String, String)> {
+    let want = match case.reference() {
+        Ok(want) => want,
+        Err(e) => return vec![("reference".into(), e)],
+    };
+    let mut failures = Vec::new();
+    if let Err(e) = case.compare(want.clone(), want.clone()) {
+        failures.push(("reference".into(), e));
+    }
+    let mut first: HashMap<&str, (&str, Vec<u8>)> = HashMap::new();
+    for (row, run) in rows.iter().filter_map(|row| Some((row, row.run.as_ref().ok()?))) {
+        let result = run(case).and_then(|got| {
+            let share = case.compare(got.clone(), want.clone())?;
+            let entry = worst.entry(row.name.clone()).or_insert_with(|| (share, plan.name.clone()));
+            if share > entry.0 {
+                *entry = (share, plan.name.clone());
+            }
+            let (twin, bytes) = first.entry(&row.same_bytes).or_insert_with(|| (&row.name, got.clone()));
+            if *bytes == got { Ok(()) } else { Err(format!("other bytes than on {twin}")) }
+        });
+        failures.extend(result.err().map(|e| (row.name.clone(), e)));
+    }
+    failures
+}
+
+/// `DENOIR_SEED`, decimal or 0x, or the one that the fixed runs use.
+///
+/// # Panics
+/// Where it is no number.
+pub fn base_seed() -> u64 {
+    let Ok(text) = std::env::var("DENOIR_SEED") else { return 0xD3_2017 };
+    let parsed = text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u64::from_str_radix(hex, 16));
+    parsed.unwrap_or_else(|_| panic!("DENOIR_SEED is no number: {text}"))
+}
+
+/// FNV-1a, so that a case's numbers do not depend on its place in the table.
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
+}

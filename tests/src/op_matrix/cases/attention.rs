@@ -1,0 +1,103 @@
+use denoir_core::ops::{Attention, Op};
+use denoir_core::{DType, Region, TokenLayout, View};
+
+use super::FLOATS;
+use crate::op_matrix::draw::Draw;
+use crate::op_matrix::{Case, Table, Tolerance};
+
+const HEAD_DIMS: [usize; 7] = [4, 16, 64, 72, 80, 104, 128];
+const KEYS: [usize; 9] = [1, 5, 31, 32, 33, 63, 64, 65, 129];
+
+/// How scores grow over the keys: what an online softmax has to rescale.
+#[derive(Clone, Copy, Debug)]
+enum Scores {
+    /// Near ±1.
+    Small,
+    /// Near ±100, in any order.
+    Large,
+    /// From -100 to 100: every block of keys has a new maximum.
+    Rising,
+    /// From 100 to -100: later blocks weigh nothing.
+    Falling,
+}
+
+pub(super) fn cases(table: &mut Table) {
+    let scores = [Scores::Small, Scores::Large, Scores::Rising, Scores::Falling];
+    let mut i = 0;
+    for head_dim in HEAD_DIMS {
+        for keys in KEYS {
+            for context in [0, 4] {
+                for images in 1..=3 {
+                    let (scores, queries) = (scores[i % 4], [1, 2, 7, 33, keys.min(65)][i % 5]);
+                    let dtype = FLOATS[(i + i / 3) % 3];
+                    let heads = [1, 1, 2, 3][i / 2 % 4];
+                    let name = format!(
+                        "{dtype} {heads}×{head_dim} {images} images {queries} queries {keys}+{context} keys {scores:?}"
+                    );
+                    let keys = TokenLayout { images, image_tokens: keys, context_tokens: context };
+                    let queries = match queries {
+                        33 => TokenLayout { images, image_tokens: 29, context_tokens: 4 },
+                        n => TokenLayout { images, image_tokens: n, context_tokens: 0 },
+                    };
+                    table.add(name, move |d| case(d, dtype, (heads, head_dim), queries, keys, scores));
+                    i += 1;
+                }
+            }
+        }
+    }
+}
+
+fn case(
+    mut d: Draw,
+    dtype: DType,
+    (heads, head_dim): (usize, usize),
+    queries: TokenLayout,
+    keys: TokenLayout,
+    scores: Scores,
+) -> Case {
+    let width = heads * head_dim;
+    let (q, k, v) = if queries == keys {
+        let qkv = d.place(Region::Arena, DType::F32, keys.rows(), 3 * width);
+        (qkv.cols_from(0, width), qkv.cols_from(width, width), qkv.cols_from(2 * width, width))
+    } else {
+        let place = |d: &mut Draw, rows| d.place(Region::Arena, DType::F32, rows, width);
+        (place(&mut d, queries.rows()), place(&mut d, keys.rows()), place(&mut d, keys.rows()))
+    };
+    fill(&mut d, &q, &k, &keys, scores);
+    d.fill(&v, |rng, _, _| rng.normal());
+    let out = d.output(dtype, queries.rows(), width);
+    let tolerance = match scores {
+        Scores::Small => Tolerance::close(2e-6, 1e-6, "f32 sums of values near 1"),
+        _ => Tolerance::close(1e-4, 1e-6, "an f32 score of 100 is off by 1e-5 and more, its weight by that share"),
+    };
+    let op = Op::Attention(Attention { q, k, v, heads, queries, keys, out });
+    d.finish(op, [(out, tolerance.rounded_to(dtype))])
+}
+
+/// Queries and keys whose products have these scores.
+fn fill(d: &mut Draw, q: &View, k: &View, keys: &TokenLayout, scores: Scores) {
+    let sizes = match scores {
+        Scores::Small => (1.0, 1.0),
+        Scores::Large => (5.0, 5.0),
+        Scores::Rising | Scores::Falling => {
+            // q · k / √head_dim is the key's height times a number near 1, for every query.
+            let (tokens, image_rows) = (keys.tokens() as f64, keys.image_rows());
+            let root = |cols: usize| (cols as f64).sqrt();
+            let width = q.cols;
+            d.fill(q, |rng, _, c| if c % 2 == 0 { 1.0 } else { -1.0 } + 0.1 * rng.normal());
+            d.fill(k, |rng, r, c| {
+                let token = if r < image_rows {
+                    r % keys.image_tokens
+                } else {
+                    keys.image_tokens + (r - image_rows) % keys.context_tokens
+                };
+                let height = 200.0 * (token as f64 + 0.5) / tokens - 100.0;
+                let height = if matches!(scores, Scores::Rising) { height } else { -height };
+                height / root(width) * if c % 2 == 0 { 1.0 } else { -1.0 } + 0.1 * rng.normal()
+            });
+            return;
+        }
+    };
+    d.fill(q, |rng, _, _| sizes.0 * rng.normal());
+    d.fill(k, |rng, _, _| sizes.1 * rng.normal());
+}

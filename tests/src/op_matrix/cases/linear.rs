@@ -1,0 +1,73 @@
+use denoir_core::DType::{self, BF16, F16, F32, I8};
+use denoir_core::Region;
+use denoir_core::ops::{Epilogue, Linear, Op};
+
+use crate::op_matrix::draw::Draw;
+use crate::op_matrix::{Case, Table, Tolerance};
+
+/// Activations and weights: the rows of the contract's table.
+const TYPES: [(DType, DType); 6] = [(F32, F32), (F32, F16), (F32, BF16), (F16, F16), (BF16, BF16), (I8, I8)];
+const EPILOGUES: [&str; 5] = ["store", "silu", "add_periodic", "residual", "gated_residual"];
+/// m, n, k of layers of real models, cut down to what the reference can do in a moment.
+const REAL: [(usize, usize, usize); 3] = [(96, 96, 1152), (33, 288, 1152), (17, 100, 3413)];
+
+/// x · w is near 1 and sums k products of which each lane rounds its share: √k · 2^-24, and the bias on top.
+const SUMS: &str = "f32 sums of values near 1";
+
+pub(super) fn cases(table: &mut Table) {
+    let mut shapes = Vec::new();
+    for m in [1, 2, 3, 5, 7, 17, 65] {
+        for n in [1, 3, 4, 5, 33, 70] {
+            shapes.extend([1, 2, 7, 15, 16, 17, 31, 33, 64, 100, 213, 341].map(|k| (m, n, k)));
+        }
+    }
+    shapes.extend(REAL);
+    for (i, (x, w)) in TYPES.into_iter().enumerate() {
+        for (j, &(m, n, k)) in shapes.iter().enumerate() {
+            let epilogue = EPILOGUES[(i + j) % 5];
+            let name = format!("{x}·{w} {m}×{n}×{k} {epilogue}");
+            table.add(name, move |d| case(d, (x, w), (m, n, k), epilogue));
+        }
+    }
+    for (m, n, k) in [(5, 5, 341), (2, 3, 3413)] {
+        table.add(format!("int8 at ±127 {m}×{n}×{k}"), move |d| saturated(d, m, n, k));
+    }
+}
+
+fn case(mut d: Draw, (xt, wt): (DType, DType), (m, n, k): (usize, usize, usize), epilogue: &str) -> Case {
+    let x = if xt == I8 { d.int8(Region::Arena, m, k) } else { d.x(xt, m, k) };
+    let x_scale = (xt == I8).then(|| d.matrix(Region::Arena, F32, (1, m), |rng, _, _| (0.5 + rng.unit()) / 127.0));
+    let w = d.weight(wt, n, k);
+    let bias = (d.rng.below(4) > 0).then(|| d.vector(n, 0.0, 1.0));
+    let epilogue = match epilogue {
+        "silu" => Epilogue::Silu,
+        "add_periodic" => {
+            let period = 1 + d.rng.below(m);
+            Epilogue::AddPeriodic(d.matrix(Region::Weights, F32, (period, n), |rng, _, _| rng.normal()))
+        }
+        "residual" => Epilogue::Residual,
+        "gated_residual" => {
+            let layout = d.layout(m);
+            let (modulation, gate) = d.modulation(layout.images, n);
+            Epilogue::GatedResidual { modulation, gate, layout }
+        }
+        _ => Epilogue::Store,
+    };
+    let out = match epilogue {
+        Epilogue::Residual | Epilogue::GatedResidual { .. } => d.x(F32, m, n),
+        _ => d.output(F32, m, n),
+    };
+    let op = Op::Linear(Linear { x, x_scale, w, bias, out, epilogue });
+    d.finish(op, [(out, Tolerance::close(2e-6, 1e-6, SUMS))])
+}
+
+/// The largest sum that k products can make, whose f32 value is still exact to a unit in the last place.
+fn saturated(mut d: Draw, m: usize, n: usize, k: usize) -> Case {
+    let x = d.matrix(Region::Arena, I8, (m, k), |_, r, _| if r % 2 == 0 { 127.0 } else { -127.0 });
+    let x_scale = Some(d.matrix(Region::Arena, F32, (1, m), |_, _, _| 1.0));
+    let mut w = d.weight(I8, n, k);
+    w.data = d.matrix(Region::Weights, I8, (n, k), |_, r, _| if r % 3 == 0 { -127.0 } else { 127.0 });
+    let out = d.output(F32, m, n);
+    let op = Op::Linear(Linear { x, x_scale, w, bias: None, out, epilogue: Epilogue::Store });
+    d.finish(op, [(out, Tolerance::close(0.0, 3e-7, "the sum and two products round once each"))])
+}
