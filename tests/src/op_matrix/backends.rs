@@ -77,7 +77,7 @@ fn announce(rows: &[Row]) {
     ONCE.call_once(|| {
         for (row, why) in rows.iter().filter_map(|row| Some((row, row.run.as_ref().err()?))) {
             // A line that is not written harms no test.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: kernels on {}: {why}", row.name);
+            let _ = writeln!(std::io::stderr(), "skipped: kernels on {}: {why}", row.name);
         }
     });
     let required = std::env::var("DENOIR_REQUIRE").unwrap_or_default();
