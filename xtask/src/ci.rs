@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Counts, Error};
 use crate::tool::Project;
-use crate::{cargo, licences, lint};
+use crate::{bare, cargo, generate, licences, lint};
 
 /// A check.
 pub(crate) struct Step {
@@ -30,7 +30,9 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "licences", title: "licences and sources of dependencies", run: licences::run },
     Step { name: "clippy", title: "clippy on all targets", run: cargo::clippy },
     Step { name: "test", title: "tests of the workspace", run: cargo::test },
+    Step { name: "generate", title: "generated files are up to date", run: generate::check },
     Step { name: "doc", title: "documentation", run: cargo::doc },
+    Step { name: "bare", title: "core and a program on bare machines", run: bare::run },
 ];
 
 impl fmt::Display for Outcome {

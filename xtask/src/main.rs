@@ -1,8 +1,10 @@
 //! The one door to every check and every generated file: `cargo xtask help` lists them.
 
+mod bare;
 mod cargo;
 mod ci;
 mod error;
+mod generate;
 mod licences;
 mod lint;
 mod setup;
@@ -19,11 +21,13 @@ cargo xtask COMMAND
   ci             every check below but setup, in this order, with times and a summary
   fmt            formatting: cargo fmt --check
   lint           the project's own rules: arrows between crates, no std in core, no machine paths, ...
+  licences       licences and sources of all dependencies against deny.toml
   clippy         cargo clippy on all targets, warnings denied
   test           cargo test on the workspace; no test at all is a failure
   doc            cargo doc, warnings denied
-  licences       licences and sources of all dependencies against deny.toml
+  bare           core and a freestanding program built for bare targets; the program run under an emulator
 
+  generate       writes the generated files; with --check (as in ci) says whether they are up to date
   setup          installs what the checks need, where it is missing (Debian; elsewhere it prints what to install)
   help           this text
 
@@ -48,10 +52,12 @@ fn main() -> ExitCode {
 fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     let mut command = None;
     let mut require = None;
+    let mut check = false;
     let mut args = args.peekable();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--require" => require = Some(args.next().ok_or_else(|| Error::Usage("--require needs devices".into()))?),
+            "--check" => check = true,
             "-h" | "--help" => command = Some("help".to_owned()),
             _ if arg.starts_with('-') => return Err(Error::Usage(format!("unknown option {arg}"))),
             _ if command.is_some() => return Err(Error::Usage(format!("unexpected argument {arg}"))),
@@ -63,10 +69,14 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
         print!("{HELP}");
         return Ok(());
     }
+    if check && command != "generate" {
+        return Err(Error::Usage(format!("{command} has no option --check")));
+    }
     let project = Project::new(require)?;
     match command.as_str() {
         "ci" => ci::run(&project),
         "setup" => setup::run(&project),
+        "generate" if !check => generate::write(&project),
         name => match ci::STEPS.iter().find(|step| step.name == name) {
             Some(step) => (step.run)(&project).map(|outcome| println!("{name}: {outcome}")),
             None => Err(Error::Usage(format!("unknown command {name}"))),

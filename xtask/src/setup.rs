@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::bare;
 use crate::error::Error;
 use crate::tool::{self, Project};
 
@@ -12,11 +13,22 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: &[Need] =
-    &[Need { what: "a C compiler", present: || tool::exists("cc"), packages: &["gcc", "libc6-dev"] }];
+const NEEDS: &[Need] = &[
+    Need { what: "a C compiler", present: || tool::exists("cc"), packages: &["gcc", "libc6-dev"] },
+    Need {
+        what: "core for bare targets",
+        present: bare::has_toolchains,
+        packages: &["rustc-web", "cargo-web", "rust-web-src"],
+    },
+    Need { what: "an ELF linker for bare targets", present: bare::has_linker, packages: &["lld"] },
+    Need { what: "QEMU for Arm", present: bare::has_emulators, packages: &["qemu-system-arm"] },
+];
 
 /// Installs the packages of the needs that are not met, or prints the command where it cannot.
 pub(crate) fn run(project: &Project) -> Result<(), Error> {
+    if !bare::has_toolchains() {
+        bare::add_targets(project);
+    }
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.present)()).collect();
     if missing.is_empty() {
         println!("setup: nothing is missing");

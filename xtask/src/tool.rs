@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
@@ -47,6 +48,25 @@ impl Project {
 pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     let status = command.status().map_err(start(command))?;
     if status.success() { Ok(()) } else { Err(failed(command)) }
+}
+
+/// Runs a command to its end, or ends it when the time is over.
+pub(crate) fn run_for(command: &mut Command, limit: Duration) -> Result<(), Error> {
+    let end = Instant::now() + limit;
+    let mut child = command.spawn().map_err(start(command))?;
+    loop {
+        match child.try_wait().map_err(start(command))? {
+            Some(status) if status.success() => return Ok(()),
+            Some(_) => return Err(failed(command)),
+            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            None => {
+                // It may have ended by itself just now.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Error::Form { what: format!("{} took longer than {limit:?}", shown(command)) });
+            }
+        }
+    }
 }
 
 /// What a command writes to its standard output.

@@ -1,0 +1,23 @@
+//! The program's comparison on the host: the scalar kernels give the same bytes on every processor.
+
+use denoir_bare::{ARENA_BYTES, Aligned, verify};
+
+static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../tiny.gguf"));
+static GOLDEN: &[u8] = include_bytes!("../tiny.golden");
+
+#[test]
+fn the_host_draws_the_golden_image() {
+    let mut arena = Box::new(Aligned([0xff; ARENA_BYTES]));
+    let used = verify(&MODEL.0, GOLDEN, &mut arena.0).unwrap();
+    assert!(used <= ARENA_BYTES);
+}
+
+#[test]
+fn a_wrong_golden_is_noticed() {
+    let mut arena = Box::new(Aligned([0xff; ARENA_BYTES]));
+    let mut wrong = GOLDEN.to_vec();
+    wrong[100] ^= 1;
+    let mut fails = |golden: &[u8]| verify(&MODEL.0, golden, &mut arena.0).unwrap_err().to_string();
+    assert_eq!(fails(&wrong), "byte 100 of the image differs from the golden one");
+    assert_eq!(fails(&GOLDEN[..8]), "byte 8 of the image differs from the golden one");
+}

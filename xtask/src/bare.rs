@@ -1,0 +1,163 @@
+//! Core without an operating system: built for bare targets, and run there under an emulator.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::ci::Outcome;
+use crate::error::Error;
+use crate::tool::{self, Project};
+
+/// A bare target and an emulator of a machine for it.
+struct Machine {
+    target: &'static str,
+    emulator: &'static str,
+    args: &'static [&'static str],
+}
+
+const MACHINES: &[Machine] = &[
+    Machine {
+        target: "thumbv7em-none-eabihf",
+        emulator: "qemu-system-arm",
+        args: &["-M", "mps2-an386", "-serial", "none", "-monitor", "none"],
+    },
+    Machine {
+        target: "aarch64-unknown-none",
+        emulator: "qemu-system-aarch64",
+        args: &["-M", "virt", "-cpu", "cortex-a53", "-m", "64M", "-nodefaults"],
+    },
+];
+
+/// The program prints and exits by semihosting.
+const SEMIHOSTING: &[&str] = &["-display", "none", "-semihosting-config", "enable=on,target=native"];
+/// The program takes well under a second.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+/// What symbols of an allocator hold, mangled or not.
+const ALLOCATOR: &[u8] = b"__rust_alloc";
+/// Brings the targets to a rustup toolchain.
+const RUSTUP: &str = "rustup target add thumbv7em-none-eabihf aarch64-unknown-none";
+
+/// Builds core and the freestanding program for both targets, and runs the program.
+pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
+    let linker = linker().ok_or_else(|| Error::Missing { what: "an ELF linker".into(), cure: CURE.into() })?;
+    let folder = target_folder()?;
+    for machine in MACHINES {
+        let toolchain = Toolchain::find(machine.target)
+            .ok_or_else(|| Error::Missing { what: format!("core for {}", machine.target), cure: CURE.into() })?;
+        let mut build = toolchain.build(project, machine.target);
+        build.args(["-p", "denoir-core", "-p", "denoir-bare", "--target-dir"]).arg(&folder);
+        let linker_key = format!("CARGO_TARGET_{}_LINKER", machine.target.replace('-', "_").to_uppercase());
+        tool::run(build.env(linker_key, &linker).env("CARGO_PROFILE_DEV_DEBUG", "false"))?;
+
+        let program = folder.join(machine.target).join("debug/denoir-bare");
+        let bytes = fs::read(&program).map_err(Error::file(&program))?;
+        if bytes.windows(ALLOCATOR.len()).any(|window| window == ALLOCATOR) {
+            return Err(Error::Form { what: format!("the program for {} holds an allocator", machine.target) });
+        }
+        if !tool::exists(machine.emulator) {
+            return Err(Error::Missing { what: machine.emulator.into(), cure: CURE.into() });
+        }
+        println!("{} on {}:", machine.target, machine.args[1]);
+        let mut emulator = project.command(machine.emulator);
+        tool::run_for(emulator.args(machine.args).args(SEMIHOSTING).arg("-kernel").arg(&program), TIME_LIMIT)?;
+    }
+    Ok(Outcome::Note(format!("the golden image on {} bare machines", MACHINES.len())))
+}
+
+const CURE: &str = "run `cargo xtask setup`";
+
+/// Whether some toolchain builds for every bare target.
+pub(crate) fn has_toolchains() -> bool {
+    MACHINES.iter().all(|machine| Toolchain::find(machine.target).is_some())
+}
+
+/// Whether there is a linker for bare targets.
+pub(crate) fn has_linker() -> bool {
+    linker().is_some()
+}
+
+/// Whether every emulator starts.
+pub(crate) fn has_emulators() -> bool {
+    MACHINES.iter().all(|machine| tool::exists(machine.emulator))
+}
+
+/// Adds the targets to the rustup toolchain, where there is one that can.
+pub(crate) fn add_targets(project: &Project) {
+    let words: Vec<&str> = RUSTUP.split(' ').collect();
+    if tool::exists(words[0]) {
+        println!("setup: {RUSTUP}");
+        if let Err(e) = tool::run_for(project.command(words[0]).args(&words[1..]), TIME_LIMIT) {
+            println!("setup: {e}");
+        }
+    }
+}
+
+/// A compiler that can build core for a bare target.
+struct Toolchain {
+    cargo: PathBuf,
+    rustc: PathBuf,
+    /// Core comes as source and is built as well. That needs an option which stable compilers hide.
+    build_core: bool,
+}
+
+impl Toolchain {
+    /// The first of the toolchains that has the target, else the first that has core's source.
+    fn find(target: &str) -> Option<Toolchain> {
+        let pairs = candidates();
+        let with = |build_core| {
+            let usable = |rustc: &Path| if build_core { has_source(rustc) } else { has_target(rustc, target) };
+            let (cargo, rustc) = pairs.iter().find(|(_, rustc)| usable(rustc))?.clone();
+            Some(Toolchain { cargo, rustc, build_core })
+        };
+        with(false).or_else(|| with(true))
+    }
+
+    fn build(&self, project: &Project, target: &str) -> Command {
+        let mut command = project.command(&self.cargo);
+        command.env("RUSTC", &self.rustc).args(["build", "--locked", "--target", target]);
+        if self.build_core {
+            command.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core");
+        }
+        command
+    }
+}
+
+/// Cargo and rustc: the ones that run this, and Debian's.
+fn candidates() -> [(PathBuf, PathBuf); 2] {
+    let cargo = std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
+    [(cargo, "rustc".into()), ("/usr/bin/cargo".into(), "/usr/bin/rustc".into())]
+}
+
+/// A line that rustc prints about itself, as a path.
+fn ask(rustc: &Path, args: &[&str]) -> Option<PathBuf> {
+    let output = Command::new(rustc).args(args).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().into())
+}
+
+fn has_target(rustc: &Path, target: &str) -> bool {
+    let files =
+        ask(rustc, &["--print", "target-libdir", "--target", target]).and_then(|folder| fs::read_dir(folder).ok());
+    files.into_iter().flatten().flatten().any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
+}
+
+fn has_source(rustc: &Path) -> bool {
+    let source = "lib/rustlib/src/rust/library/core/Cargo.toml";
+    ask(rustc, &["--print", "sysroot"]).is_some_and(|sysroot| sysroot.join(source).exists())
+}
+
+/// A linker: Rust's own from any toolchain, else LLVM's.
+fn linker() -> Option<PathBuf> {
+    let own = candidates().into_iter().find_map(|(_, rustc)| {
+        let host = ask(&rustc, &["--print", "target-libdir"])?;
+        Some(host.parent()?.join("bin/rust-lld")).filter(|linker| linker.exists())
+    });
+    own.or_else(|| tool::exists("ld.lld").then(|| "ld.lld".into()))
+}
+
+/// `target/bare`, beside what cargo built this program into.
+fn target_folder() -> Result<PathBuf, Error> {
+    let program = std::env::current_exe().map_err(Error::file("xtask"))?;
+    let target = program.ancestors().nth(2).ok_or_else(|| Error::Form { what: "xtask lies in no folder".into() })?;
+    Ok(target.join("bare"))
+}
