@@ -15,7 +15,7 @@ pub(crate) fn find(model: &Model, wanted: &str) -> Result<u32, Error> {
     if let Some(class) = model.class(wanted).or_else(|| by_synonym(model.class_names(), wanted)) {
         return Ok(class);
     }
-    let classes = model.network().config.classes;
+    let classes = model.network().classes();
     if wanted.parse::<i64>().is_ok() {
         return Err(Error::Usage(format!("there is no class {wanted}: this model has {classes}, from 0")));
     }

@@ -71,7 +71,7 @@ impl Drawing {
         let model = pipeline.model();
         if args.class.is_empty() && args.model.is_some() {
             let first = class::describe(model, self.job.images[0].class);
-            let classes = model.network().config.classes;
+            let classes = model.network().classes();
             self.progress.note(&format!("no --class given: drawing class {first} of {classes}"));
         }
         self.progress.detail(&format!(
@@ -91,7 +91,7 @@ impl Drawing {
     fn draw(&mut self, pipeline: &mut Pipeline, number: usize) -> Result<(), Error> {
         let image = &self.job.images[number];
         let (settings, rng) = (self.job.settings, self.job.rng);
-        let request = Request { labels: vec![image.class], seed: image.seed, rng, settings };
+        let request = Request { labels: vec![image.class], texts: None, seed: image.seed, rng, settings };
         let (start, costs) = (Instant::now(), Costs::new(&settings));
         let (mut seen, mut failure) = (0, None);
         let result = pipeline.generate(&request, &mut |p| {

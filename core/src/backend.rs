@@ -1,8 +1,8 @@
 //! What a device is to the engine: two regions of memory, kernels, and programs that can be replayed.
 
 use crate::View;
-use crate::jit::Precision;
 use crate::ops::{Bounds, Kernels, OpError, Recorder};
+use crate::plan::Precision;
 
 /// A list of kernels whose arguments never change, so that a device can record it once and replay it. What does
 /// change between runs is data in the arena, written with [`Backend::write`] before.
@@ -12,8 +12,13 @@ pub enum Program {
     Modulation {
         /// Time points.
         times: usize,
-        /// Labels at each.
-        labels: usize,
+        /// Variants of each, such as labels.
+        variants: usize,
+    },
+    /// What evaluations at one time share: the text of some prompts.
+    Text {
+        /// Prompts, the negative one last.
+        texts: usize,
     },
     /// One evaluation of the network alone.
     Predict {

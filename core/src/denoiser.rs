@@ -5,21 +5,19 @@ use core::ops::ControlFlow;
 use heapless::Vec;
 
 use crate::backend::{Backend, Program, run};
-use crate::jit::{self, JitModel, JitPlan, MAX_BATCH, MAX_PERIOD, TIMESTEP_WIDTH};
+use crate::network::{Branches, Network, Plan};
 use crate::noise::Rng;
 use crate::ops::{OpError, SolverStep};
+use crate::plan::{MAX_BATCH, TIMESTEP_WIDTH};
 use crate::sampler::{Evaluation, Settings, SettingsError};
 
-/// Labels of a chunk: one per image at most, and the null class.
-type Labels = Vec<u32, { MAX_BATCH + 1 }>;
-
-/// What to draw.
+/// What to draw. `C` is what the network's images are conditioned on: [`Network::Condition`].
 #[derive(Clone, Copy, Debug)]
-pub struct Job<'a> {
+pub struct Job<'a, C> {
     /// Solver, steps, guidance.
     pub settings: &'a Settings,
-    /// One class per image, at most the plan's batch.
-    pub labels: &'a [u32],
+    /// What the images show: at most the plan's batch of them.
+    pub condition: C,
     /// One noise seed per image.
     pub seeds: &'a [u64],
     /// What noise a seed gives.
@@ -49,10 +47,10 @@ pub struct Progress<'a> {
 pub enum RunError<E> {
     /// The settings make no sampler.
     Settings(SettingsError),
-    /// No image, more images than the plan has room for, or as many seeds as labels were not given.
+    /// No image, more images than the plan has room for, or another number of seeds.
     Batch {
-        /// Labels given.
-        labels: usize,
+        /// Images that the condition is for.
+        images: usize,
         /// Seeds given.
         seeds: usize,
         /// Images that the plan has room for.
@@ -64,6 +62,15 @@ pub enum RunError<E> {
         label: u32,
         /// Number of classes.
         classes: usize,
+    },
+    /// A text has another size than the network takes.
+    Text {
+        /// Values given.
+        len: usize,
+        /// Tokens that the network takes.
+        tokens: usize,
+        /// Width of each.
+        width: usize,
     },
     /// The output slice has another length than the images need.
     Output {
@@ -90,11 +97,14 @@ impl<E: core::fmt::Display> core::fmt::Display for RunError<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             RunError::Settings(e) => e.fmt(f),
-            RunError::Batch { labels, seeds, room } => {
-                write!(f, "{labels} labels and {seeds} seeds: there must be as many of both, 1 to {room}")
+            RunError::Batch { images, seeds, room } => {
+                write!(f, "{images} images and {seeds} seeds: there must be as many of both, 1 to {room}")
             }
             RunError::Label { label, classes } => {
                 write!(f, "class {label} does not exist: there are {classes}, from 0")
+            }
+            RunError::Text { len, tokens, width } => {
+                write!(f, "a text of {len} values: the network takes {tokens} × {width}")
             }
             RunError::Output { len, needed } => write!(f, "the output holds {len} values, the images need {needed}"),
             RunError::Cancelled => f.write_str("cancelled"),
@@ -110,25 +120,24 @@ impl<E: core::error::Error> core::error::Error for RunError<E> {}
 
 /// A network with its activations on a backend.
 #[derive(Debug)]
-pub struct Denoiser<'m, B> {
-    model: &'m JitModel,
-    plan: JitPlan,
+pub struct Denoiser<'m, B, N: Network> {
+    network: &'m N,
+    plan: N::Plan,
     backend: B,
 }
 
-impl<'m, B: Backend> Denoiser<'m, B> {
-    /// Takes a backend whose regions hold the model file and `plan.arena_bytes`.
+impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
+    /// Takes a backend whose regions hold the model file and [`Plan::arena_bytes`].
     ///
     /// # Errors
     /// What the backend reports.
-    pub fn new(model: &'m JitModel, plan: JitPlan, backend: B) -> Result<Self, OpError<B::Error>> {
-        let mut denoiser = Denoiser { model, plan, backend };
-        denoiser.write_rope().map_err(OpError::Device)?;
-        Ok(denoiser)
+    pub fn new(network: &'m N, plan: N::Plan, mut backend: B) -> Result<Self, OpError<B::Error>> {
+        network.write_constants(&plan, &mut backend).map_err(OpError::Device)?;
+        Ok(Denoiser { network, plan, backend })
     }
 
     /// The plan.
-    pub fn plan(&self) -> &JitPlan {
+    pub fn plan(&self) -> &N::Plan {
         &self.plan
     }
 
@@ -137,7 +146,7 @@ impl<'m, B: Backend> Denoiser<'m, B> {
         &mut self.backend
     }
 
-    /// Draws `job.labels.len()` images into `images`, `(images, C, H, W)` in [-1, 1] before clipping.
+    /// Draws `job.seeds.len()` images into `images`, `(images, C, H, W)` in [-1, 1] before clipping.
     ///
     /// `images` serves as the host's only buffer: for the noise, then for the predictions that `observe` is shown.
     /// `observe` is called after every evaluation and can stop the job.
@@ -146,150 +155,127 @@ impl<'m, B: Backend> Denoiser<'m, B> {
     /// [`RunError`]; `images` then holds nothing of use.
     pub fn generate(
         &mut self,
-        job: &Job<'_>,
+        job: &Job<'_, N::Condition<'_>>,
         images: &mut [f32],
         observe: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(), RunError<B::Error>> {
-        self.check(job, images)?;
-        let count = job.labels.len();
-        let pixels = self.model.config.pixels();
-        for (image, &seed) in images.chunks_mut(pixels).zip(job.seeds) {
-            job.rng.fill(seed, image);
-            image.iter_mut().for_each(|x| *x *= job.settings.noise_scale as f32);
-        }
-        self.start(images).map_err(OpError::Device)?;
-        let labels = self.chunk_labels(job);
-        self.write_labels(job).map_err(OpError::Device)?;
+        let settings = job.settings;
+        settings.check().map_err(RunError::Settings)?;
+        let count = self.check_batch(job.condition, job.seeds.len())?;
+        self.check_output(images.len(), count)?;
+        let (evaluations, steps) = (settings.evaluations(), settings.steps as usize);
+        let guided = (0..evaluations).any(|i| settings.evaluation(i).guidance.is_some());
+        let branches = if guided { Branches::Both } else { Branches::Conditional };
+        let session = self.network.begin(&self.plan, &mut self.backend, job.condition, branches)?;
+        self.start_from_noise(job.rng, job.seeds, settings.noise_scale, images)?;
 
-        let evaluations = job.settings.evaluations();
         let mut chunk = 0..0;
+        let mut last = None;
         for i in 0..evaluations {
-            let e = job.settings.evaluation(i);
+            let e = settings.evaluation(i);
             if !chunk.contains(&e.time_index) {
-                chunk = e.time_index..(e.time_index + self.plan.chunk_times).min(job.settings.steps as usize);
-                self.modulation(job.settings, chunk.clone(), &labels)?;
+                chunk = e.time_index..(e.time_index + self.plan.modulation().chunk_times).min(steps);
+                self.modulate(chunk.clone().map(|i| settings.time(i)), N::variants(&session))?;
             }
-            self.select(&e, e.time_index - chunk.start, job, &labels).map_err(OpError::Device)?;
-            self.evaluate(count, e.guidance.is_some())?;
-            let x_hat = self.plan.x_hat.rows_from(0, count);
+            let at = (e.time_index, e.guidance.is_some());
+            self.select(&e, e.time_index - chunk.start, count, &session).map_err(OpError::Device)?;
+            if last.replace(at) != Some(at) {
+                self.network.at_time(&self.plan, &mut self.backend, at.1)?;
+            }
+            self.evaluate(count, at.1)?;
+            let x_hat = self.plan.trajectory().x_hat.rows_from(0, count);
             self.backend.read(&x_hat, bytemuck::cast_slice_mut(images)).map_err(OpError::Device)?;
-            let progress = Progress {
-                evaluation: i + 1,
-                evaluations,
-                step: e.step + usize::from(e.last_of_step),
-                steps: job.settings.steps as usize,
-                t: e.t,
-                x_hat: images,
-            };
+            let step = e.step + usize::from(e.last_of_step);
+            let progress = Progress { evaluation: i + 1, evaluations, step, steps, t: e.t, x_hat: images };
             if observe(&progress).is_break() {
                 return Err(RunError::Cancelled);
             }
         }
-        let x = self.plan.x.rows_from(0, count);
+        let x = self.plan.trajectory().x.rows_from(0, count);
         self.backend.read(&x, bytemuck::cast_slice_mut(images)).map_err(OpError::Device)?;
         if images.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(RunError::NotFinite) }
     }
 
-    /// Makes the modulation vectors of one time point for these labels, one label per image of the passes that
-    /// follow. The null class is a label like the others here.
+    /// Makes ready for evaluations at one time under a condition, whose images are those of the passes that follow.
+    /// The null class is a label like the others here.
     ///
     /// # Errors
-    /// [`RunError`] for an unusable batch or label, or what the backend reports.
-    pub fn prepare(&mut self, t: f64, labels: &[u32]) -> Result<(), RunError<B::Error>> {
-        self.check_batch(labels, labels.len(), self.model.config.classes + 1)?;
-        let mut distinct = Labels::new();
-        labels.iter().for_each(|&l| insert(&mut distinct, l));
-        self.waves(core::iter::once(t)).map_err(OpError::Device)?;
-        self.write_chunk_labels(&distinct).map_err(OpError::Device)?;
-        self.run_modulation(1, distinct.len())?;
-        self.write_rows(labels.iter().map(|&l| position(&distinct, l))).map_err(OpError::Device)?;
-        let view = self.plan.labels.cols_from(0, labels.len());
-        self.backend.write(&view, bytemuck::cast_slice(labels)).map_err(OpError::Device)?;
+    /// [`RunError`] for an unusable condition, or what the backend reports.
+    pub fn prepare(&mut self, t: f64, condition: N::Condition<'_>) -> Result<(), RunError<B::Error>> {
+        let count = self.check_batch(condition, N::images(condition))?;
+        let session = self.network.begin(&self.plan, &mut self.backend, condition, Branches::Either)?;
+        self.modulate(core::iter::once(t), N::variants(&session))?;
+        self.write_rows((0..count).map(|i| N::variant(&session, i) as u32)).map_err(OpError::Device)?;
+        self.network.at_time(&self.plan, &mut self.backend, false)?;
         Ok(())
     }
 
-    /// One evaluation of the network alone, at the time and with the labels of the last [`Denoiser::prepare`]: from
-    /// `x` to `x_hat`, both `(images, C, H, W)`.
+    /// One evaluation of the network alone, at the time and under the condition of the last [`Denoiser::prepare`]:
+    /// from `x` to `x_hat`, both `(images, C, H, W)`.
     ///
     /// # Errors
     /// [`RunError::Output`] unless both hold the same number of whole images, at most the plan's batch, else what the
     /// backend reports.
     pub fn predict(&mut self, x: &[f32], x_hat: &mut [f32]) -> Result<(), RunError<B::Error>> {
-        let images = (x.len() / self.model.config.pixels()).clamp(1, self.plan.batch);
+        let images = (x.len() / self.network.pixels()).clamp(1, self.plan.trajectory().batch);
         self.check_output(x.len(), images)?;
         self.check_output(x_hat.len(), images)?;
         self.start(x).map_err(OpError::Device)?;
-        let (model, plan) = (self.model, self.plan.of_images(images));
-        run(&mut self.backend, Program::Predict { images }, |k| jit::forward(k, model, &plan, images))?;
-        let out = self.plan.x_hat.rows_from(0, images);
+        let (network, plan) = (self.network, self.plan.of_images(images));
+        run(&mut self.backend, Program::Predict { images }, |k| network.forward(k, &plan, images))?;
+        let out = self.plan.trajectory().x_hat.rows_from(0, images);
         self.backend.read(&out, bytemuck::cast_slice_mut(x_hat)).map_err(OpError::Device)?;
         Ok(())
     }
 
-    fn check(&self, job: &Job<'_>, images: &[f32]) -> Result<(), RunError<B::Error>> {
-        job.settings.check().map_err(RunError::Settings)?;
-        self.check_batch(job.labels, job.seeds.len(), self.model.config.classes)?;
-        self.check_output(images.len(), job.labels.len())
-    }
-
-    fn check_batch(&self, labels: &[u32], seeds: usize, classes: usize) -> Result<(), RunError<B::Error>> {
-        if labels.is_empty() || labels.len() > self.plan.batch || seeds != labels.len() {
-            return Err(RunError::Batch { labels: labels.len(), seeds, room: self.plan.batch });
-        }
-        match labels.iter().find(|&&label| label as usize >= classes) {
-            Some(&label) => Err(RunError::Label { label, classes }),
-            None => Ok(()),
+    /// The number of images of a condition, which the plan has room for and for each of which there is a seed.
+    fn check_batch(&self, condition: N::Condition<'_>, seeds: usize) -> Result<usize, RunError<B::Error>> {
+        let (images, room) = (N::images(condition), self.plan.trajectory().batch);
+        if (1..=room).contains(&images) && seeds == images {
+            Ok(images)
+        } else {
+            Err(RunError::Batch { images, seeds, room })
         }
     }
 
     fn check_output(&self, len: usize, images: usize) -> Result<(), RunError<B::Error>> {
-        let needed = images * self.model.config.pixels();
+        let needed = images * self.network.pixels();
         if len == needed { Ok(()) } else { Err(RunError::Output { len, needed }) }
+    }
+
+    fn start_from_noise(
+        &mut self,
+        rng: Rng,
+        seeds: &[u64],
+        noise_scale: f64,
+        images: &mut [f32],
+    ) -> Result<(), RunError<B::Error>> {
+        for (image, &seed) in images.chunks_mut(self.network.pixels()).zip(seeds) {
+            rng.fill(seed, image);
+            image.iter_mut().for_each(|x| *x *= noise_scale as f32);
+        }
+        self.start(images).map_err(OpError::Device)?;
+        Ok(())
     }
 
     /// Writes the starting state.
     fn start(&mut self, x: &[f32]) -> Result<(), B::Error> {
-        let rows = x.len() / self.model.config.pixels();
-        self.backend.write(&self.plan.x.rows_from(0, rows), bytemuck::cast_slice(x))?;
-        self.backend.write(&self.plan.x_eval.rows_from(0, rows), bytemuck::cast_slice(x))
+        let trajectory = self.plan.trajectory().of_images(x.len() / self.network.pixels());
+        self.backend.write(&trajectory.x, bytemuck::cast_slice(x))?;
+        self.backend.write(&trajectory.x_eval, bytemuck::cast_slice(x))
     }
 
-    /// The distinct labels of a job, the null class among them where any evaluation is guided.
-    fn chunk_labels(&self, job: &Job<'_>) -> Labels {
-        let mut labels = Labels::new();
-        job.labels.iter().for_each(|&label| insert(&mut labels, label));
-        if (0..job.settings.evaluations()).any(|i| job.settings.evaluation(i).guidance.is_some()) {
-            insert(&mut labels, self.model.config.null_label() as u32);
-        }
-        labels
-    }
-
-    /// Labels of the images of a pass: the job's, then the null class for the second branch.
-    fn write_labels(&mut self, job: &Job<'_>) -> Result<(), B::Error> {
-        let mut labels: Vec<u32, { 2 * MAX_BATCH }> = job.labels.iter().copied().collect();
-        labels.extend(job.labels.iter().map(|_| self.model.config.null_label() as u32));
-        self.backend.write(&self.plan.labels.cols_from(0, labels.len()), bytemuck::cast_slice(&labels))
-    }
-
-    fn write_chunk_labels(&mut self, labels: &Labels) -> Result<(), B::Error> {
-        self.backend.write(&self.plan.chunk_labels.cols_from(0, labels.len()), bytemuck::cast_slice(labels))
-    }
-
-    fn modulation(
+    /// Makes the modulation table of some time points.
+    fn modulate(
         &mut self,
-        settings: &Settings,
-        times: core::ops::Range<usize>,
-        labels: &Labels,
+        times: impl ExactSizeIterator<Item = f64>,
+        variants: usize,
     ) -> Result<(), RunError<B::Error>> {
-        self.waves(times.clone().map(|i| settings.time(i))).map_err(OpError::Device)?;
-        self.write_chunk_labels(labels).map_err(OpError::Device)?;
-        self.run_modulation(times.len(), labels.len())
-    }
-
-    fn run_modulation(&mut self, times: usize, labels: usize) -> Result<(), RunError<B::Error>> {
-        let (model, plan) = (self.model, &self.plan);
-        run(&mut self.backend, Program::Modulation { times, labels }, |k| {
-            jit::modulation(k, model, plan, times, labels)
+        let count = times.len();
+        self.waves(times).map_err(OpError::Device)?;
+        let (network, plan) = (self.network, &self.plan);
+        run(&mut self.backend, Program::Modulation { times: count, variants }, |k| {
+            network.modulate(k, plan, count, variants)
         })?;
         Ok(())
     }
@@ -300,73 +286,38 @@ impl<'m, B: Backend> Denoiser<'m, B> {
             let mut wave = [0f32; TIMESTEP_WIDTH];
             let (cos, sin) = wave.split_at_mut(TIMESTEP_WIDTH / 2);
             for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
-                let frequency = libm::exp(-libm::log(MAX_PERIOD) * i as f64 / (TIMESTEP_WIDTH / 2) as f64);
+                let frequency = libm::exp(-libm::log(N::MAX_PERIOD) * i as f64 / (TIMESTEP_WIDTH / 2) as f64);
                 *cos = libm::cos(t * frequency) as f32;
                 *sin = libm::sin(t * frequency) as f32;
             }
-            self.backend.write(&self.plan.t_wave.rows_from(row, 1), bytemuck::cast_slice(&wave))?;
+            let to = self.plan.modulation().t_wave.rows_from(row, 1);
+            self.backend.write(&to, bytemuck::cast_slice(&wave))?;
         }
         Ok(())
     }
 
     /// Writes what the next evaluation reads: its rows of the modulation table and the solver's numbers.
-    fn select(&mut self, e: &Evaluation, time: usize, job: &Job<'_>, labels: &Labels) -> Result<(), B::Error> {
-        let row = |label: u32| time as u32 * labels.len() as u32 + position(labels, label);
-        let null = self.model.config.null_label() as u32;
-        let branches =
-            job.labels.iter().copied().chain(job.labels.iter().filter(|_| e.guidance.is_some()).map(|_| null));
-        self.write_rows(branches.map(row))?;
-        self.backend.write(&self.plan.step, bytemuck::bytes_of(&e.values()))
+    fn select(&mut self, e: &Evaluation, time: usize, count: usize, session: &N::Session) -> Result<(), B::Error> {
+        let images = if e.guidance.is_some() { 2 * count } else { count };
+        let first = time * N::variants(session);
+        self.write_rows((0..images).map(|i| (first + N::variant(session, i)) as u32))?;
+        self.backend.write(&self.plan.trajectory().step, bytemuck::bytes_of(&e.values()))
     }
 
     fn write_rows(&mut self, rows: impl Iterator<Item = u32>) -> Result<(), B::Error> {
         let rows: Vec<u32, { 2 * MAX_BATCH }> = rows.collect();
-        self.backend.write(&self.plan.modulation_rows.cols_from(0, rows.len()), bytemuck::cast_slice(&rows))
+        self.backend.write(&self.plan.modulation().rows.cols_from(0, rows.len()), bytemuck::cast_slice(&rows))
     }
 
     fn evaluate(&mut self, images: usize, guided: bool) -> Result<(), RunError<B::Error>> {
-        let (model, plan) = (self.model, self.plan.of_images(images));
+        let (network, plan) = (self.network, self.plan.of_images(images));
         run(&mut self.backend, Program::Evaluate { images, guided }, |k| {
             let branches = if guided { 2 * images } else { images };
-            jit::forward(k, model, &plan, branches)?;
-            let x_hat = plan.x_hat.rows_from(0, branches);
-            k.solver_step(&SolverStep {
-                x: plan.x,
-                x_eval: plan.x_eval,
-                x_hat,
-                velocity: plan.velocity,
-                step: plan.step,
-            })
+            network.forward(k, &plan, branches)?;
+            let t = plan.trajectory();
+            let x_hat = t.x_hat.rows_from(0, branches);
+            k.solver_step(&SolverStep { x: t.x, x_eval: t.x_eval, x_hat, velocity: t.velocity, step: t.step })
         })?;
         Ok(())
     }
-
-    /// Rotation angles: the first half of a head's pairs turns with the patch's row, the second with its column.
-    fn write_rope(&mut self) -> Result<(), B::Error> {
-        let c = &self.model.config;
-        let (grid, head_dim) = (c.grid(), c.head_dim());
-        for token in 0..c.image_tokens() {
-            let mut waves = [0f32; crate::ops::MAX_HEAD_DIM];
-            let half = head_dim / 2;
-            for (pair, wave) in waves[..head_dim].chunks_exact_mut(2).enumerate() {
-                let place = if 2 * pair < half { token / grid } else { token % grid };
-                let exponent = (2 * pair % half) as f64 / half as f64;
-                let angle = place as f64 / libm::pow(10_000.0, exponent);
-                wave.copy_from_slice(&[libm::cos(angle) as f32, libm::sin(angle) as f32]);
-            }
-            self.backend.write(&self.plan.rope.rows_from(token, 1), bytemuck::cast_slice(&waves[..head_dim]))?;
-        }
-        Ok(())
-    }
-}
-
-fn insert(labels: &mut Labels, label: u32) {
-    if !labels.contains(&label) {
-        // There is room for every image's label and the null class.
-        let _ = labels.push(label);
-    }
-}
-
-fn position(labels: &Labels, label: u32) -> u32 {
-    labels.iter().position(|&l| l == label).unwrap_or(0) as u32
 }

@@ -6,8 +6,8 @@
 //!
 //! ```no_run
 //! use core::ops::ControlFlow;
-//! use denoir_core::{cpu::{Cpu, Isa}, gguf::Gguf, jit::{JitModel, JitPlan, Precision}, noise::Rng, sampler::Settings};
-//! use denoir_core::{Denoiser, Job, Serial};
+//! use denoir_core::{cpu::{Cpu, Isa}, gguf::Gguf, jit::{JitModel, JitPlan}, noise::Rng, plan::Precision};
+//! use denoir_core::{Denoiser, Job, Serial, sampler::Settings};
 //!
 //! # fn draw(file: &[u8], arena: &mut [u8], image: &mut [f32]) -> Result<(), Box<dyn core::error::Error>> {
 //! let gguf = Gguf::parse(file)?;                              // checks the whole header
@@ -16,7 +16,7 @@
 //! let cpu = Cpu::new(file, arena, Serial, Isa::detect())?;    // both start at multiples of 64
 //!
 //! let settings = Settings::from_gguf(&gguf)?;                 // the preset that the conversion stored
-//! let job = Job { settings: &settings, labels: &[7], seeds: &[42], rng: Rng::Torch };
+//! let job = Job { settings: &settings, condition: &[7][..], seeds: &[42], rng: Rng::Torch };
 //! Denoiser::new(&model, plan, cpu)?.generate(&job, image, &mut |progress| {
 //!     let _preview = progress.x_hat;
 //!     ControlFlow::Continue(())
@@ -28,6 +28,7 @@
 #![no_std]
 
 pub mod backend;
+mod block;
 pub mod checked;
 pub mod cpu;
 mod denoiser;
@@ -36,15 +37,20 @@ pub mod error;
 pub mod exec;
 pub mod gguf;
 pub mod jit;
+pub mod network;
 pub mod noise;
 pub mod ops;
+pub mod params;
+pub mod plan;
 pub mod sampler;
+pub mod t2i;
 mod view;
 
 pub use denoiser::{Denoiser, Job, Progress, RunError};
 pub use dtype::DType;
 pub use error::ModelError;
 pub use exec::{Executor, Serial};
+pub use network::Network;
 pub use view::{Modulation, Region, TokenLayout, View, Weight};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::DType;
 pub enum Region {
     /// The model file's bytes, read-only.
     Weights,
-    /// The activation arena, planned by [`JitPlan`](crate::jit::JitPlan).
+    /// The activation arena, laid out by a [`Plan`](crate::network::Plan).
     Arena,
 }
 

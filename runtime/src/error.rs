@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 
-use denoir_core::jit::PlanError;
+use denoir_core::plan::PlanError;
 use denoir_core::sampler::SettingsError;
 use denoir_core::{ModelError, RunError};
 
@@ -17,6 +17,8 @@ pub enum Error {
     Preset(SettingsError),
     /// The activations cannot be planned.
     Plan(PlanError),
+    /// A model was asked for something that it does not draw.
+    Condition(&'static str),
     /// This much memory, in bytes, cannot be had.
     Memory(usize),
     /// A backend that this build does not have, or a device that this machine does not have.
@@ -35,6 +37,7 @@ impl std::fmt::Display for Error {
             Error::Model(None, e) => e.fmt(f),
             Error::Preset(e) => write!(f, "the model file's sampler preset: {e}"),
             Error::Plan(e) => e.fmt(f),
+            Error::Condition(what) => f.write_str(what),
             Error::Memory(bytes) => write!(f, "out of memory: {bytes} bytes cannot be had"),
             Error::Backend(what) => f.write_str(what),
             Error::Threads(e) => write!(f, "a worker thread could not be started: {e}"),
@@ -51,7 +54,7 @@ impl std::error::Error for Error {
             Error::Preset(e) => Some(e),
             Error::Plan(e) => Some(e),
             Error::Run(e) => Some(e),
-            Error::Memory(_) | Error::Backend(_) => None,
+            Error::Condition(_) | Error::Memory(_) | Error::Backend(_) => None,
         }
     }
 }

@@ -20,10 +20,12 @@
 //! ```
 
 mod bytes;
+mod engine;
 mod error;
 mod file;
 mod image;
 mod model;
+mod network;
 mod pipeline;
 mod pool;
 mod system;
@@ -34,9 +36,11 @@ pub use denoir_core::noise::Rng;
 pub use denoir_core::sampler::{Method, Rounding, Settings};
 
 pub use bytes::AlignedBytes;
+pub use engine::{Condition, Engine};
 pub use error::Error;
 pub use file::MappedFile;
 pub use image::Image;
 pub use model::Model;
-pub use pipeline::{BackendKind, Device, Options, Pipeline, Progress, Request, devices};
+pub use network::Network;
+pub use pipeline::{BackendKind, Device, Options, Pipeline, Progress, PromptEmbeds, Request, devices};
 pub use pool::Pool;

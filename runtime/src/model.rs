@@ -1,16 +1,15 @@
 use std::path::Path;
 
 use denoir_core::ModelError;
-use denoir_core::gguf::{Gguf, Name, keys};
-use denoir_core::jit::JitModel;
+use denoir_core::gguf::{Gguf, keys};
 
-use crate::{AlignedBytes, Error, MappedFile, Rounding, Settings};
+use crate::{AlignedBytes, Error, MappedFile, Network, Rounding, Settings};
 
 /// A model file, opened and checked. Pipelines share it.
 #[derive(Debug)]
 pub struct Model {
     storage: Storage,
-    network: JitModel,
+    network: Network,
     preset: Settings,
     rounding: Rounding,
     name: String,
@@ -73,12 +72,7 @@ impl Model {
             return Err(model(ModelError::MisalignedFile));
         }
         let gguf = Gguf::parse(bytes).map_err(|e| model(e.into()))?;
-        let architecture = gguf.string(keys::ARCHITECTURE).map_err(|e| model(e.into()))?;
-        if architecture != keys::ARCH_JIT {
-            let name: Name = architecture.chars().take(16).filter(char::is_ascii).collect();
-            return Err(model(ModelError::Architecture(name)));
-        }
-        let network = JitModel::from_gguf(&gguf).map_err(model)?;
+        let network = Network::from_gguf(&gguf).map_err(model)?;
         let preset = Settings::from_gguf(&gguf).map_err(Error::Preset)?;
         let rounding = gguf.string(keys::ROUNDING).ok().and_then(Rounding::from_name).unwrap_or(Rounding::PixelGen);
         let name = gguf.string(keys::NAME).unwrap_or_default().to_owned();
@@ -93,7 +87,7 @@ impl Model {
     }
 
     /// The network's sizes and weights.
-    pub fn network(&self) -> &JitModel {
+    pub fn network(&self) -> &Network {
         &self.network
     }
 
@@ -120,7 +114,7 @@ impl Model {
     /// The class of this number or name (case does not matter).
     pub fn class(&self, number_or_name: &str) -> Option<u32> {
         if let Ok(number) = number_or_name.parse::<u32>() {
-            return ((number as usize) < self.network.config.classes).then_some(number);
+            return ((number as usize) < self.network.classes()).then_some(number);
         }
         let found = self.class_names.iter().position(|name| name.eq_ignore_ascii_case(number_or_name));
         found.map(|i| i as u32)

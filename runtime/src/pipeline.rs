@@ -2,11 +2,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use denoir_core::cpu::Cpu;
-use denoir_core::jit::{JitPlan, Precision};
+use denoir_core::jit::JitPlan;
+use denoir_core::network::Plan as _;
+use denoir_core::plan::Precision;
+use denoir_core::t2i::{T2iPlan, Texts};
 use denoir_core::{Denoiser, Job};
 
 use crate::system;
-use crate::{AlignedBytes, Error, Image, Isa, Model, Pool, Rng, Settings};
+use crate::{AlignedBytes, Condition, Engine, Error, Image, Isa, Model, Network, Pool, Rng, Settings};
 
 /// What runs the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,8 +80,10 @@ pub struct Options {
 /// What to draw.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// A class for each image.
+    /// A class for each image; nothing where the model draws from a prompt.
     pub labels: Vec<u32>,
+    /// What the images show where the model draws from a prompt.
+    pub texts: Option<PromptEmbeds>,
     /// The first image's noise seed; the others follow, one up each.
     pub seed: u64,
     /// What noise a seed gives.
@@ -87,10 +92,35 @@ pub struct Request {
     pub settings: Settings,
 }
 
+/// A prompt and a negative prompt as embeddings, and how many images to draw from them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptEmbeds {
+    /// `(text tokens, text width)` of [`Network::text_size`].
+    pub prompt: Vec<f32>,
+    /// `(text tokens, text width)`: what guidance leads away from.
+    pub negative: Vec<f32>,
+    /// Number of images.
+    pub images: usize,
+}
+
 impl Request {
-    /// One image of class 0 with seed 42 and the model's own settings.
+    /// One image of class 0, or of no text yet, with seed 42 and the model's own settings.
     pub fn preset(model: &Model) -> Request {
-        Request { labels: vec![0], seed: 42, rng: Rng::Torch, settings: *model.preset() }
+        let labels = if model.network().text_size().is_some() { vec![] } else { vec![0] };
+        Request { labels, texts: None, seed: 42, rng: Rng::Torch, settings: *model.preset() }
+    }
+
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        self.texts.as_ref().map_or(self.labels.len(), |texts| texts.images)
+    }
+
+    /// What images `first..first + count` are conditioned on.
+    fn condition(&self, first: usize, count: usize) -> Condition<'_> {
+        match &self.texts {
+            None => Condition::Labels(self.labels.get(first..first + count).unwrap_or(&[])),
+            Some(PromptEmbeds { prompt, negative, .. }) => Condition::Texts(Texts { prompt, negative, images: count }),
+        }
     }
 }
 
@@ -117,7 +147,8 @@ pub struct Progress<'a> {
 #[derive(Debug)]
 pub struct Pipeline {
     model: Arc<Model>,
-    plan: JitPlan,
+    batch: usize,
+    precision: Precision,
     arena: AlignedBytes,
     pool: Pool,
     isa: Isa,
@@ -137,10 +168,14 @@ impl Pipeline {
         if let Some(device @ 1..) = options.device {
             return Err(Error::Backend(format!("there is no CPU device {device}, only 0")));
         }
-        let plan = JitPlan::new(model.network(), options.batch.unwrap_or(1), Precision::WIDE)?;
-        let arena = AlignedBytes::zeroed(plan.arena_bytes)?;
+        let (batch, precision) = (options.batch.unwrap_or(1), Precision::WIDE);
+        let arena_bytes = match model.network() {
+            Network::Jit(m) => JitPlan::new(m, batch, precision)?.arena_bytes(),
+            Network::T2i(m) => T2iPlan::new(m, batch, precision)?.arena_bytes(),
+        };
+        let arena = AlignedBytes::zeroed(arena_bytes)?;
         let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;
-        Ok(Pipeline { model, plan, arena, pool, isa: options.isa.unwrap_or_else(Isa::detect) })
+        Ok(Pipeline { model, batch, precision, arena, pool, isa: options.isa.unwrap_or_else(Isa::detect) })
     }
 
     /// The model.
@@ -165,21 +200,27 @@ impl Pipeline {
 
     /// Bytes of activations.
     pub fn arena_bytes(&self) -> usize {
-        self.plan.arena_bytes
+        self.arena.as_slice().len()
     }
 
     /// Gives the engine on this pipeline's memory and threads to `f`, for what the other methods do not cover.
     ///
     /// # Errors
     /// Whatever `f` returns.
-    pub fn with_denoiser<T>(
-        &mut self,
-        f: impl FnOnce(&mut Denoiser<'_, Cpu<'_, &Pool>>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    pub fn with_denoiser<T>(&mut self, f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>) -> Result<T, Error> {
         let misaligned = |_| Error::Model(None, denoir_core::ModelError::MisalignedFile);
         let cpu = Cpu::new(self.model.bytes(), self.arena.as_mut_slice(), &self.pool, self.isa).map_err(misaligned)?;
-        let mut denoiser = Denoiser::new(self.model.network(), self.plan, cpu).map_err(|e| Error::Run(e.into()))?;
-        f(&mut denoiser)
+        let failed = |e: denoir_core::ops::OpError<_>| Error::Run(e.into());
+        match self.model.network() {
+            Network::Jit(m) => {
+                let plan = JitPlan::new(m, self.batch, self.precision)?;
+                f(&mut Denoiser::new(m, plan, cpu).map_err(failed)?)
+            }
+            Network::T2i(m) => {
+                let plan = T2iPlan::new(m, self.batch, self.precision)?;
+                f(&mut Denoiser::new(m, plan, cpu).map_err(failed)?)
+            }
+        }
     }
 
     /// Draws the images of a request. `observe` is called after every evaluation of the network and can stop it.
@@ -191,19 +232,21 @@ impl Pipeline {
         request: &Request,
         observe: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Image>, Error> {
-        let config = self.model.network().config;
-        let (batch, pixels) = (self.plan.batch, config.pixels());
-        let total = request.labels.len();
+        let model = Arc::clone(&self.model);
+        let network = model.network();
+        if network.text_size().is_some() && request.texts.is_none() {
+            return Err(Error::Condition("this model draws from a prompt, and there is none"));
+        }
+        let (batch, pixels, total) = (self.batch, network.pixels(), request.images());
         let mut samples = vec![0.0; total * pixels];
         self.with_denoiser(|denoiser| {
             // An empty request goes through as well: the engine has the error for it.
-            let chunks = request.labels.chunks(batch).chain(request.labels.is_empty().then_some(&[][..]));
-            for (number, labels) in chunks.enumerate() {
-                let first = number * batch;
-                let seeds: Vec<u64> =
-                    (first..first + labels.len()).map(|i| request.seed.wrapping_add(i as u64)).collect();
-                let job = Job { settings: &request.settings, labels, seeds: &seeds, rng: request.rng };
-                let out = &mut samples[first * pixels..(first + labels.len()) * pixels];
+            for first in (0..total.max(1)).step_by(batch) {
+                let count = batch.min(total - first);
+                let seeds: Vec<u64> = (first..first + count).map(|i| request.seed.wrapping_add(i as u64)).collect();
+                let condition = request.condition(first, count);
+                let job = Job { settings: &request.settings, condition, seeds: &seeds, rng: request.rng };
+                let out = &mut samples[first * pixels..(first + count) * pixels];
                 denoiser.generate(&job, out, &mut |p| {
                     observe(&Progress {
                         image: first,
@@ -219,9 +262,9 @@ impl Pipeline {
             Ok(())
         })?;
         let image = |sample: &[f32]| Image {
-            channels: config.channels,
-            width: config.input_size,
-            height: config.input_size,
+            channels: network.channels(),
+            width: network.input_size(),
+            height: network.input_size(),
             sample: sample.to_vec(),
         };
         Ok(samples.chunks_exact(pixels).map(image).collect())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::Result;
-use denoir::{Isa, Model, Options, Pipeline};
+use denoir::{Condition, Isa, Model, Options, Pipeline};
 use denoir_core::{DType, Job};
 use denoir_tests::{model, settings};
 
@@ -50,12 +50,13 @@ fn no_allocation(model: &Arc<Model>, isa: Isa) -> Result<()> {
     let options = Options { isa: Some(isa), threads: Some(2), batch: Some(2), ..Options::default() };
     let mut pipeline = Pipeline::new(Arc::clone(model), &options)?;
     let settings = settings();
-    let job = Job { settings: &settings, labels: &[1, 2], seeds: &[7, 8], rng: denoir::Rng::Torch };
-    let mut images = vec![0.0; 2 * model.network().config.pixels()];
+    let job =
+        Job { settings: &settings, condition: Condition::Labels(&[1, 2]), seeds: &[7, 8], rng: denoir::Rng::Torch };
+    let mut images = vec![0.0; 2 * model.network().pixels()];
     let (mut evaluations, mut steps) = (0, 0);
     pipeline.with_denoiser(|denoiser| {
         // Worker threads allocate as they start: see them at work before counting.
-        denoiser.prepare(0.5, &[0])?;
+        denoiser.prepare(0.5, Condition::Labels(&[0]))?;
         ALLOCATIONS.store(0, Ordering::Relaxed);
         COUNTING.store(true, Ordering::Relaxed);
         let result = denoiser.generate(&job, &mut images, &mut |p| {
@@ -64,7 +65,7 @@ fn no_allocation(model: &Arc<Model>, isa: Isa) -> Result<()> {
             ControlFlow::Continue(())
         });
         COUNTING.store(false, Ordering::Relaxed);
-        Ok(result?)
+        result
     })?;
     assert_eq!((evaluations, steps), (7, 4), "Heun of 4 steps evaluates 7 times");
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), 0, "{}", isa.name());

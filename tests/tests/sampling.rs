@@ -43,7 +43,7 @@ fn a_job_can_be_stopped_and_the_pipeline_used_again() -> Result<()> {
     let mut seen = 0;
     let stopped = pipeline.generate(&request, &mut |p| {
         seen += 1;
-        assert_eq!(p.x_hat.len(), model.network().config.pixels());
+        assert_eq!(p.x_hat.len(), model.network().pixels());
         if p.evaluation == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert!(matches!(stopped, Err(denoir::Error::Run(denoir_core::RunError::Cancelled))));
@@ -56,13 +56,13 @@ fn a_job_can_be_stopped_and_the_pipeline_used_again() -> Result<()> {
 fn impossible_jobs_are_refused() -> Result<()> {
     let model = model("jit.pth", "jit.json", DType::F32)?;
     let mut pipeline = Pipeline::new(Arc::clone(&model), &Options::default())?;
-    let classes = model.network().config.classes as u32;
+    let classes = model.network().classes() as u32;
     let ok = Request { settings: Settings { steps: 1, ..*model.preset() }, ..Request::preset(&model) };
     let mut error =
         |request: &Request| pipeline.generate(request, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
     let with = |settings| Request { settings, ..ok.clone() };
     assert!(error(&Request { labels: vec![classes], ..ok.clone() }).contains("does not exist"));
-    assert!(error(&Request { labels: vec![], ..ok.clone() }).contains("0 labels"));
+    assert!(error(&Request { labels: vec![], ..ok.clone() }).contains("0 images"));
     assert!(error(&with(Settings { steps: 0, ..ok.settings })).contains("steps"));
     assert!(error(&with(Settings { order: 5, ..ok.settings })).contains("order"));
     assert!(error(&with(Settings { cfg_scale: f64::NAN, ..ok.settings })).contains("guidance"));

@@ -175,10 +175,10 @@ pub(super) fn job(args: &Args, model: &Model) -> Result<Job, Error> {
             "{flag} is for text-to-image models; this one is class-conditional: use --class"
         )));
     }
-    let config = model.network().config;
-    if !matches!(config.channels, 1 | 3) && extension(&args.output) != "npy" {
+    let network = model.network();
+    if !matches!(network.channels(), 1 | 3) && extension(&args.output) != "npy" {
         let message =
-            format!("this model's images have {} channels: they can be written as .npy only", config.channels);
+            format!("this model's images have {} channels: they can be written as .npy only", network.channels());
         return Err(Error::Usage(message));
     }
     let classes = classes(args, model)?;
@@ -191,8 +191,8 @@ pub(super) fn job(args: &Args, model: &Model) -> Result<Job, Error> {
         images: (0..count(args)).map(image).collect(),
         settings: settings(&args.sampling, model.preset())?,
         rng: args.sampling.rng,
-        side: config.input_size,
-        channels: config.channels,
+        side: network.input_size(),
+        channels: network.channels(),
         model_name: model::display_name(model, args.model.as_deref()),
         model_hash: model::source_hash(model),
     })

@@ -31,8 +31,8 @@ pub use isa::Isa;
 use crate::View;
 use crate::backend::{Backend, Program};
 use crate::exec::Executor;
-use crate::jit::Precision;
 use crate::ops::*;
+use crate::plan::Precision;
 use memory::Arena;
 use simd::Simd;
 
@@ -61,7 +61,7 @@ impl core::fmt::Display for Misaligned {
 impl core::error::Error for Misaligned {}
 
 impl<'a, E: Executor> Cpu<'a, E> {
-    /// A backend over the whole model file and an arena of [`JitPlan::arena_bytes`](crate::jit::JitPlan) or more.
+    /// A backend over the whole model file and an arena of [`Plan::arena_bytes`](crate::network::Plan) or more.
     ///
     /// # Errors
     /// [`Misaligned`] unless both start at multiples of 64 bytes.

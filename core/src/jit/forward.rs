@@ -1,13 +1,14 @@
-use super::params::{Affine, BlockParams, JitModel};
-use super::{EPS, JitPlan, PatchEmbedParams};
+use super::params::JitModel;
+use super::{JitPlan, PatchEmbedParams};
+use crate::TokenLayout;
+use crate::block::{EPS, Pass};
 use crate::ops::{
-    Attention, ClassCondition, ContextTokens, Epilogue, Kernels, Linear, NormModulate, OpError, Patchify, PixelOrder,
-    QkNormRope, QuantizeRows, Recorder, Rope, RopePairs, Swiglu, Tap, Unpatchify,
+    ClassCondition, ContextTokens, Epilogue, Kernels, Linear, NormModulate, OpError, Patchify, PixelOrder, Recorder,
+    Rope, RopePairs, Tap, Unpatchify,
 };
-use crate::{DType, TokenLayout, View};
 
 /// The modulation vectors of every block for `times` time points and `labels` labels, from the sinusoids in
-/// `plan.t_wave` and the labels in `plan.chunk_labels`: row `time · labels + label` of `plan.table`.
+/// `plan.modulation.t_wave` and the labels in `plan.chunk_labels`: row `time · labels + label` of the table.
 ///
 /// They depend on nothing else, so they are computed for many steps at once, and the weights that make them, a
 /// quarter to a third of the network, are read once in a chunk instead of once in a pass.
@@ -21,15 +22,15 @@ pub fn modulation<K: Kernels + ?Sized>(
     times: usize,
     labels: usize,
 ) -> Result<(), OpError<K::Error>> {
-    let h = model.config.hidden;
-    let wave = plan.t_wave.rows_from(0, times);
-    let hidden = plan.t_hidden.rows_from(0, times);
-    let t_emb = plan.t_emb.rows_from(0, times);
-    let condition = plan.condition.rows_from(0, times * labels);
-    let table = plan.table.rows_from(0, times * labels);
+    let (h, m) = (model.config.hidden, &plan.modulation);
+    let wave = m.t_wave.rows_from(0, times);
+    let hidden = m.t_hidden.rows_from(0, times);
+    let t_emb = m.t_emb.rows_from(0, times);
+    let condition = m.condition.rows_from(0, times * labels);
+    let table = m.table.rows_from(0, times * labels);
     // t_emb = W2 · SiLU(W0 · wave)
-    k.linear(&affine(wave, None, &model.t_mlp0, hidden, Epilogue::Silu))?;
-    k.linear(&affine(hidden, None, &model.t_mlp2, t_emb, Epilogue::Store))?;
+    k.linear(&model.t_mlp0.of(wave, None, hidden, Epilogue::Silu))?;
+    k.linear(&model.t_mlp2.of(hidden, None, t_emb, Epilogue::Store))?;
     // c = SiLU(t_emb + y_emb)
     let labels = plan.chunk_labels.cols_from(0, labels);
     k.class_condition(&ClassCondition { t_emb, table: model.label_table, labels, out: condition })?;
@@ -37,15 +38,15 @@ pub fn modulation<K: Kernels + ?Sized>(
     // (shift, scale, gate) · 2 = W · c, for every block; (shift, scale) for the final layer
     for (i, block) in model.blocks.iter().enumerate() {
         let out = table.cols_from(6 * h * i, 6 * h);
-        k.linear(&affine(condition, None, &block.modulation, out, Epilogue::Store))?;
+        k.linear(&block.modulation.of(condition, None, out, Epilogue::Store))?;
     }
     let out = table.cols_from(6 * h * model.config.depth, 2 * h);
-    k.linear(&affine(condition, None, &model.final_modulation, out, Epilogue::Store))
+    k.linear(&model.final_modulation.of(condition, None, out, Epilogue::Store))
 }
 
-/// One evaluation: `plan.x_eval` to `plan.x_hat` for `images` images, which is the batch, or twice the batch with
-/// the null branch in the second half. Labels and modulation rows are read from `plan.labels` and
-/// `plan.modulation_rows`.
+/// One evaluation: `x_eval` to `x_hat` of `plan.trajectory` for `images` images, which is the batch, or twice the
+/// batch with the null branch in the second half. Labels and modulation rows are read from `plan.labels` and
+/// `plan.modulation.rows`.
 ///
 /// # Errors
 /// What the backend reports.
@@ -68,11 +69,27 @@ pub fn forward<K: Kernels + ?Sized>(
                 out: plan.tokens.rows_from(layout.image_rows(), images * c.context_tokens),
             })?;
         }
-        attention_branch(k, model, plan, block, &layout, 6 * c.hidden * i)?;
-        ffn_branch(k, model, plan, block, &layout, 6 * c.hidden * i + 3 * c.hidden)?;
-        k.tap(Tap::Block(i as u16), &plan.tokens.rows_from(0, layout.rows()))?;
+        let pass = pass(model, plan, &layout);
+        pass.project(k, block, 6 * c.hidden * i)?;
+        pass.attend(k, block, 6 * c.hidden * i)?;
+        pass.feed_forward(k, block, 6 * c.hidden * i)?;
+        k.tap(Tap::Block(i as u16), &pass.tokens)?;
     }
     final_layer(k, model, plan, images)
+}
+
+/// Image tokens are rotated by their place, context tokens are not.
+fn pass<'p>(model: &JitModel, plan: &'p JitPlan, layout: &TokenLayout) -> Pass<'p> {
+    Pass {
+        plan: &plan.blocks,
+        precision: plan.precision,
+        tokens: plan.tokens.rows_from(0, layout.rows()),
+        queries: *layout,
+        keys: *layout,
+        heads: model.config.heads,
+        rope: Some(Rope { table: plan.rope, rows: layout.image_rows(), pairs: RopePairs::Adjacent }),
+        modulation: plan.modulation.of_images(layout.images),
+    }
 }
 
 /// tokens = proj2(proj1(patches)) + pos_embed
@@ -86,77 +103,18 @@ fn patch_embed<K: Kernels + ?Sized>(
     let rows = layout.image_rows();
     let patches = plan.patches.rows_from(0, rows);
     let tokens = plan.tokens.rows_from(0, rows);
-    k.patchify(&Patchify { image: plan.x_eval, grid: c.grid(), patch: c.patch_size, out: patches })?;
+    let image = plan.trajectory.x_eval;
+    k.patchify(&Patchify { image, grid: c.grid(), patch: c.patch_size, out: patches })?;
     let add_position = Epilogue::AddPeriodic(model.pos_embed);
     match &model.patch_embed {
         PatchEmbedParams::Bottleneck(proj1, proj2) => {
             let out = plan.bottleneck.rows_from(0, rows);
             k.linear(&Linear { x: patches, x_scale: None, w: *proj1, bias: None, out, epilogue: Epilogue::Store })?;
-            k.linear(&affine(out, None, proj2, tokens, add_position))?;
+            k.linear(&proj2.of(out, None, tokens, add_position))?;
         }
-        PatchEmbedParams::Direct(proj1) => k.linear(&affine(patches, None, proj1, tokens, add_position))?,
+        PatchEmbedParams::Direct(proj1) => k.linear(&proj1.of(patches, None, tokens, add_position))?,
     }
     k.tap(Tap::PatchEmbed, &tokens)
-}
-
-/// tokens += gate · proj(attention(rope(norm(q)), rope(norm(k)), v)),  (q, k, v) = qkv(modulate(norm1(tokens)))
-fn attention_branch<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
-    model: &JitModel,
-    plan: &JitPlan,
-    block: &BlockParams,
-    layout: &TokenLayout,
-    column: usize,
-) -> Result<(), OpError<K::Error>> {
-    let c = &model.config;
-    let (h, rows) = (c.hidden, layout.rows());
-    let (z, z_scale) = normed(k, plan, block.norm1, layout, column, h, plan.precision.input_of(&block.qkv.weight))?;
-    let qkv = plan.qkv.rows_from(0, rows);
-    k.linear(&affine(z, z_scale, &block.qkv, qkv, Epilogue::Store))?;
-    k.qk_norm_rope(&QkNormRope {
-        qkv,
-        q_weight: block.q_norm,
-        k_weight: block.k_norm,
-        eps: EPS,
-        heads: c.heads,
-        kv_heads: c.heads,
-        rope: Some(Rope { table: plan.rope, rows: layout.image_rows(), pairs: RopePairs::Adjacent }),
-    })?;
-    let dtype = plan.precision.input_of(&block.proj.weight);
-    let (z, z_scale) = typed(plan.z, plan.z_scale, dtype, rows);
-    // An int8 row's scale needs all heads of the row, so attention's f32 output is quantised by a kernel of its own.
-    let attended = if dtype == DType::I8 { plan.attended.rows_from(0, rows) } else { z };
-    k.attention(&Attention {
-        q: qkv.cols_from(0, h),
-        k: qkv.cols_from(h, h),
-        v: qkv.cols_from(2 * h, h),
-        heads: c.heads,
-        queries: *layout,
-        keys: *layout,
-        out: attended,
-    })?;
-    if let Some(out_scale) = z_scale {
-        k.quantize_rows(&QuantizeRows { x: attended, out: z, out_scale })?;
-    }
-    k.linear(&affine(z, z_scale, &block.proj, plan.tokens.rows_from(0, rows), gated(plan, layout, column + 2 * h)))
-}
-
-/// tokens += gate · w3(SiLU(a) · b),  (a, b) = w12(modulate(norm2(tokens)))
-fn ffn_branch<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
-    model: &JitModel,
-    plan: &JitPlan,
-    block: &BlockParams,
-    layout: &TokenLayout,
-    column: usize,
-) -> Result<(), OpError<K::Error>> {
-    let (h, rows) = (model.config.hidden, layout.rows());
-    let (z, z_scale) = normed(k, plan, block.norm2, layout, column, h, plan.precision.input_of(&block.w12.weight))?;
-    let ffn = plan.ffn.rows_from(0, rows);
-    k.linear(&affine(z, z_scale, &block.w12, ffn, Epilogue::Store))?;
-    let (out, out_scale) = typed(plan.ffn_z, plan.ffn_scale, plan.precision.input_of(&block.w3.weight), rows);
-    k.swiglu(&Swiglu { x: ffn, out, out_scale })?;
-    k.linear(&affine(out, out_scale, &block.w3, plan.tokens.rows_from(0, rows), gated(plan, layout, column + 2 * h)))
 }
 
 /// x̂ = unpatchify(linear(modulate(norm(image tokens))))
@@ -173,7 +131,7 @@ fn final_layer<K: Kernels + ?Sized>(
         x: plan.tokens.rows_from(0, layout.rows()),
         weight: model.final_norm,
         eps: EPS,
-        modulation: plan.modulation(images),
+        modulation: plan.modulation.of_images(images),
         shift: 6 * c.hidden * c.depth,
         scale: (6 * c.depth + 1) * c.hidden,
         layout,
@@ -181,9 +139,9 @@ fn final_layer<K: Kernels + ?Sized>(
         out_scale: None,
     })?;
     let out = plan.out.rows_from(0, layout.rows());
-    k.linear(&affine(z, None, &model.final_linear, out, Epilogue::Store))?;
+    k.linear(&model.final_linear.of(z, None, out, Epilogue::Store))?;
     k.tap(Tap::Final, &out)?;
-    let x_hat = plan.x_hat.rows_from(0, images);
+    let x_hat = plan.trajectory.x_hat.rows_from(0, images);
     k.unpatchify(&Unpatchify {
         x: out,
         grid: c.grid(),
@@ -192,43 +150,4 @@ fn final_layer<K: Kernels + ?Sized>(
         out: x_hat,
     })?;
     k.tap(Tap::XHat, &x_hat)
-}
-
-/// modulate(norm(tokens)) in the type of the next linear layer; shift at `column`, scale after it.
-fn normed<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
-    plan: &JitPlan,
-    weight: View,
-    layout: &TokenLayout,
-    column: usize,
-    hidden: usize,
-    dtype: DType,
-) -> Result<(View, Option<View>), OpError<K::Error>> {
-    let (out, out_scale) = typed(plan.z, plan.z_scale, dtype, layout.rows());
-    k.norm_modulate(&NormModulate {
-        x: plan.tokens.rows_from(0, layout.rows()),
-        weight,
-        eps: EPS,
-        modulation: plan.modulation(layout.images),
-        shift: column,
-        scale: column + hidden,
-        layout: *layout,
-        out,
-        out_scale,
-    })?;
-    Ok((out, out_scale))
-}
-
-/// The first `rows` rows of a padded buffer in this type, with the scales that int8 needs.
-fn typed(buffer: View, scale: View, dtype: DType, rows: usize) -> (View, Option<View>) {
-    let view = View { dtype, ..buffer }.rows_from(0, rows);
-    (view, (dtype == DType::I8).then(|| scale.cols_from(0, rows)))
-}
-
-fn gated(plan: &JitPlan, layout: &TokenLayout, gate: usize) -> Epilogue {
-    Epilogue::GatedResidual { modulation: plan.modulation(layout.images), gate, layout: *layout }
-}
-
-fn affine(x: View, x_scale: Option<View>, layer: &Affine, out: View, epilogue: Epilogue) -> Linear {
-    Linear { x, x_scale, w: layer.weight, bias: Some(layer.bias), out, epilogue }
 }

@@ -3,17 +3,16 @@
 
 mod config;
 mod forward;
+mod network;
 mod params;
 mod plan;
 
 pub use config::{JitConfig, MAX_DEPTH};
 pub use forward::{forward, modulation};
-pub use params::{BlockParams, JitModel, PatchEmbedParams};
-pub use plan::{JitPlan, MAX_BATCH, PlanError, Precision};
+pub use network::Session;
+pub use params::{JitModel, PatchEmbedParams};
+pub use plan::JitPlan;
 
-/// RMSNorm's epsilon, everywhere.
-pub const EPS: f32 = 1e-6;
-/// Width of the sinusoidal timestep embedding.
-pub const TIMESTEP_WIDTH: usize = 256;
-/// Longest period of the timestep embedding; t itself stays in [0, 1].
-pub const MAX_PERIOD: f64 = 10_000.0;
+pub use crate::block::EPS;
+pub use crate::params::BlockParams;
+pub use crate::plan::{MAX_BATCH, PlanError, Precision, TIMESTEP_WIDTH};

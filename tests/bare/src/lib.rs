@@ -90,7 +90,7 @@ pub fn draw(file: &[u8], arena: &mut [u8], image: &mut [f32; VALUES]) -> Result<
     let arena = arena.get_mut(..needed).ok_or(Failure::Arena { needed })?;
     let cpu = Cpu::new(file, arena, Serial, Isa::SCALAR).map_err(Failure::Misaligned)?;
     let mut denoiser = Denoiser::new(&model, plan, cpu).map_err(Failure::Op)?;
-    let job = Job { settings: &settings, labels: &[CLASS], seeds: &[SEED], rng: Rng::Torch };
+    let job = Job { settings: &settings, condition: &[CLASS][..], seeds: &[SEED], rng: Rng::Torch };
     denoiser.generate(&job, image, &mut |_| ControlFlow::Continue(())).map_err(Failure::Run)?;
     Ok(needed)
 }

@@ -1,0 +1,130 @@
+//! The transformer block that the image networks share, as a flat list of kernels.
+
+use crate::ops::{
+    Attention, Epilogue, Kernels, NormModulate, OpError, QkNormRope, QuantizeRows, Recorder, Rope, Swiglu,
+};
+use crate::params::BlockParams;
+use crate::plan::{BlockPlan, Precision, typed};
+use crate::{DType, Modulation, TokenLayout, View, Weight};
+
+/// RMSNorm's and LayerNorm's epsilon in the image networks, everywhere.
+pub const EPS: f32 = 1e-6;
+
+/// One pass of a token matrix through blocks: what does not change from block to block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass<'p> {
+    pub(crate) plan: &'p BlockPlan,
+    pub(crate) precision: Precision,
+    /// `(rows, hidden)` f32: the residual stream.
+    pub(crate) tokens: View,
+    /// Rows of `tokens`.
+    pub(crate) queries: TokenLayout,
+    /// Rows of keys and values: those of the tokens, then, where there are more, the network's own.
+    pub(crate) keys: TokenLayout,
+    pub(crate) heads: usize,
+    pub(crate) rope: Option<Rope>,
+    pub(crate) modulation: Modulation,
+}
+
+impl Pass<'_> {
+    const fn hidden(&self) -> usize {
+        self.tokens.cols
+    }
+
+    /// (q, k, v) = qkv(modulate(norm1(tokens))), then q = rope(norm(q)), k = rope(norm(k)); into `plan.qkv`.
+    /// `column`: the block's shift, scale and gate in the modulation table.
+    pub(crate) fn project<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        block: &BlockParams,
+        column: usize,
+    ) -> Result<(), OpError<K::Error>> {
+        let (z, z_scale) = self.normed(k, block.norm1, column, &block.qkv.weight)?;
+        let qkv = self.plan.qkv.rows_from(0, self.queries.rows());
+        k.linear(&block.qkv.of(z, z_scale, qkv, Epilogue::Store))?;
+        k.qk_norm_rope(&QkNormRope {
+            qkv,
+            q_weight: block.q_norm,
+            k_weight: block.k_norm,
+            eps: EPS,
+            heads: self.heads,
+            kv_heads: self.heads,
+            rope: self.rope,
+        })
+    }
+
+    /// tokens += gate · proj(attention(q, k, v)), from `plan.qkv`.
+    pub(crate) fn attend<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        block: &BlockParams,
+        column: usize,
+    ) -> Result<(), OpError<K::Error>> {
+        let (h, rows) = (self.hidden(), self.queries.rows());
+        let dtype = self.precision.input_of(&block.proj.weight);
+        let (z, z_scale) = typed(self.plan.z, self.plan.z_scale, dtype, rows);
+        // An int8 row's scale needs all heads of the row, so attention's f32 output is quantised by a kernel of its own.
+        let attended = if dtype == DType::I8 { self.plan.attended.rows_from(0, rows) } else { z };
+        let keys = self.plan.qkv.rows_from(0, self.keys.rows());
+        k.attention(&Attention {
+            q: self.plan.qkv.rows_from(0, rows).cols_from(0, h),
+            k: keys.cols_from(h, h),
+            v: keys.cols_from(2 * h, h),
+            heads: self.heads,
+            queries: self.queries,
+            keys: self.keys,
+            out: attended,
+        })?;
+        if let Some(out_scale) = z_scale {
+            k.quantize_rows(&QuantizeRows { x: attended, out: z, out_scale })?;
+        }
+        k.linear(&block.proj.of(z, z_scale, self.tokens, self.gated(column)))
+    }
+
+    /// tokens += gate · w3(SiLU(a) · b),  (a, b) = w12(modulate(norm2(tokens)))
+    pub(crate) fn feed_forward<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        block: &BlockParams,
+        column: usize,
+    ) -> Result<(), OpError<K::Error>> {
+        let (column, rows) = (column + 3 * self.hidden(), self.queries.rows());
+        let (z, z_scale) = self.normed(k, block.norm2, column, &block.w12.weight)?;
+        let x = self.plan.ffn.rows_from(0, rows);
+        k.linear(&block.w12.of(z, z_scale, x, Epilogue::Store))?;
+        let dtype = self.precision.input_of(&block.w3.weight);
+        let (out, out_scale) = typed(self.plan.ffn_z, self.plan.ffn_scale, dtype, rows);
+        k.swiglu(&Swiglu { x, out, out_scale })?;
+        k.linear(&block.w3.of(out, out_scale, self.tokens, self.gated(column)))
+    }
+
+    /// modulate(norm(tokens)) in the type that `next` takes; shift at `column`, scale after it.
+    fn normed<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        weight: View,
+        column: usize,
+        next: &Weight,
+    ) -> Result<(View, Option<View>), OpError<K::Error>> {
+        let dtype = self.precision.input_of(next);
+        let (out, out_scale) = typed(self.plan.z, self.plan.z_scale, dtype, self.queries.rows());
+        k.norm_modulate(&NormModulate {
+            x: self.tokens,
+            weight,
+            eps: EPS,
+            modulation: self.modulation,
+            shift: column,
+            scale: column + self.hidden(),
+            layout: self.queries,
+            out,
+            out_scale,
+        })?;
+        Ok((out, out_scale))
+    }
+
+    /// tokens += gate · y; the gate comes after shift and scale.
+    const fn gated(&self, column: usize) -> Epilogue {
+        let gate = column + 2 * self.hidden();
+        Epilogue::GatedResidual { modulation: self.modulation, gate, layout: self.queries }
+    }
+}

@@ -1,0 +1,118 @@
+use heapless::Vec;
+
+use super::{JitModel, JitPlan, forward, modulation};
+use crate::backend::Backend;
+use crate::denoiser::RunError;
+use crate::network::{Branches, Network};
+use crate::ops::{Kernels, MAX_HEAD_DIM, OpError, Recorder};
+use crate::plan::MAX_BATCH;
+
+/// Labels of a pass, the null class's for the second branch.
+type PassLabels = Vec<u32, { 2 * MAX_BATCH }>;
+
+/// The labels of a job.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Label of each image of a pass over both branches.
+    labels: PassLabels,
+    /// One per image at most, and the null class: the variants of the modulation table.
+    distinct: Vec<u32, { MAX_BATCH + 1 }>,
+}
+
+impl Session {
+    /// `labels` are at most [`MAX_BATCH`].
+    fn new(labels: &[u32], null: u32, both: bool) -> Session {
+        let mut session = Session { labels: labels.iter().copied().collect(), distinct: Vec::new() };
+        session.labels.extend(labels.iter().map(|_| null));
+        let null = both.then_some(null);
+        for label in labels.iter().copied().chain(null) {
+            if !session.distinct.contains(&label) {
+                // There is room for every image's label and the null class.
+                let _ = session.distinct.push(label);
+            }
+        }
+        session
+    }
+}
+
+impl Network for JitModel {
+    type Plan = JitPlan;
+    /// A class for each image.
+    type Condition<'c> = &'c [u32];
+    type Session = Session;
+
+    const MAX_PERIOD: f64 = 10_000.0;
+
+    fn pixels(&self) -> usize {
+        self.config.pixels()
+    }
+
+    fn images(labels: &[u32]) -> usize {
+        labels.len()
+    }
+
+    /// The first half of a head's pairs turns with the patch's row, the second with its column.
+    fn write_constants<B: Backend>(&self, plan: &JitPlan, backend: &mut B) -> Result<(), B::Error> {
+        let (grid, head_dim) = (self.config.grid(), self.config.head_dim());
+        let half = head_dim / 2;
+        for token in 0..self.config.image_tokens() {
+            let mut waves = [0f32; MAX_HEAD_DIM];
+            for (pair, wave) in waves[..head_dim].chunks_exact_mut(2).enumerate() {
+                let place = if 2 * pair < half { token / grid } else { token % grid };
+                let exponent = (2 * pair % half) as f64 / half as f64;
+                let angle = place as f64 / libm::pow(10_000.0, exponent);
+                wave.copy_from_slice(&[libm::cos(angle) as f32, libm::sin(angle) as f32]);
+            }
+            backend.write(&plan.rope.rows_from(token, 1), bytemuck::cast_slice(&waves[..head_dim]))?;
+        }
+        Ok(())
+    }
+
+    fn begin<B: Backend>(
+        &self,
+        plan: &JitPlan,
+        backend: &mut B,
+        labels: &[u32],
+        branches: Branches,
+    ) -> Result<Session, RunError<B::Error>> {
+        let classes = self.config.classes + usize::from(branches == Branches::Either);
+        if let Some(&label) = labels.iter().find(|&&label| label as usize >= classes) {
+            return Err(RunError::Label { label, classes });
+        }
+        let session = Session::new(labels, self.config.null_label() as u32, branches == Branches::Both);
+        let mut write = |view: &crate::View, labels: &[u32]| {
+            backend.write(&view.cols_from(0, labels.len()), bytemuck::cast_slice(labels)).map_err(OpError::Device)
+        };
+        write(&plan.labels, &session.labels)?;
+        write(&plan.chunk_labels, &session.distinct)?;
+        Ok(session)
+    }
+
+    fn variants(session: &Session) -> usize {
+        session.distinct.len()
+    }
+
+    fn variant(session: &Session, image: usize) -> usize {
+        let label = session.labels.get(image);
+        session.distinct.iter().position(|l| Some(l) == label).unwrap_or(0)
+    }
+
+    fn modulate<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        plan: &JitPlan,
+        times: usize,
+        variants: usize,
+    ) -> Result<(), OpError<K::Error>> {
+        modulation(k, self, plan, times, variants)
+    }
+
+    fn forward<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        plan: &JitPlan,
+        images: usize,
+    ) -> Result<(), OpError<K::Error>> {
+        forward(k, self, plan, images)
+    }
+}

@@ -1,0 +1,116 @@
+//! What a network is to the sampling loop.
+
+use crate::backend::Backend;
+use crate::denoiser::RunError;
+use crate::ops::{Kernels, OpError, Recorder};
+use crate::plan::{ModulationPlan, Trajectory};
+
+/// Where a network's activations lie.
+pub trait Plan: Copy {
+    /// Bytes of the arena.
+    fn arena_bytes(&self) -> usize;
+    /// What the sampler keeps.
+    fn trajectory(&self) -> &Trajectory;
+    /// The modulation vectors.
+    fn modulation(&self) -> &ModulationPlan;
+    /// The same plan for the first `images` images of the batch.
+    #[must_use]
+    fn of_images(&self, images: usize) -> Self;
+}
+
+/// A network that predicts the clean image. [`Denoiser`](crate::Denoiser) drives it through a sampler.
+///
+/// Whatever depends on the time alone goes through the modulation table: [`Network::modulate`] makes it for a chunk of
+/// time points, one row for each time and each *variant*, of which a job has a fixed number (the distinct labels; 1
+/// where nothing but the time counts).
+pub trait Network {
+    /// Where its activations lie.
+    type Plan: Plan;
+    /// What the images of a job are conditioned on.
+    type Condition<'c>: Copy;
+    /// What it remembers of a condition.
+    type Session;
+
+    /// Longest period of the timestep embedding; t itself stays in [0, 1].
+    const MAX_PERIOD: f64;
+
+    /// Values of an image.
+    fn pixels(&self) -> usize;
+
+    /// Images that a condition is for.
+    fn images(condition: Self::Condition<'_>) -> usize;
+
+    /// Writes what never changes: the rotation table.
+    ///
+    /// # Errors
+    /// What the backend reports.
+    fn write_constants<B: Backend>(&self, plan: &Self::Plan, backend: &mut B) -> Result<(), B::Error>;
+
+    /// Checks a condition, of no more images than the plan has room for, and brings it to the device. `null`: the null
+    /// branch is evaluated as well, in which case it is no condition of its own.
+    ///
+    /// # Errors
+    /// [`RunError`] for a condition that there is not, or what the backend reports.
+    fn begin<B: Backend>(
+        &self,
+        plan: &Self::Plan,
+        backend: &mut B,
+        condition: Self::Condition<'_>,
+        branches: Branches,
+    ) -> Result<Self::Session, RunError<B::Error>>;
+
+    /// Rows of the modulation table for one time point.
+    fn variants(session: &Self::Session) -> usize;
+
+    /// Which of them image `image` of a pass uses; those of the null branch come after the job's.
+    fn variant(session: &Self::Session, image: usize) -> usize;
+
+    /// Makes `times` · `variants` rows of the modulation table from the sinusoids in the plan.
+    ///
+    /// # Errors
+    /// What the backend reports.
+    fn modulate<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        plan: &Self::Plan,
+        times: usize,
+        variants: usize,
+    ) -> Result<(), OpError<K::Error>>;
+
+    /// Makes what evaluations at one time share, after the modulation rows of a pass were chosen. Called again where
+    /// the time or the branches have changed.
+    ///
+    /// # Errors
+    /// What the backend reports.
+    fn at_time<B: Backend>(
+        &self,
+        _plan: &Self::Plan,
+        _backend: &mut B,
+        _guided: bool,
+    ) -> Result<(), OpError<B::Error>> {
+        Ok(())
+    }
+
+    /// One evaluation: `x_eval` to `x_hat` for `images` images, which is the batch, or twice the batch with the null
+    /// branch in the second half.
+    ///
+    /// # Errors
+    /// What the backend reports.
+    fn forward<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        plan: &Self::Plan,
+        images: usize,
+    ) -> Result<(), OpError<K::Error>>;
+}
+
+/// Which branches of classifier-free guidance a condition is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Branches {
+    /// A job without guidance.
+    Conditional,
+    /// A job with guidance in some evaluation.
+    Both,
+    /// One evaluation of whatever the condition names, the null class included.
+    Either,
+}

@@ -1,0 +1,136 @@
+//! Weights as views into the model file: what the networks share, and the look-up that checks them.
+
+use crate::error::ModelError;
+use crate::gguf::{Gguf, Name, TensorInfo};
+use crate::ops::{Epilogue, Linear};
+use crate::{DType, Region, View, Weight};
+
+/// A linear layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Dense {
+    /// `(out, in)`.
+    pub weight: Weight,
+    /// `(1, out)` f32.
+    pub bias: Option<View>,
+}
+
+impl Dense {
+    /// `out = epilogue(x · wᵀ + bias)`.
+    pub(crate) const fn of(&self, x: View, x_scale: Option<View>, out: View, epilogue: Epilogue) -> Linear {
+        Linear { x, x_scale, w: self.weight, bias: self.bias, out, epilogue }
+    }
+}
+
+/// One block's weights.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockParams {
+    /// `(1, hidden)` f32.
+    pub norm1: View,
+    /// `(3 · hidden, hidden)`.
+    pub qkv: Dense,
+    /// `(1, head_dim)` f32.
+    pub q_norm: View,
+    /// `(1, head_dim)` f32.
+    pub k_norm: View,
+    /// `(hidden, hidden)` and bias.
+    pub proj: Dense,
+    /// `(1, hidden)` f32.
+    pub norm2: View,
+    /// `(2 · ffn_hidden, hidden)`.
+    pub w12: Dense,
+    /// `(hidden, ffn_hidden)`.
+    pub w3: Dense,
+    /// `(6 · hidden, hidden)` and bias.
+    pub modulation: Dense,
+}
+
+/// Looks tensors up by name and checks them.
+pub(crate) struct Tensors<'g> {
+    pub(crate) gguf: &'g Gguf<'g>,
+}
+
+impl Tensors<'_> {
+    fn find(&self, name: core::fmt::Arguments<'_>) -> Result<(Name, TensorInfo<'_>), ModelError> {
+        let mut text = Name::new();
+        // A name that does not fit is cut, and is then not in the file.
+        let _ = core::fmt::write(&mut text, name);
+        let tensor = self.gguf.tensor(&text)?;
+        Ok((text, tensor))
+    }
+
+    /// A matrix of this shape; leading or trailing dimensions of size 1 and a convolution's window count as one row.
+    pub(crate) fn view(
+        &self,
+        name: core::fmt::Arguments<'_>,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(Name, View), ModelError> {
+        let (name, tensor) = self.find(name)?;
+        let Some(dtype) = tensor.ggml_type.dtype() else {
+            return Err(ModelError::TensorType { name });
+        };
+        let fits = tensor.dims.elements() == rows * cols && splits(&tensor.dims, rows, cols);
+        if !fits {
+            return Err(ModelError::Shape { name, rows, cols });
+        }
+        let offset = usize::try_from(tensor.offset).map_err(|_| ModelError::TooLarge)?;
+        if !offset.is_multiple_of(dtype.size()) {
+            return Err(ModelError::Misaligned { name });
+        }
+        Ok((name, View::dense(Region::Weights, dtype, offset, rows, cols)))
+    }
+
+    pub(crate) fn float(&self, name: core::fmt::Arguments<'_>, rows: usize, cols: usize) -> Result<View, ModelError> {
+        let (name, view) = self.view(name, rows, cols)?;
+        if view.dtype != DType::F32 {
+            return Err(ModelError::TensorType { name });
+        }
+        Ok(view)
+    }
+
+    pub(crate) fn wide_float(
+        &self,
+        name: core::fmt::Arguments<'_>,
+        rows: usize,
+        cols: usize,
+    ) -> Result<View, ModelError> {
+        let (name, view) = self.view(name, rows, cols)?;
+        match view.dtype {
+            DType::F32 | DType::F16 | DType::BF16 => Ok(view),
+            DType::I8 | DType::U32 => Err(ModelError::TensorType { name }),
+        }
+    }
+
+    pub(crate) fn weight(
+        &self,
+        name: core::fmt::Arguments<'_>,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Weight, ModelError> {
+        let (name, data) = self.view(name, rows, cols)?;
+        let scale = match data.dtype {
+            DType::I8 => Some(self.float(format_args!("{name}_scale"), 1, rows)?),
+            _ => None,
+        };
+        Ok(Weight { data, scale })
+    }
+
+    /// A layer with a bias.
+    pub(crate) fn affine(&self, name: core::fmt::Arguments<'_>, rows: usize, cols: usize) -> Result<Dense, ModelError> {
+        let bias = Some(self.float(format_args!("{name}.bias"), 1, rows)?);
+        Ok(Dense { bias, ..self.linear(name, rows, cols)? })
+    }
+
+    /// A layer without bias.
+    pub(crate) fn linear(&self, name: core::fmt::Arguments<'_>, rows: usize, cols: usize) -> Result<Dense, ModelError> {
+        Ok(Dense { weight: self.weight(format_args!("{name}.weight"), rows, cols)?, bias: None })
+    }
+}
+
+/// Whether the leading dimensions multiply to `rows` and the others to `cols`.
+fn splits(dims: &[usize], rows: usize, cols: usize) -> bool {
+    (0..=dims.len()).any(|at| {
+        let (outer, inner) = dims.split_at(at);
+        outer.iter().product::<usize>() == rows && inner.iter().product::<usize>() == cols
+    })
+}

@@ -1,0 +1,272 @@
+//! Where activations lie: one arena, handed out from its start.
+
+use crate::ops::{HISTORY, StepValues};
+use crate::params::BlockParams;
+use crate::{DType, Modulation, Region, View, Weight};
+
+/// Most images in a batch; with both guidance branches a pass has twice as many.
+pub const MAX_BATCH: usize = 32;
+/// Width of the sinusoidal timestep embedding.
+pub const TIMESTEP_WIDTH: usize = 256;
+/// Rows of the modulation table at most: a linear layer gains nothing from more.
+const TABLE_ROWS: usize = 64;
+/// Every view starts on a cache line, and on what GPUs want of a storage buffer's offset.
+const ALIGN: usize = 256;
+/// Rows of activations are padded to this many elements, so that int8 kernels read whole vectors.
+const ROW_ALIGN: usize = 64;
+
+/// The activation types that a backend wants at its linear layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precision {
+    /// Type of the activations that meet f16 weights: f32 or f16.
+    pub f16: DType,
+    /// Type of the activations that meet bf16 weights: f32 or bf16.
+    pub bf16: DType,
+}
+
+impl Precision {
+    /// Weights are widened, activations stay f32. int8 weights always meet int8 activations.
+    pub const WIDE: Precision = Precision { f16: DType::F32, bf16: DType::F32 };
+
+    /// The type of the activations that meet this weight in a block.
+    pub const fn input_of(&self, weight: &Weight) -> DType {
+        match weight.data.dtype {
+            DType::F16 => self.f16,
+            DType::BF16 => self.bf16,
+            other => other,
+        }
+    }
+
+    /// Bytes of an activation that meets any of these weights.
+    pub(crate) fn widest<'w>(&self, weights: impl Iterator<Item = &'w Weight>) -> usize {
+        weights.map(|w| self.input_of(w).size()).max().unwrap_or(4)
+    }
+}
+
+/// Why no plan could be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The batch is empty or larger than [`MAX_BATCH`].
+    Batch(usize),
+    /// The activations do not fit the address space.
+    TooLarge,
+}
+
+impl core::fmt::Display for PlanError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            PlanError::Batch(n) => write!(f, "a batch of {n} images: it must be 1 to {MAX_BATCH}"),
+            PlanError::TooLarge => f.write_str("the activations do not fit the address space"),
+        }
+    }
+}
+
+impl core::error::Error for PlanError {}
+
+/// What every sampler keeps, whatever the network.
+#[derive(Clone, Copy, Debug)]
+pub struct Trajectory {
+    /// Images per batch.
+    pub batch: usize,
+    /// `(batch, pixels)` f32: the trajectory.
+    pub x: View,
+    /// `(batch, pixels)` f32: what the network sees.
+    pub x_eval: View,
+    /// `(2 · batch, pixels)` f32: predicted clean images, the null branch in the second half.
+    pub x_hat: View,
+    /// `(HISTORY · batch, pixels)` f32.
+    pub velocity: View,
+    /// `(1, 11)` u32: [`StepValues`].
+    pub step: View,
+}
+
+impl Trajectory {
+    pub(crate) fn new(a: &mut Bump, batch: usize, pixels: usize) -> Result<Trajectory, PlanError> {
+        if batch == 0 || batch > MAX_BATCH {
+            return Err(PlanError::Batch(batch));
+        }
+        Ok(Trajectory {
+            batch,
+            x: a.f32(batch, pixels)?,
+            x_eval: a.f32(batch, pixels)?,
+            x_hat: a.f32(2 * batch, pixels)?,
+            velocity: a.f32(HISTORY * batch, pixels)?,
+            step: a.u32(size_of::<StepValues>() / 4)?,
+        })
+    }
+
+    /// The same for the first `images` images of the batch.
+    pub const fn of_images(&self, images: usize) -> Trajectory {
+        Trajectory {
+            batch: images,
+            x: self.x.rows_from(0, images),
+            x_eval: self.x_eval.rows_from(0, images),
+            velocity: self.velocity.rows_from(0, HISTORY * images),
+            ..*self
+        }
+    }
+}
+
+/// The modulation vectors of a chunk of time points, and what they are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct ModulationPlan {
+    /// Time points per chunk.
+    pub chunk_times: usize,
+    /// `(1, 2 · batch)` u32: each image's row of the table.
+    pub rows: View,
+    /// `(chunk times, 256)` f32: sinusoids.
+    pub t_wave: View,
+    /// `(chunk times, hidden)` f32.
+    pub t_hidden: View,
+    /// `(chunk times, hidden)` f32.
+    pub t_emb: View,
+    /// `(chunk times · variants, hidden)` f32: the conditioning vectors.
+    pub condition: View,
+    /// `(chunk times · variants, width)` f32: adaLN outputs of every block.
+    pub table: View,
+}
+
+impl ModulationPlan {
+    /// A table of `width` columns and `variants` rows for each time point, as many as `bytes` has room for.
+    pub(crate) fn new(
+        a: &mut Bump,
+        batch: usize,
+        hidden: usize,
+        width: usize,
+        variants: usize,
+        bytes: usize,
+    ) -> Result<ModulationPlan, PlanError> {
+        let per_time = width.saturating_mul(4).saturating_mul(variants);
+        let chunk_times = (bytes / per_time).min(TABLE_ROWS / variants).max(1);
+        Ok(ModulationPlan {
+            chunk_times,
+            rows: a.u32(2 * batch)?,
+            t_wave: a.f32(chunk_times, TIMESTEP_WIDTH)?,
+            t_hidden: a.f32(chunk_times, hidden)?,
+            t_emb: a.f32(chunk_times, hidden)?,
+            condition: a.f32(chunk_times * variants, hidden)?,
+            table: a.f32(chunk_times * variants, width)?,
+        })
+    }
+
+    /// The vectors of a pass over `images` images.
+    pub const fn of_images(&self, images: usize) -> Modulation {
+        Modulation { table: self.table, rows: self.rows.cols_from(0, images) }
+    }
+}
+
+/// What a transformer block works in.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockPlan {
+    /// `(rows, hidden)`, padded: input of the linear layers. Its type is chosen at each use.
+    pub z: View,
+    /// `(1, rows)` f32: scales of an int8 `z`.
+    pub z_scale: View,
+    /// `(rows, 3 · hidden)` f32.
+    pub qkv: View,
+    /// `(rows, hidden)` f32: attention's output where the next layer is int8.
+    pub attended: View,
+    /// `(rows, 2 · ffn_hidden)` f32.
+    pub ffn: View,
+    /// `(rows, ffn_hidden)`, padded: input of the FFN's last layer. Its type is chosen at each use.
+    pub ffn_z: View,
+    /// `(1, rows)` f32: scales of an int8 `ffn_z`.
+    pub ffn_scale: View,
+}
+
+/// Rows and columns of a [`BlockPlan`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockSizes {
+    /// Rows of the residual stream.
+    pub(crate) rows: usize,
+    /// Rows of `qkv`: those of the residual stream, and of keys that come from elsewhere.
+    pub(crate) key_rows: usize,
+    pub(crate) hidden: usize,
+    pub(crate) ffn_hidden: usize,
+}
+
+impl BlockPlan {
+    /// Plans the blocks' buffers. Those whose lifetimes do not meet share bytes: attention's and the feed-forward's;
+    /// what the network itself needs before and after its blocks may start at the second result as well.
+    pub(crate) fn new<'m>(
+        a: &mut Bump,
+        sizes: BlockSizes,
+        precision: Precision,
+        blocks: impl Iterator<Item = &'m BlockParams> + Clone,
+    ) -> Result<(BlockPlan, usize), PlanError> {
+        let BlockSizes { rows, key_rows, hidden: h, ffn_hidden } = sizes;
+        let z_size = precision.widest(blocks.clone().flat_map(|b| [&b.qkv.weight, &b.proj.weight, &b.w12.weight]));
+        let ffn_size = precision.widest(blocks.map(|b| &b.w3.weight));
+        let z = a.padded(rows, h, z_size)?;
+        let z_scale = a.f32(1, rows)?;
+        let ffn_z = a.padded(rows, ffn_hidden, ffn_size)?;
+        let ffn_scale = a.f32(1, rows)?;
+        let shared = a.position();
+        let qkv = a.f32(key_rows, 3 * h)?;
+        let attended = a.f32(rows, h)?;
+        a.restart(shared);
+        let ffn = a.f32(rows, 2 * ffn_hidden)?;
+        a.restart(shared);
+        Ok((BlockPlan { z, z_scale, qkv, attended, ffn, ffn_z, ffn_scale }, shared))
+    }
+}
+
+/// The first `rows` rows of a padded buffer in this type, with the scales that int8 needs.
+pub(crate) fn typed(buffer: View, scale: View, dtype: DType, rows: usize) -> (View, Option<View>) {
+    let view = View { dtype, ..buffer }.rows_from(0, rows);
+    (view, (dtype == DType::I8).then(|| scale.cols_from(0, rows)))
+}
+
+/// Hands out the arena from its start.
+#[derive(Default)]
+pub(crate) struct Bump {
+    end: usize,
+    /// The furthest that `end` has been.
+    most: usize,
+}
+
+impl Bump {
+    fn take(&mut self, bytes: Option<usize>) -> Result<usize, PlanError> {
+        let start = self.end;
+        let end = bytes.and_then(|n| start.checked_add(n)).and_then(|n| n.checked_next_multiple_of(ALIGN));
+        self.end = end.filter(|&n| isize::try_from(n).is_ok()).ok_or(PlanError::TooLarge)?;
+        self.most = self.most.max(self.end);
+        Ok(start)
+    }
+
+    pub(crate) fn matrix(&mut self, dtype: DType, rows: usize, cols: usize) -> Result<View, PlanError> {
+        let offset = self.take(rows.checked_mul(cols).and_then(|n| n.checked_mul(dtype.size())))?;
+        Ok(View::dense(Region::Arena, dtype, offset, rows, cols))
+    }
+
+    pub(crate) fn f32(&mut self, rows: usize, cols: usize) -> Result<View, PlanError> {
+        self.matrix(DType::F32, rows, cols)
+    }
+
+    pub(crate) fn u32(&mut self, cols: usize) -> Result<View, PlanError> {
+        self.matrix(DType::U32, 1, cols)
+    }
+
+    /// Rows padded to [`ROW_ALIGN`] elements of `size` bytes; the view is typed at each use.
+    pub(crate) fn padded(&mut self, rows: usize, cols: usize, size: usize) -> Result<View, PlanError> {
+        let stride = cols.next_multiple_of(ROW_ALIGN);
+        let offset = self.take(rows.checked_mul(stride).and_then(|n| n.checked_mul(size)))?;
+        Ok(View { stride, ..View::dense(Region::Arena, DType::I8, offset, rows, cols) })
+    }
+
+    /// Where the next buffer starts.
+    pub(crate) const fn position(&self) -> usize {
+        self.end
+    }
+
+    /// Goes back to `start` for buffers that live at another time.
+    pub(crate) const fn restart(&mut self, start: usize) {
+        self.end = start;
+    }
+
+    /// Bytes of an arena that holds every buffer.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.most
+    }
+}

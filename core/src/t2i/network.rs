@@ -1,0 +1,114 @@
+use heapless::Vec;
+
+use super::plan::TEXTS;
+use super::{T2iModel, T2iPlan, forward, modulation, text};
+use crate::backend::{Backend, Program, run};
+use crate::denoiser::RunError;
+use crate::network::{Branches, Network};
+use crate::ops::{Kernels, MAX_HEAD_DIM, OpError, Recorder};
+use crate::plan::MAX_BATCH;
+
+/// What the images of a batch show: one text for all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Texts<'c> {
+    /// `(text length, text width)`: the prompt's embedding, padding included.
+    pub prompt: &'c [f32],
+    /// `(text length, text width)`: the negative prompt's; read where any evaluation is guided.
+    pub negative: &'c [f32],
+    /// Number of images.
+    pub images: usize,
+}
+
+/// Nothing: the texts are on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Session(());
+
+impl Network for T2iModel {
+    type Plan = T2iPlan;
+    type Condition<'c> = Texts<'c>;
+    type Session = Session;
+
+    const MAX_PERIOD: f64 = 10.0;
+
+    fn pixels(&self) -> usize {
+        self.config.pixels()
+    }
+
+    fn images(texts: Texts<'_>) -> usize {
+        texts.images
+    }
+
+    /// x and y alternate from pair to pair; the positions run from 0 to the grid's side, both included, and so are no
+    /// whole numbers.
+    fn write_constants<B: Backend>(&self, plan: &T2iPlan, backend: &mut B) -> Result<(), B::Error> {
+        let (grid, head_dim) = (self.config.grid(), self.config.head_dim());
+        let step = grid as f64 / (grid.max(2) - 1) as f64;
+        for token in 0..self.config.image_tokens() {
+            let mut waves = [0f32; MAX_HEAD_DIM];
+            for (pair, wave) in waves[..head_dim].chunks_exact_mut(2).enumerate() {
+                let place = if pair % 2 == 0 { token % grid } else { token / grid };
+                let exponent = (pair / 2 * 4) as f64 / head_dim as f64;
+                let angle = place as f64 * step / libm::pow(10_000.0, exponent);
+                wave.copy_from_slice(&[libm::cos(angle) as f32, libm::sin(angle) as f32]);
+            }
+            backend.write(&plan.rope.rows_from(token, 1), bytemuck::cast_slice(&waves[..head_dim]))?;
+        }
+        Ok(())
+    }
+
+    fn begin<B: Backend>(
+        &self,
+        plan: &T2iPlan,
+        backend: &mut B,
+        texts: Texts<'_>,
+        branches: Branches,
+    ) -> Result<Session, RunError<B::Error>> {
+        let (tokens, width) = (self.config.text_length, self.config.text_width);
+        let negative = (branches == Branches::Both).then_some(texts.negative);
+        for (i, text) in core::iter::once(texts.prompt).chain(negative).enumerate() {
+            if text.len() != self.config.text_values() {
+                return Err(RunError::Text { len: text.len(), tokens, width });
+            }
+            let to = plan.texts.rows_from(i * tokens, tokens);
+            backend.write(&to, bytemuck::cast_slice(text)).map_err(OpError::Device)?;
+        }
+        let text_of_image: Vec<u32, { 2 * MAX_BATCH }> =
+            (0..2 * texts.images).map(|i| (i / texts.images) as u32).collect();
+        let to = plan.text_of_image.cols_from(0, text_of_image.len());
+        backend.write(&to, bytemuck::cast_slice(&text_of_image)).map_err(OpError::Device)?;
+        Ok(Session(()))
+    }
+
+    fn variants(_: &Session) -> usize {
+        1
+    }
+
+    fn variant(_: &Session, _image: usize) -> usize {
+        0
+    }
+
+    fn modulate<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        plan: &T2iPlan,
+        times: usize,
+        _variants: usize,
+    ) -> Result<(), OpError<K::Error>> {
+        modulation(k, self, plan, times)
+    }
+
+    /// The modulation rows of a pass serve its texts too: all are the time's.
+    fn at_time<B: Backend>(&self, plan: &T2iPlan, backend: &mut B, guided: bool) -> Result<(), OpError<B::Error>> {
+        let texts = if guided { TEXTS } else { 1 };
+        run(backend, Program::Text { texts }, |k| text(k, self, plan, texts))
+    }
+
+    fn forward<K: Kernels + ?Sized>(
+        &self,
+        k: &mut Recorder<'_, K>,
+        plan: &T2iPlan,
+        images: usize,
+    ) -> Result<(), OpError<K::Error>> {
+        forward(k, self, plan, images)
+    }
+}

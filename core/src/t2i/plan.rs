@@ -1,0 +1,125 @@
+use super::params::T2iModel;
+use crate::network::Plan;
+use crate::plan::{BlockPlan, BlockSizes, Bump, ModulationPlan, PlanError, Precision, Trajectory};
+use crate::{TokenLayout, View};
+
+/// The modulation table of one chunk of steps grows up to this size: every step of upstream's sampler at the published
+/// size, so that the weights that make it are read once in an image.
+const TABLE_BYTES: usize = 32 << 20;
+/// Texts of a batch: the prompt of all its images, and the negative prompt.
+pub(super) const TEXTS: usize = 2;
+
+/// Where every activation lies in one arena. Sizes are those of a guided pass: two branches of `batch` images.
+#[derive(Clone, Copy, Debug)]
+pub struct T2iPlan {
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// What the backend wants at linear layers.
+    pub precision: Precision,
+    /// What the sampler keeps.
+    pub trajectory: Trajectory,
+    /// Modulation vectors; one variant.
+    pub modulation: ModulationPlan,
+    /// What the blocks work in, the text's and the image's in turn.
+    pub blocks: BlockPlan,
+    /// `(2 · text length, text width)` f32: the prompt, then the negative prompt.
+    pub texts: View,
+    /// `(1, 2 · batch)` u32: each image's text.
+    pub text_of_image: View,
+    /// `(2 · text length, hidden)` f32: the projected text before its norm.
+    pub text_z: View,
+    /// `(2 · text length, hidden)` f32: the text's residual stream.
+    pub text: View,
+    /// `(2 · text length, depth · 2 · hidden)` f32: text keys and values of every image block.
+    pub text_kv: View,
+    /// `(image tokens, head_dim)` f32: cosine and sine alternate.
+    pub rope: View,
+    /// `(image rows, hidden)` f32: the image's residual stream.
+    pub tokens: View,
+    /// `(image rows, patch values)` f32.
+    pub patches: View,
+    /// `(image rows, bottleneck)` f32.
+    pub bottleneck: View,
+    /// `(image rows, hidden)` f32: input of the final layer, which stays f32.
+    pub final_z: View,
+    /// `(image rows, patch values)` f32: the final layer's output.
+    pub out: View,
+}
+
+impl T2iPlan {
+    /// Plans the activations of `batch` images.
+    ///
+    /// # Errors
+    /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
+    pub fn new(model: &T2iModel, batch: usize, precision: Precision) -> Result<T2iPlan, PlanError> {
+        let c = &model.config;
+        let (h, values) = (c.hidden, c.patch_values());
+        let mut a = Bump::default();
+        let trajectory = Trajectory::new(&mut a, batch, c.pixels())?;
+        let images = 2 * batch;
+        let (image_rows, text_rows) = (images * c.image_tokens(), TEXTS * c.text_length);
+        let modulation = ModulationPlan::new(&mut a, batch, h, c.modulation_width(), 1, TABLE_BYTES)?;
+        let texts = a.f32(text_rows, c.text_width)?;
+        let text_of_image = a.u32(images)?;
+        let text = a.f32(text_rows, h)?;
+        let text_kv = a.f32(text_rows, c.depth * 2 * h)?;
+        let rope = a.f32(c.image_tokens(), c.head_dim())?;
+        let tokens = a.f32(image_rows, h)?;
+        let sizes = BlockSizes {
+            rows: image_rows.max(text_rows),
+            key_rows: image_rows + images * c.text_length,
+            hidden: h,
+            ffn_hidden: c.ffn_hidden,
+        };
+        let (blocks, shared) = BlockPlan::new(&mut a, sizes, precision, model.all_blocks())?;
+        let text_z = a.f32(text_rows, h)?;
+        a.restart(shared);
+        let patches = a.f32(image_rows, values)?;
+        let bottleneck = a.f32(image_rows, c.bottleneck)?;
+        a.restart(shared);
+        let final_z = a.f32(image_rows, h)?;
+        let out = a.f32(image_rows, values)?;
+        Ok(T2iPlan {
+            arena_bytes: a.bytes(),
+            precision,
+            trajectory,
+            modulation,
+            blocks,
+            texts,
+            text_of_image,
+            text_z,
+            text,
+            text_kv,
+            rope,
+            tokens,
+            patches,
+            bottleneck,
+            final_z,
+            out,
+        })
+    }
+
+    /// The rows of a pass over `images` images: queries, and keys, to which each image adds its text.
+    pub const fn layouts(&self, model: &T2iModel, images: usize) -> (TokenLayout, TokenLayout) {
+        let queries = TokenLayout { images, image_tokens: model.config.image_tokens(), context_tokens: 0 };
+        (queries, TokenLayout { context_tokens: model.config.text_length, ..queries })
+    }
+}
+
+impl Plan for T2iPlan {
+    fn arena_bytes(&self) -> usize {
+        self.arena_bytes
+    }
+
+    fn trajectory(&self) -> &Trajectory {
+        &self.trajectory
+    }
+
+    fn modulation(&self) -> &ModulationPlan {
+        &self.modulation
+    }
+
+    fn of_images(&self, images: usize) -> T2iPlan {
+        T2iPlan { trajectory: self.trajectory.of_images(images), ..*self }
+    }
+}
