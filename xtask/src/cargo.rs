@@ -1,6 +1,6 @@
 //! Checks that cargo itself carries out.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::Stdio;
 
 use crate::ci::Outcome;
@@ -30,19 +30,37 @@ pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
     if let Some(devices) = &project.require {
         command.env("DENOIR_REQUIRE", devices);
     }
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(tool::start(&command))?;
-    let mut counts = Counts::default();
-    for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()) {
-        let line = line.map_err(tool::start(&command))?;
-        println!("{line}");
-        counts.read(&line);
+    if std::io::stdout().is_terminal() {
+        command.args(["--color", "always"]);
     }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(tool::start(&command))?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let counts = std::thread::scope(|scope| {
+        let err = scope.spawn(|| err.map(|err| count(err, std::io::stderr())));
+        let mut counts = out.map(|out| count(out, std::io::stdout())).unwrap_or_default();
+        counts.skipped += err.join().ok().flatten().unwrap_or_default().skipped;
+        counts
+    });
     let status = child.wait().map_err(tool::start(&command))?;
     match (status.success(), counts.passed + counts.failed) {
         (true, 1..) => Ok(Outcome::Tests(counts)),
         (false, _) if counts.failed == 0 => Err(tool::failed(&command)),
         _ => Err(Error::Tests(counts)),
     }
+}
+
+/// Passes a stream on line by line, and counts. Ends early where it cannot be read.
+fn count(from: impl Read, mut to: impl Write) -> Counts {
+    let mut counts = Counts::default();
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    while from.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+        // A closed output is no reason to stop the tests.
+        let _ = to.write_all(&line);
+        counts.read(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+    counts
 }
 
 impl Counts {

@@ -21,6 +21,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
+/// Where unsafe code may be: CONTRIBUTING.md says why for each.
+const UNSAFE_ROOMS: &[&str] = &[
+    "core/src/cpu/",
+    "core/src/ops/mod.rs",
+    "core/src/backend.rs",
+    "runtime/src/file.rs",
+    "runtime/src/pool.rs",
+    "convert/src/lib.rs",
+    "vulkan/src/",
+    "cuda/src/",
+    "capi/src/",
+    "tests/",
+    "benches/",
+];
+
 /// Folders that say where something lies on one person's machine. Written in two parts: this file is checked too.
 const MACHINE_PATHS: &[&str] = &[
     concat!("/", "work/"),
@@ -91,6 +106,10 @@ fn check(name: &str, text: &str) -> Vec<String> {
             findings.push(format!("{name}:{at}: {what}: {why}"));
         }
     }
+    if rust && !UNSAFE_ROOMS.iter().any(|room| name.starts_with(room)) {
+        let lines = code(text).filter(|(_, line)| has_unsafe(line));
+        findings.extend(lines.map(|(at, _)| format!("{name}:{at}: unsafe outside of its rooms, see CONTRIBUTING.md")));
+    }
     if rust && name.starts_with("core/src/") && !name.ends_with("/tests.rs") {
         findings.extend(std_in_core(text).map(|at| format!("{name}:{at}: std or alloc in core")));
     }
@@ -105,20 +124,34 @@ fn has_path(line: &str, path: &str) -> bool {
     })
 }
 
+/// The lines that are no comments, with their numbers.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.starts_with("//"))
+}
+
 /// Numbers of the lines that use std or alloc outside of comments and tests, which end a file.
 fn std_in_core(text: &str) -> impl Iterator<Item = usize> {
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let end =
-        lines.windows(2).position(|two| two[0] == "#[cfg(test)]" && two[1].starts_with("mod ")).unwrap_or(lines.len());
-    let uses = |line: &str| {
-        ["std::", "alloc::"].iter().any(|root| {
-            line.match_indices(root)
-                .any(|(at, _)| !line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_'))
-        })
-    };
-    let found: Vec<usize> =
-        (0..end).filter(|&i| !lines[i].starts_with("//") && uses(lines[i])).map(|i| i + 1).collect();
-    found.into_iter()
+    let mut last = "";
+    let mut tests = move |line| std::mem::replace(&mut last, line) == "#[cfg(test)]" && line.starts_with("mod ");
+    code(text).take_while(move |(_, line)| !tests(line)).filter(|(_, line)| has_std(line)).map(|(at, _)| at)
+}
+
+fn has_std(line: &str) -> bool {
+    ["std::", "alloc::"].iter().any(|root| words(line, root).next().is_some())
+}
+
+fn has_unsafe(line: &str) -> bool {
+    let uses = ["(", " {", " fn", " impl", " trait", " extern"];
+    words(line, "unsafe").any(|rest| uses.iter().any(|start| rest.starts_with(start)))
+}
+
+/// What follows each place where a word begins a line or a word of it.
+fn words<'l>(line: &'l str, word: &'l str) -> impl Iterator<Item = &'l str> {
+    line.match_indices(word).filter_map(move |(at, _)| {
+        let before = line[..at].chars().next_back();
+        let begins = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '"');
+        begins.then(|| &line[at + word.len()..])
+    })
 }
 
 #[cfg(test)]
@@ -137,5 +170,12 @@ mod tests {
         assert_eq!(check("a.md", &format!("see `{home}me/x`, not https://example.org{home}")).len(), 1);
         assert_eq!(check("a.rs", &format!("fn f() {{ {}) }}", UNFINISHED[0].0)).len(), 1);
         assert_eq!(check("a.md", UNFINISHED[0].0).len(), 0);
+    }
+
+    #[test]
+    fn unsafe_code_stays_in_its_rooms() {
+        let code = "// ? {\nlet x = ? { f() };\n#[?(no_mangle)]\n?_op_in()\nprint(\"? here\")".replace('?', "unsafe");
+        assert_eq!(check("cli/src/main.rs", &code).len(), 2);
+        assert_eq!(check("core/src/cpu/mod.rs", &code).len(), 0);
     }
 }

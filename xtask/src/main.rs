@@ -31,8 +31,8 @@ cargo xtask COMMAND
   setup          installs what the checks need, where it is missing (Debian; elsewhere it prints what to install)
   help           this text
 
-  --require DEVICES   for ci and test: devices (vulkan, cuda, separated by commas) whose tests must run.
-                      Without it a test that lacks its device is skipped, loudly. Tests read DENOIR_REQUIRE.
+  --require DEVICES   for ci and test: what must be here, so that nothing is skipped for the lack of it: vulkan, cuda,
+                      avx2, avx512, separated by commas. Tests read it from DENOIR_REQUIRE.
 ";
 
 fn main() -> ExitCode {

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
+/// What tests may need and a machine may lack.
+const DEVICES: &[&str] = &["vulkan", "cuda", "avx2", "avx512"];
+
 /// Where the project is, and what was asked for.
 #[derive(Debug)]
 pub(crate) struct Project {
@@ -19,8 +22,9 @@ pub(crate) struct Project {
 impl Project {
     pub(crate) fn new(require: Option<String>) -> Result<Project, Error> {
         for device in require.iter().flat_map(|devices| devices.split(',')) {
-            if !["vulkan", "cuda"].contains(&device) {
-                return Err(Error::Usage(format!("--require knows vulkan and cuda, not {device}")));
+            if !DEVICES.contains(&device) {
+                let known = DEVICES.join(", ");
+                return Err(Error::Usage(format!("--require knows {known}, not {device}")));
             }
         }
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
