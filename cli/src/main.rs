@@ -1,7 +1,6 @@
 //! Command line of denoir: one file per command, each with its options and its `run`.
 
 mod args;
-mod bench;
 mod checkpoint;
 mod class;
 mod convert;
@@ -19,7 +18,6 @@ mod picture;
 mod progress;
 mod stdout;
 mod text;
-mod verify;
 
 use std::process::ExitCode;
 
@@ -38,17 +36,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Draw images
-    Generate(Box<generate::Args>),
+    Generate(generate::Args),
     /// Make a model file from an upstream checkpoint
     Convert(convert::Args),
     /// Show what a model file holds
     Inspect(inspect::Args),
     /// List the devices that can run a model
     Devices(devices::Args),
-    /// Compare this build with what PyTorch computed
-    Verify(verify::Args),
-    /// Time one evaluation of a network
-    Bench(bench::Args),
     /// Write the starting noise of a seed
     Noise(noise::Args),
 }
@@ -63,8 +57,6 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Bench(args) => bench::run(&args),
         Command::Noise(args) => noise::run(&args),
     };
     match result {

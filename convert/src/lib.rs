@@ -28,7 +28,6 @@ mod error;
 mod output;
 mod plan;
 mod preset;
-pub mod random;
 mod safetensors;
 mod torch;
 mod writer;

@@ -44,6 +44,13 @@ pub struct BlockParams {
     pub modulation: Dense,
 }
 
+impl BlockParams {
+    /// The matrices that every evaluation reads.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Weight> + Clone {
+        [&self.qkv, &self.proj, &self.w12, &self.w3].into_iter().map(|layer| &layer.weight)
+    }
+}
+
 /// Looks tensors up by name and checks them.
 pub(crate) struct Tensors<'g> {
     pub(crate) gguf: &'g Gguf<'g>,

@@ -44,4 +44,18 @@ impl MappedFile {
             None => crate::AlignedBytes::none(),
         }
     }
+
+    /// Gives the pages of a range back to the system; they are read again if they are needed again.
+    #[cfg(unix)]
+    pub(crate) fn release(&self, offset: usize, len: usize) {
+        if let Some(map) = &self.0 {
+            // SAFETY: the map is of a file and read-only, so pages that are dropped come back the same.
+            // A failure leaves the pages where they are.
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len) };
+        }
+    }
+
+    /// Pages are the system's own affair here.
+    #[cfg(not(unix))]
+    pub(crate) fn release(&self, _offset: usize, _len: usize) {}
 }

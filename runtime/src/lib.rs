@@ -26,6 +26,7 @@ mod file;
 mod image;
 mod model;
 mod network;
+mod packed;
 mod pipeline;
 mod pool;
 mod system;

@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use denoir_core::ModelError;
 use denoir_core::gguf::{Gguf, keys};
+use denoir_core::{ModelError, View};
 
 use crate::{AlignedBytes, Error, MappedFile, Network, Rounding, Settings};
 
@@ -84,6 +84,13 @@ impl Model {
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
         self.storage.bytes()
+    }
+
+    /// Gives the pages of a matrix back to the system; they are read again if they are needed again.
+    pub(crate) fn release(&self, view: &View) {
+        if let (Storage::Mapped(file), Some(len)) = (&self.storage, view.len_bytes()) {
+            file.release(view.offset, len);
+        }
     }
 
     /// The network's sizes and weights.

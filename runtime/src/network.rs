@@ -2,7 +2,7 @@ use denoir_core::DType;
 use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::jit::JitModel;
 use denoir_core::t2i::T2iModel;
-use denoir_core::{ModelError, Network as _};
+use denoir_core::{ModelError, Network as _, Weight};
 
 /// The networks that denoir runs.
 #[derive(Clone, Debug)]
@@ -77,6 +77,14 @@ impl Network {
         match self {
             Network::Jit(_) => None,
             Network::T2i(m) => Some((m.config.text_length, m.config.text_width)),
+        }
+    }
+
+    /// The matrices that every evaluation reads.
+    pub(crate) fn matrices(&self) -> Vec<&Weight> {
+        match self {
+            Network::Jit(m) => m.matrices().collect(),
+            Network::T2i(m) => m.matrices().collect(),
         }
     }
 

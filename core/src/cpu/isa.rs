@@ -1,43 +1,129 @@
 //! Instruction sets: what this machine has, and running a kernel with one of them.
 
 use super::Tiles;
-use super::simd::Scalar;
+use super::pack::Shape;
 #[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, Avx512};
+use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
+use super::simd::{Scalar, Simd};
+use crate::DType;
 use crate::exec::Executor;
+use crate::plan::Precision;
 
 /// An instruction set that the kernels are compiled for. Made by detection, so that holding one proves that the
 /// machine has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Level);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
-    Scalar,
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+/// Declares the levels of each architecture, the fastest last: their token, what they add to which base, their
+/// name, and the features that their kernels are compiled with.
+macro_rules! levels {
+    ($($arch:literal: $level:ident, $token:ty, base $base:ident, $name:literal, $features:literal, $tile:ident;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Level {
+            Scalar,
+            $(
+                #[cfg(target_arch = $arch)]
+                $level($token),
+            )*
+        }
+
+        impl Isa {
+            /// Portable Rust without fused or reordered operations: the same bytes on every architecture.
+            pub const SCALAR: Isa = Isa(Level::Scalar);
+
+            /// Every instruction set of this machine, the fastest last.
+            pub fn available() -> impl Iterator<Item = Isa> {
+                [
+                    Some(Level::Scalar),
+                    $(
+                        #[cfg(target_arch = $arch)]
+                        <$token>::detect().map(Level::$level),
+                    )*
+                ]
+                .into_iter()
+                .flatten()
+                .map(Isa)
+            }
+
+            /// The name on the command line.
+            pub const fn name(self) -> &'static str {
+                match self.0 {
+                    Level::Scalar => "scalar",
+                    $(
+                        #[cfg(target_arch = $arch)]
+                        Level::$level(_) => $name,
+                    )*
+                }
+            }
+        }
+
+        /// How panels of packed weights look.
+        pub(super) fn shape(isa: Isa) -> Shape {
+            match isa.0 {
+                Level::Scalar => shape_of::<Scalar>(),
+                $(
+                    #[cfg(target_arch = $arch)]
+                    Level::$level(_) => shape_of::<$token>(),
+                )*
+            }
+        }
+
+        fn multiplies_bf16(isa: Isa) -> bool {
+            match isa.0 {
+                Level::Scalar => Scalar::BF16,
+                $(
+                    #[cfg(target_arch = $arch)]
+                    Level::$level(_) => <$token>::BF16,
+                )*
+            }
+        }
+
+        /// Runs tiles `0..count` of `kernel`, compiled for `isa`.
+        pub(super) fn launch<K: Tiles>(isa: Isa, executor: &impl Executor, count: usize, kernel: &K) {
+            match isa.0 {
+                // SAFETY: the executor runs each tile once.
+                Level::Scalar => executor.run(count, &|i| unsafe { kernel.tile(Scalar, i) }),
+                $(
+                    #[cfg(target_arch = $arch)]
+                    Level::$level(s) => {
+                        if K::PRODUCTS {
+                            // SAFETY: as above, and the token proves the features.
+                            executor.run(count, &|i| unsafe { $tile(kernel, s, i) });
+                        } else {
+                            let s = s.base();
+                            // SAFETY: as above; the token proves the features of its base as well.
+                            executor.run(count, &|i| unsafe { $base(kernel, s, i) });
+                        }
+                    }
+                )*
+            }
+        }
+
+        $(
+            #[cfg(target_arch = $arch)]
+            #[target_feature(enable = $features)]
+            unsafe fn $tile(kernel: &impl Tiles, s: $token, index: usize) {
+                // SAFETY: passed on.
+                unsafe { kernel.tile(s, index) }
+            }
+        )*
+    };
+}
+
+levels! {
+    "x86_64": Avx2, Avx2, base tile_avx2, "avx2", "avx2,fma,f16c", tile_avx2;
+    "x86_64": Avx2Vnni, Avx2<AvxVnni>, base tile_avx2, "avx2-vnni", "avx2,fma,f16c,avxvnni", tile_avx2_vnni;
+    "x86_64": Avx512, Avx512, base tile_avx512, "avx512",
+        "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", tile_avx512;
+    "x86_64": Avx512Vnni, Avx512<Vnni>, base tile_avx512, "avx512-vnni",
+        "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,avx512vnni", tile_avx512_vnni;
+    "x86_64": Avx512Bf16, Avx512<Bf16>, base tile_avx512, "avx512-bf16",
+        "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,avx512vnni,avx512bf16", tile_avx512_bf16;
+    "x86_64": Amx, Avx512<Amx>, base tile_avx512, "amx",
+        "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,avx512vnni,avx512bf16", tile_amx;
 }
 
 impl Isa {
-    /// Portable Rust without fused or reordered operations: the same bytes on every architecture.
-    pub const SCALAR: Isa = Isa(Level::Scalar);
-
-    /// Every instruction set of this machine, the fastest last.
-    pub fn available() -> impl Iterator<Item = Isa> {
-        [
-            Some(Level::Scalar),
-            #[cfg(target_arch = "x86_64")]
-            Avx2::detect().map(Level::Avx2),
-            #[cfg(target_arch = "x86_64")]
-            Avx512::detect().map(Level::Avx512),
-        ]
-        .into_iter()
-        .flatten()
-        .map(Isa)
-    }
-
     /// The fastest instruction set of this machine.
     pub fn detect() -> Isa {
         Isa::available().last().unwrap_or(Isa::SCALAR)
@@ -48,49 +134,14 @@ impl Isa {
         Isa::available().find(|isa| isa.name() == name)
     }
 
-    /// The name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self.0 {
-            Level::Scalar => "scalar",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2(_) => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => "avx512",
-        }
+    /// The activation types that are fastest here: bf16 where there are products of bf16 pairs. f16 weights are
+    /// widened.
+    pub fn precision(self) -> Precision {
+        let bf16 = if multiplies_bf16(self) { DType::BF16 } else { DType::F32 };
+        Precision { bf16, ..Precision::WIDE }
     }
 }
 
-/// Runs tiles `0..count` of `kernel`, compiled for `isa`.
-pub(super) fn launch(isa: Isa, executor: &impl Executor, count: usize, kernel: &impl Tiles) {
-    match isa.0 {
-        // SAFETY: the executor runs each tile once.
-        Level::Scalar => executor.run(count, &|i| unsafe { kernel.tile(Scalar, i) }),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above, and the token proves the features.
-        Level::Avx2(s) => executor.run(count, &|i| unsafe { tile_avx2(kernel, s, i) }),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above, and the token proves the features.
-        Level::Avx512(s) => executor.run(count, &|i| unsafe { tile_avx512(kernel, s, i) }),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile_avx2(kernel: &impl Tiles, s: Avx2, index: usize) {
-    // SAFETY: passed on.
-    unsafe { kernel.tile(s, index) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-unsafe fn tile_avx512(kernel: &impl Tiles, s: Avx512, index: usize) {
-    // SAFETY: passed on.
-    unsafe { kernel.tile(s, index) }
-}
-
-/// F16C, which `cpufeatures` does not know: leaf 1, ECX bit 29. Its registers are AVX's, whose use by the operating
-/// system the callers have checked.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn has_f16c() -> bool {
-    core::arch::x86_64::__cpuid(1).ecx & 1 << 29 != 0
+fn shape_of<S: Simd>() -> Shape {
+    Shape { panel: S::PANEL, flip: S::FLIP }
 }

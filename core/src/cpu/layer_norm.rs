@@ -1,6 +1,6 @@
 use super::Tiles;
 use super::memory::{Arena, Source};
-use super::quantize_rows::Rounded;
+use super::quantize_rows::{Rounded, Values};
 use super::simd::Simd;
 use crate::ops::LayerNorm;
 
@@ -24,29 +24,44 @@ impl Tiles for Kernel<'_> {
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
         let x = self.x.row(r);
-        let mean = sum(s, x, |v, _| v) / x.len() as f32;
-        let centre = s.splat(mean);
-        // Lanes past the row's end are no part of it.
-        let squares = sum(s, x, |v, len| {
-            let d = masked(s, s.sub(v, centre), len);
-            s.mul(d, d)
-        });
-        let inverse = s.splat(1.0 / libm::sqrtf(squares / x.len() as f32 + self.eps));
-        let value = |c: usize| {
-            let normed = s.mul(s.sub(s.load_some(&x[c..]), centre), inverse);
-            masked(s, normed, x.len() - c)
-        };
+        let centre = s.splat(sum(s, x) / x.len() as f32);
+        let inverse = s.splat(1.0 / libm::sqrtf(sum_of_squares(s, x, centre) / x.len() as f32 + self.eps));
         // SAFETY: a tile is a row.
-        unsafe { self.out.store_row(s, r, x.len(), value) };
+        unsafe { self.out.store_row(s, r, x.len(), Normed::<S> { x, centre, inverse }) };
     }
 }
 
-/// The sum of `f` of every vector and its length.
+/// A row, centred and normed.
+struct Normed<'r, S: Simd> {
+    x: &'r [f32],
+    centre: S::F32,
+    inverse: S::F32,
+}
+
+impl<S: Simd> Values<S> for Normed<'_, S> {
+    #[inline(always)]
+    fn at(&self, s: S, c: usize) -> S::F32 {
+        let normed = s.mul(s.sub(s.load_some(&self.x[c..]), self.centre), self.inverse);
+        masked(s, normed, self.x.len() - c)
+    }
+}
+
 #[inline(always)]
-fn sum<S: Simd>(s: S, x: &[f32], f: impl Fn(S::F32, usize) -> S::F32) -> f32 {
+fn sum<S: Simd>(s: S, x: &[f32]) -> f32 {
     let mut sums = [s.splat(0.0); 4];
     for (i, part) in x.chunks(S::LANES).enumerate() {
-        sums[i % 4] = s.add(sums[i % 4], f(s.load_some(part), part.len()));
+        sums[i % 4] = s.add(sums[i % 4], s.load_some(part));
+    }
+    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+/// `Σ (x − centre)²`; lanes past the row's end are no part of it.
+#[inline(always)]
+fn sum_of_squares<S: Simd>(s: S, x: &[f32], centre: S::F32) -> f32 {
+    let mut sums = [s.splat(0.0); 4];
+    for (i, part) in x.chunks(S::LANES).enumerate() {
+        let d = masked(s, s.sub(s.load_some(part), centre), part.len());
+        sums[i % 4] = s.mul_add(d, d, sums[i % 4]);
     }
     s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
 }

@@ -4,13 +4,16 @@ use core::marker::PhantomData;
 
 use bytemuck::Pod;
 
+use super::pack::{Packed, PackedWeight};
 use crate::ops::Bounds;
-use crate::{Modulation, Region, View};
+use crate::{Modulation, Region, View, Weight};
 
 /// The two regions. Copies of it are handed to tiles that run at the same time; each writes rows of its own.
 #[derive(Clone, Copy)]
 pub(super) struct Arena<'a> {
     weights: &'a [u8],
+    packed: Option<Packed<'a>>,
+    threads: usize,
     arena: *mut u8,
     len: usize,
     lives: PhantomData<&'a mut [u8]>,
@@ -24,10 +27,26 @@ unsafe impl Sync for Arena<'_> {}
 
 impl<'a> Arena<'a> {
     /// `None` unless both start at a multiple of 64, the largest alignment that a kernel asks for.
-    pub(super) fn new(weights: &'a [u8], arena: &'a mut [u8]) -> Option<Self> {
+    pub(super) fn new(weights: &'a [u8], arena: &'a mut [u8], threads: usize) -> Option<Self> {
         let aligned = |p: *const u8| p.addr().is_multiple_of(64);
-        let this = Arena { weights, arena: arena.as_mut_ptr(), len: arena.len(), lives: PhantomData };
+        let this =
+            Arena { weights, packed: None, threads, arena: arena.as_mut_ptr(), len: arena.len(), lives: PhantomData };
         (aligned(weights.as_ptr()) && aligned(this.arena)).then_some(this)
+    }
+
+    /// Takes packed weights as well.
+    pub(super) fn with_packed(self, packed: Packed<'a>) -> Self {
+        Arena { packed: Some(packed), ..self }
+    }
+
+    /// The packed form of a weight matrix, where there is one.
+    pub(super) fn packed(&self, weight: &Weight) -> Option<PackedWeight<'a>> {
+        self.packed.as_ref()?.find(weight)
+    }
+
+    /// How many tiles run at once.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
     }
 
     pub(super) fn bounds(&self) -> Bounds {

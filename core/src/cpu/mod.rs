@@ -14,6 +14,7 @@ mod layer_norm;
 mod linear;
 mod memory;
 mod norm_modulate;
+mod pack;
 mod patchify;
 mod qk_norm_rope;
 mod quantize_rows;
@@ -27,6 +28,7 @@ use core::convert::Infallible;
 use core::marker::PhantomData;
 
 pub use isa::Isa;
+pub use pack::{pack, packed_bytes};
 
 use crate::View;
 use crate::backend::{Backend, Program};
@@ -34,6 +36,7 @@ use crate::exec::Executor;
 use crate::ops::*;
 use crate::plan::Precision;
 use memory::Arena;
+use pack::Packed;
 use simd::Simd;
 
 /// What sees a pass's intermediate tensors: the name and the bytes of a view without padding.
@@ -66,8 +69,16 @@ impl<'a, E: Executor> Cpu<'a, E> {
     /// # Errors
     /// [`Misaligned`] unless both start at multiples of 64 bytes.
     pub fn new(file: &'a [u8], arena: &'a mut [u8], executor: E, isa: Isa) -> Result<Self, Misaligned> {
-        let memory = Arena::new(file, arena).ok_or(Misaligned)?;
+        let memory = Arena::new(file, arena, executor.threads()).ok_or(Misaligned)?;
         Ok(Cpu { memory, executor, isa, tap: None, lives: PhantomData })
+    }
+
+    /// Takes weights from a region that [`pack`] filled from the same file for the same instruction set; those that
+    /// are not in it still come from the file. A region of another instruction set is ignored.
+    #[must_use]
+    pub fn with_packed(mut self, region: &'a [u8]) -> Self {
+        self.memory = self.memory.with_packed(Packed::new(region, self.isa));
+        self
     }
 
     /// Shows every intermediate tensor to `tap`.
@@ -91,6 +102,9 @@ impl<'a, E: Executor> Cpu<'a, E> {
 /// A kernel cut into tiles. Implementations are `#[inline(always)]`, so that their code is compiled with the
 /// instruction set of the caller.
 trait Tiles: Sync {
+    /// Whether the code differs between levels of one vector width, which differ in products only.
+    const PRODUCTS: bool = false;
+
     /// Computes one tile.
     ///
     /// # Safety
@@ -145,7 +159,7 @@ forward_kernels! {
 // SAFETY: the bounds are the lengths of the slices given to `new`.
 unsafe impl<E: Executor> Backend for Cpu<'_, E> {
     fn precision(&self) -> Precision {
-        Precision::WIDE
+        self.isa.precision()
     }
 
     fn bounds(&self) -> Bounds {

@@ -1,6 +1,6 @@
 use super::Tiles;
 use super::memory::{Arena, ModulationSource, Source};
-use super::quantize_rows::Rounded;
+use super::quantize_rows::{Rounded, Values};
 use super::simd::Simd;
 use crate::TokenLayout;
 use crate::ops::NormModulate;
@@ -44,11 +44,24 @@ impl Tiles for Kernel<'_> {
         let scale = self.modulation.vector(image, self.scale, x.len());
         let mean = s.sum_of_squares(x) / x.len() as f32;
         let inverse = s.splat(1.0 / libm::sqrtf(mean + self.eps));
-        let value = |c: usize| {
-            let normed = s.mul(s.mul(s.load_some(&x[c..]), inverse), s.load_some(&weight[c..]));
-            s.mul_add(normed, s.add(s.splat(1.0), s.load_some(&scale[c..])), s.load_some(&shift[c..]))
-        };
         // SAFETY: a tile is a row.
-        unsafe { self.out.store_row(s, r, x.len(), value) };
+        unsafe { self.out.store_row(s, r, x.len(), Modulated::<S> { x, inverse, weight, scale, shift }) };
+    }
+}
+
+/// A row, normed and modulated.
+struct Modulated<'r, S: Simd> {
+    x: &'r [f32],
+    inverse: S::F32,
+    weight: &'r [f32],
+    scale: &'r [f32],
+    shift: &'r [f32],
+}
+
+impl<S: Simd> Values<S> for Modulated<'_, S> {
+    #[inline(always)]
+    fn at(&self, s: S, c: usize) -> S::F32 {
+        let normed = s.mul(s.mul(s.load_some(&self.x[c..]), self.inverse), s.load_some(&self.weight[c..]));
+        s.mul_add(normed, s.add(s.splat(1.0), s.load_some(&self.scale[c..])), s.load_some(&self.shift[c..]))
     }
 }

@@ -2,7 +2,7 @@ use half::{bf16, f16};
 
 use super::Tiles;
 use super::memory::{Arena, Source, Target};
-use super::simd::Simd;
+use super::simd::{MAX_LANES, Simd};
 use crate::ops::QuantizeRows;
 use crate::{DType, View};
 
@@ -24,7 +24,7 @@ impl Tiles for Kernel<'_> {
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
         let x = self.x.row(r);
         // SAFETY: a tile is a row.
-        unsafe { self.out.store_row(s, r, x.len(), |c| s.load_some(&x[c..])) };
+        unsafe { self.out.store_row(s, r, x.len(), x) };
     }
 }
 
@@ -52,36 +52,41 @@ impl<'a> Rounded<'a> {
         }
     }
 
-    /// Writes row `r`, `len` elements, whose vector from column `c` on is `value(c)`: called once for each vector,
-    /// and once more where the row is quantised. Lanes past the end do not count and must be 0.
+    /// Writes row `r`, `len` elements. Each vector of `values` is asked for once, and once more where the row is
+    /// quantised. Lanes past the end do not count.
     ///
     /// # Safety
     /// No other tile touches the row.
     #[inline(always)]
-    pub(super) unsafe fn store_row<S: Simd>(&self, s: S, r: usize, len: usize, value: impl Fn(usize) -> S::F32) {
+    pub(super) unsafe fn store_row<S: Simd>(&self, s: S, r: usize, len: usize, values: impl Values<S>) {
         let Rounded::I8(out, scales) = self else {
             for start in (0..len).step_by(S::LANES) {
-                let lanes = s.lanes(value(start));
                 // SAFETY: passed on.
-                unsafe { self.store_part(s, r, start, &lanes[..S::LANES.min(len - start)]) };
+                unsafe { self.store_vector(s, r, start, S::LANES.min(len - start), values.at(s, start)) };
             }
             return;
         };
         let mut max = s.splat(0.0);
         for start in (0..len).step_by(S::LANES) {
-            let x = value(start);
+            let x = values.at(s, start);
             max = s.max(max, s.max(x, s.sub(s.splat(0.0), x)));
         }
         let max = s.lanes(max).into_iter().fold(0.0, f32::max);
-        let inverse = Some(127.0 / max).filter(|x| x.is_finite()).unwrap_or(0.0);
+        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
         // SAFETY: passed on.
         let (out, scale) = unsafe { (out.row(r), scales.part(0, r, 1)) };
         scale[0] = max / 127.0;
-        // Adding 1.5 · 2^23 rounds to the nearest whole number, ties to even, and leaves it in the low bits.
-        let magic = s.splat(12_582_912.0);
         for (i, out) in out.chunks_mut(S::LANES).enumerate() {
-            let q = s.lanes(s.add(s.mul(value(i * S::LANES), s.splat(inverse)), magic));
-            out.iter_mut().zip(q).for_each(|(out, q)| *out = q.to_bits() as i8);
+            let x = s.mul(values.at(s, i * S::LANES), s.splat(inverse));
+            if out.len() == S::LANES {
+                // SAFETY: LANES elements.
+                unsafe { s.store_i8(out.as_mut_ptr(), x) };
+            } else {
+                let mut lanes = [0; MAX_LANES];
+                // SAFETY: at least LANES elements.
+                unsafe { s.store_i8(lanes.as_mut_ptr(), x) };
+                out.copy_from_slice(&lanes[..out.len()]);
+            }
         }
     }
 
@@ -90,20 +95,48 @@ impl<'a> Rounded<'a> {
     /// # Safety
     /// No other tile touches them.
     #[inline(always)]
-    pub(super) unsafe fn store_part<S: Simd>(&self, _: S, r: usize, start: usize, from: &[f32]) {
-        // SAFETY: passed on.
+    pub(super) unsafe fn store_part<S: Simd>(&self, s: S, r: usize, start: usize, from: &[f32]) {
+        for (i, part) in from.chunks(S::LANES).enumerate() {
+            // SAFETY: passed on.
+            unsafe { self.store_vector(s, r, start + i * S::LANES, part.len(), s.load_some(part)) };
+        }
+    }
+
+    /// Writes the first `len` lanes, in a float type.
+    ///
+    /// # Safety
+    /// As [`Rounded::store_part`].
+    #[inline(always)]
+    unsafe fn store_vector<S: Simd>(&self, s: S, r: usize, start: usize, len: usize, x: S::F32) {
+        // SAFETY: passed on; arrays hold at least LANES elements.
         unsafe {
             match self {
-                Rounded::F32(out) => out.part(r, start, from.len()).copy_from_slice(from),
-                Rounded::F16(out) => round(out.part(r, start, from.len()), from, f16::from_f32_const),
-                Rounded::BF16(out) => round(out.part(r, start, from.len()), from, bf16::from_f32_const),
+                Rounded::F32(out) => s.store_some(out.part(r, start, len), x),
+                Rounded::F16(out) => {
+                    let mut lanes = [f16::ZERO; MAX_LANES];
+                    s.store_f16(lanes.as_mut_ptr(), x);
+                    out.part(r, start, len).copy_from_slice(&lanes[..len]);
+                }
+                Rounded::BF16(out) => {
+                    let mut lanes = [bf16::ZERO; MAX_LANES];
+                    s.store_bf16(lanes.as_mut_ptr(), x);
+                    out.part(r, start, len).copy_from_slice(&lanes[..len]);
+                }
                 Rounded::I8(..) => {}
             }
         }
     }
 }
 
-#[inline(always)]
-fn round<T>(to: &mut [T], from: &[f32], f: impl Fn(f32) -> T) {
-    to.iter_mut().zip(from).for_each(|(to, &from)| *to = f(from));
+/// A row of values, a vector at a time. A closure would be compiled without the instruction set.
+pub(super) trait Values<S: Simd> {
+    /// The vector from column `c` on; lanes past the end must be 0.
+    fn at(&self, s: S, c: usize) -> S::F32;
+}
+
+impl<S: Simd> Values<S> for &[f32] {
+    #[inline(always)]
+    fn at(&self, s: S, c: usize) -> S::F32 {
+        s.load_some(&self[c..])
+    }
 }

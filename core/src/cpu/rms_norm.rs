@@ -1,6 +1,6 @@
 use super::Tiles;
 use super::memory::{Arena, Source};
-use super::quantize_rows::Rounded;
+use super::quantize_rows::{Rounded, Values};
 use super::simd::Simd;
 use crate::ops::RmsNorm;
 
@@ -35,12 +35,27 @@ impl Tiles for Kernel<'_> {
         let position = self.position.as_ref().map(|p| p.row(r % p.rows));
         let mean = s.sum_of_squares(x) / x.len() as f32;
         let inverse = s.splat(1.0 / libm::sqrtf(mean + self.eps));
-        let value = |c: usize| {
-            let normed = s.mul(s.load_some(&x[c..]), inverse);
-            let position = position.map_or(s.splat(0.0), |p| s.load_some(&p[c..]));
-            s.mul_add(normed, s.load_some(&weight[c..]), position)
-        };
         // SAFETY: a tile is a row.
-        unsafe { self.out.store_row(s, r, x.len(), value) };
+        unsafe { self.out.store_row(s, r, x.len(), Normed::<S> { x, inverse, weight, position }) };
+    }
+}
+
+/// A row, normed, with its position added.
+struct Normed<'r, S: Simd> {
+    x: &'r [f32],
+    inverse: S::F32,
+    weight: &'r [f32],
+    position: Option<&'r [f32]>,
+}
+
+impl<S: Simd> Values<S> for Normed<'_, S> {
+    #[inline(always)]
+    fn at(&self, s: S, c: usize) -> S::F32 {
+        let normed = s.mul(s.load_some(&self.x[c..]), self.inverse);
+        let position = match self.position {
+            Some(position) => s.load_some(&position[c..]),
+            None => s.splat(0.0),
+        };
+        s.mul_add(normed, s.load_some(&self.weight[c..]), position)
     }
 }

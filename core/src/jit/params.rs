@@ -87,6 +87,17 @@ impl JitModel {
         })
     }
 
+    /// The matrices that every evaluation reads, which a backend may want in another order. Not those of the
+    /// modulation, which are read once for many evaluations.
+    pub fn matrices(&self) -> impl Iterator<Item = &Weight> + Clone {
+        let embed = match &self.patch_embed {
+            PatchEmbedParams::Bottleneck(proj1, proj2) => [Some(proj1), Some(&proj2.weight)],
+            PatchEmbedParams::Direct(proj1) => [Some(&proj1.weight), None],
+        };
+        let blocks = self.blocks.iter().flat_map(BlockParams::matrices);
+        embed.into_iter().flatten().chain(blocks).chain([&self.final_linear.weight])
+    }
+
     /// The type of most of the weights: that of the first block's FFN.
     pub fn weight_type(&self) -> DType {
         self.blocks.first().map_or(DType::F32, |b| b.w12.weight.data.dtype)

@@ -6,7 +6,7 @@ use crate::gguf::Gguf;
 use crate::jit::MAX_DEPTH;
 use crate::params::{BlockParams, Dense, Tensors};
 use crate::plan::TIMESTEP_WIDTH;
-use crate::{DType, View};
+use crate::{DType, View, Weight};
 
 /// The network's weights as views into the model file, and its sizes.
 #[derive(Clone, Debug)]
@@ -84,6 +84,15 @@ impl T2iModel {
             blocks,
             final_linear: file.affine(format_args!("final_layer.linear"), c.patch_values(), h)?,
         })
+    }
+
+    /// The matrices that every evaluation reads, which a backend may want in another order. Not those of the
+    /// modulation, which are read once for many evaluations.
+    pub fn matrices(&self) -> impl Iterator<Item = &Weight> + Clone {
+        let ends = [&self.proj1, &self.proj2, &self.text_proj, &self.final_linear].into_iter();
+        let texts = self.text_blocks.iter().flat_map(BlockParams::matrices);
+        let images = self.blocks.iter().flat_map(|b| b.image.matrices().chain([&b.kv_y.weight]));
+        ends.map(|layer| &layer.weight).chain(texts).chain(images)
     }
 
     /// The type of most of the weights: that of the first block's FFN.

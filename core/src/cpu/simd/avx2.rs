@@ -2,28 +2,100 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::Simd;
+use super::product::blocks;
+use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx2, "avx2", "fma");
 
-/// AVX2 with FMA and F16C.
+/// AVX2 with FMA and F16C, and what multiplies int8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<D = Plain>(D);
 
-impl Avx2 {
+/// int8 products of AVX2 alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plain(());
+
+/// int8 products of AVX-VNNI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AvxVnni(());
+
+impl Avx2<Plain> {
     /// The token, where the machine has the instructions.
     pub(crate) fn detect() -> Option<Avx2> {
-        (has_avx2::get() && super::super::isa::has_f16c()).then_some(Avx2(()))
+        (has_avx2::get() && cpuid::has_f16c()).then_some(Avx2(Plain(())))
+    }
+}
+
+impl Avx2<AvxVnni> {
+    /// The token, where the machine has the instructions.
+    pub(crate) fn detect() -> Option<Self> {
+        (Avx2::<Plain>::detect().is_some() && cpuid::has_avx_vnni()).then_some(Avx2(AvxVnni(())))
+    }
+}
+
+impl<D> Avx2<D> {
+    /// The same without what it adds to AVX2.
+    pub(crate) fn base(self) -> Avx2 {
+        Avx2(Plain(()))
+    }
+}
+
+/// Products of int8 groups.
+pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
+    const FLIP: u8;
+    type Bytes: Copy;
+    fn group(self, x: __m256i) -> Self::Bytes;
+    fn dot(self, sums: __m256i, w: Self::Bytes, x: Self::Bytes) -> __m256i;
+}
+
+impl Dots for Plain {
+    const FLIP: u8 = 0;
+    /// The second and fourth byte of each group as i16, and the first and third.
+    type Bytes = [__m256i; 2];
+
+    #[inline(always)]
+    fn group(self, x: __m256i) -> [__m256i; 2] {
+        // SAFETY: the token.
+        unsafe { [_mm256_srai_epi16::<8>(x), _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x))] }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m256i, w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+        // SAFETY: the token.
+        unsafe {
+            let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(w[0], x[0]));
+            _mm256_add_epi32(sums, _mm256_madd_epi16(w[1], x[1]))
+        }
+    }
+}
+
+impl Dots for AvxVnni {
+    const FLIP: u8 = 0x80;
+    type Bytes = __m256i;
+
+    #[inline(always)]
+    fn group(self, x: __m256i) -> __m256i {
+        x
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the token.
+        unsafe { _mm256_dpbusd_avx_epi32(sums, w, x) }
     }
 }
 
 // SAFETY: the token exists only where AVX2, FMA and F16C were detected.
-unsafe impl Simd for Avx2 {
+unsafe impl<D: Dots> Simd for Avx2<D> {
     type F32 = __m256;
     type I32 = __m256i;
+    type Bytes = D::Bytes;
     const LANES: usize = 8;
     const BYTES: usize = 16;
-    const TILE_ROWS: usize = 2;
+    const ROWS: usize = 6;
+    const PANEL: usize = 16;
+    const FLIP: u8 = D::FLIP;
+    const BF16: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -141,4 +213,50 @@ unsafe impl Simd for Avx2 {
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn bytes(self, from: *const u8) -> D::Bytes {
+        // SAFETY: the token; readable, as the caller promises.
+        self.0.group(unsafe { _mm256_loadu_si256(from.cast()) })
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, x: u32) -> D::Bytes {
+        // SAFETY: the token.
+        self.0.group(unsafe { _mm256_set1_epi32(x.cast_signed()) })
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, sums: __m256i, w: D::Bytes, x: D::Bytes) -> __m256i {
+        self.0.dot(sums, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn store_i32(self, to: *mut i32, x: __m256i) {
+        // SAFETY: the token; writable, as the caller promises.
+        unsafe { _mm256_storeu_si256(to.cast(), x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(self, from: *const i32, excess: i32) -> __m256 {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(from.cast()), _mm256_set1_epi32(excess))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(self, from: *const u8) -> [__m256; 2] {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe {
+            let pairs = _mm256_loadu_si256(from.cast());
+            let high = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(high)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_bf16(self, sums: __m256, _: *const u8, _: u32) -> __m256 {
+        sums
+    }
+
+    blocks!(6, 2);
 }

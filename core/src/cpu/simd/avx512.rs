@@ -2,28 +2,161 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::Simd;
+use super::product::{BF16, Block, I8, block, blocks};
+use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma");
 
-/// AVX-512 F, BW, DQ and VL.
+/// AVX-512 F, BW, DQ and VL, and what multiplies int8 and bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<D = Plain>(pub(super) D);
 
-impl Avx512 {
+/// Products of AVX-512 BW alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plain(());
+
+/// int8 products of AVX-512 VNNI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Vnni(());
+
+/// int8 products of AVX-512 VNNI, bf16 products of AVX-512 BF16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bf16(());
+
+impl Avx512<Plain> {
     /// The token, where the machine has the instructions.
-    pub(crate) fn detect() -> Option<Avx512> {
-        (has_avx512::get() && super::super::isa::has_f16c()).then_some(Avx512(()))
+    pub(crate) fn detect() -> Option<Self> {
+        (has_avx512::get() && cpuid::has_f16c()).then_some(Avx512(Plain(())))
+    }
+}
+
+impl Avx512<Vnni> {
+    /// The token, where the machine has the instructions.
+    pub(crate) fn detect() -> Option<Self> {
+        (Avx512::<Plain>::detect().is_some() && cpuid::has_avx512_vnni()).then_some(Avx512(Vnni(())))
+    }
+}
+
+impl Avx512<Bf16> {
+    /// The token, where the machine has the instructions.
+    pub(crate) fn detect() -> Option<Self> {
+        (Avx512::<Vnni>::detect().is_some() && cpuid::has_avx512_bf16()).then_some(Avx512(Bf16(())))
+    }
+}
+
+impl<D> Avx512<D> {
+    /// The same without what it adds to AVX-512.
+    pub(crate) fn base(self) -> Avx512 {
+        Avx512(Plain(()))
+    }
+}
+
+/// Products of int8 groups and bf16 pairs.
+pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
+    const FLIP: u8 = 0x80;
+    const BF16: bool = false;
+    const DENSE_ROWS: usize = 6;
+    type Bytes: Copy;
+    fn group(self, x: __m512i) -> Self::Bytes;
+    fn dot(self, sums: __m512i, w: Self::Bytes, x: Self::Bytes) -> __m512i;
+    #[inline(always)]
+    fn dot_bf16(self, sums: __m512, _w: __m512i, _x: __m512i) -> __m512 {
+        sums
+    }
+    /// # Safety
+    /// The block's promises.
+    #[inline(always)]
+    unsafe fn block_i8(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { block::<Avx512<Self>, I8, 6, 4>(Avx512(self), b) }
+    }
+    /// # Safety
+    /// The block's promises.
+    #[inline(always)]
+    unsafe fn block_bf16(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { block::<Avx512<Self>, BF16, 6, 4>(Avx512(self), b) }
+    }
+    #[inline(always)]
+    fn end_blocks(self) {}
+}
+
+impl Dots for Plain {
+    const FLIP: u8 = 0;
+    /// The second and fourth byte of each group as i16, and the first and third.
+    type Bytes = [__m512i; 2];
+
+    #[inline(always)]
+    fn group(self, x: __m512i) -> [__m512i; 2] {
+        // SAFETY: the token.
+        unsafe { [_mm512_srai_epi16::<8>(x), _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x))] }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m512i, w: [__m512i; 2], x: [__m512i; 2]) -> __m512i {
+        // SAFETY: the token.
+        unsafe {
+            let sums = _mm512_add_epi32(sums, _mm512_madd_epi16(w[0], x[0]));
+            _mm512_add_epi32(sums, _mm512_madd_epi16(w[1], x[1]))
+        }
+    }
+}
+
+impl Dots for Vnni {
+    type Bytes = __m512i;
+
+    #[inline(always)]
+    fn group(self, x: __m512i) -> __m512i {
+        x
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: the token.
+        unsafe { _mm512_dpbusd_epi32(sums, w, x) }
+    }
+}
+
+impl Dots for Bf16 {
+    const BF16: bool = true;
+    type Bytes = __m512i;
+
+    #[inline(always)]
+    fn group(self, x: __m512i) -> __m512i {
+        x
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: the token.
+        unsafe { _mm512_dpbusd_epi32(sums, w, x) }
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, sums: __m512, w: __m512i, x: __m512i) -> __m512 {
+        // SAFETY: the token; both vectors are plain bits.
+        unsafe {
+            _mm512_dpbf16_ps(
+                sums,
+                core::mem::transmute::<__m512i, __m512bh>(w),
+                core::mem::transmute::<__m512i, __m512bh>(x),
+            )
+        }
     }
 }
 
 // SAFETY: the token exists only where the instructions were detected.
-unsafe impl Simd for Avx512 {
+unsafe impl<D: Dots> Simd for Avx512<D> {
     type F32 = __m512;
     type I32 = __m512i;
+    type Bytes = D::Bytes;
     const LANES: usize = 16;
     const BYTES: usize = 32;
-    const TILE_ROWS: usize = 6;
+    const ROWS: usize = 6;
+    const PANEL: usize = 64;
+    const FLIP: u8 = D::FLIP;
+    const BF16: bool = D::BF16;
+    const DENSE_ROWS: usize = D::DENSE_ROWS;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -129,5 +262,96 @@ unsafe impl Simd for Avx512 {
     fn sum_i32(self, x: __m512i) -> i32 {
         // SAFETY: the token.
         unsafe { _mm512_reduce_add_epi32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(self, from: *const u8) -> D::Bytes {
+        // SAFETY: the token; readable, as the caller promises.
+        self.0.group(unsafe { _mm512_loadu_si512(from.cast()) })
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, x: u32) -> D::Bytes {
+        // SAFETY: the token.
+        self.0.group(unsafe { _mm512_set1_epi32(x.cast_signed()) })
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, sums: __m512i, w: D::Bytes, x: D::Bytes) -> __m512i {
+        self.0.dot(sums, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn store_i32(self, to: *mut i32, x: __m512i) {
+        // SAFETY: the token; writable, as the caller promises.
+        unsafe { _mm512_storeu_si512(to.cast(), x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(self, from: *const i32, excess: i32) -> __m512 {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(from.cast()), _mm512_set1_epi32(excess))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8, x: __m512) {
+        // SAFETY: the token; writable, as the caller promises.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_f16(self, to: *mut f16, x: __m512) {
+        // SAFETY: the token; writable, as the caller promises.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut bf16, x: __m512) {
+        // SAFETY: the token; writable, as the caller promises.
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            // Rounding must not turn a NaN into an infinity.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+            let bits = _mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(rounded, nan, quiet));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(bits));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(self, from: *const u8) -> [__m512; 2] {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe {
+            let pairs = _mm512_loadu_si512(from.cast());
+            let high = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(high)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_bf16(self, sums: __m512, w: *const u8, x: u32) -> __m512 {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { self.0.dot_bf16(sums, _mm512_loadu_si512(w.cast()), _mm512_set1_epi32(x.cast_signed())) }
+    }
+
+    blocks!(6, 4, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
+
+    #[inline(always)]
+    unsafe fn block_bf16(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { self.0.block_bf16(b) }
+    }
+
+    #[inline(always)]
+    unsafe fn block_i8(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { self.0.block_i8(b) }
+    }
+
+    #[inline(always)]
+    fn end_blocks(self) {
+        self.0.end_blocks();
     }
 }

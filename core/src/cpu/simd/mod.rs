@@ -1,19 +1,28 @@
 //! What a kernel asks of an instruction set.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod cpuid;
+pub(super) mod product;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use avx2::Avx2;
+pub(super) use amx::Amx;
 #[cfg(target_arch = "x86_64")]
-pub(super) use avx512::Avx512;
+pub(super) use avx2::{Avx2, AvxVnni};
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::{Avx512, Bf16, Vnni};
 pub(super) use scalar::Scalar;
 
 use bytemuck::Pod;
 use half::{bf16, f16};
+
+use product::Block;
 
 /// Most f32 lanes of any instruction set.
 pub(super) const MAX_LANES: usize = 16;
@@ -31,8 +40,16 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// int8 elements that one [`Simd::dot_i8`] takes.
     const BYTES: usize;
-    /// Rows of a linear layer's tile that keep the registers full: 6 or fewer.
-    const TILE_ROWS: usize;
+    /// Rows of a register tile that keep the registers full: 6 or fewer.
+    const ROWS: usize;
+    /// Columns of a panel of packed weights: as many vectors as a register tile is wide.
+    const PANEL: usize;
+    /// What packed int8 weights are xored with: 0x80 where products are of unsigned weights and signed activations.
+    const FLIP: u8;
+    /// Whether there are products of bf16 pairs.
+    const BF16: bool;
+    /// int8 weights of a vector of columns, or activations repeated in every column, four to a column.
+    type Bytes: Copy;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F32;
@@ -80,6 +97,103 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn dot_i8(self, sums: Self::I32, a: *const i8, b: *const i8) -> Self::I32;
     /// The sum of the lanes.
     fn sum_i32(self, x: Self::I32) -> i32;
+
+    /// # Safety
+    /// `from` is readable for `4 · LANES` bytes.
+    unsafe fn bytes(self, from: *const u8) -> Self::Bytes;
+    /// Four bytes in every column.
+    fn splat_bytes(self, x: u32) -> Self::Bytes;
+    /// Adds to each lane the products of its column's four bytes.
+    fn dot_bytes(self, sums: Self::I32, w: Self::Bytes, x: Self::Bytes) -> Self::I32;
+    /// # Safety
+    /// `to` is writable for `LANES` elements.
+    unsafe fn store_i32(self, to: *mut i32, x: Self::I32);
+    /// Loads whole numbers, less `excess` in wrapping arithmetic, as f32.
+    ///
+    /// # Safety
+    /// `from` is readable for `LANES` elements.
+    unsafe fn load_i32(self, from: *const i32, excess: i32) -> Self::F32;
+    /// Rounds numbers in ±127 to the nearest whole one, ties to even.
+    ///
+    /// # Safety
+    /// `to` is writable for `LANES` elements.
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8, x: Self::F32) {
+        // Adding 1.5 · 2^23 rounds to a whole number and leaves it in the low bits.
+        let lanes = self.lanes(self.add(x, self.splat(12_582_912.0)));
+        for (i, x) in lanes.iter().enumerate().take(Self::LANES) {
+            // SAFETY: writable, as the caller promises.
+            unsafe { *to.add(i) = x.to_bits() as i8 };
+        }
+    }
+    /// Rounds to IEEE halves, ties to even.
+    ///
+    /// # Safety
+    /// `to` is writable for `LANES` elements.
+    #[inline(always)]
+    unsafe fn store_f16(self, to: *mut f16, x: Self::F32) {
+        for (i, x) in self.lanes(x).iter().enumerate().take(Self::LANES) {
+            // SAFETY: writable, as the caller promises.
+            unsafe { *to.add(i) = f16::from_f32_const(*x) };
+        }
+    }
+    /// Rounds to bfloat16, ties to even.
+    ///
+    /// # Safety
+    /// `to` is writable for `LANES` elements.
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut bf16, x: Self::F32) {
+        for (i, x) in self.lanes(x).iter().enumerate().take(Self::LANES) {
+            // SAFETY: writable, as the caller promises.
+            unsafe { *to.add(i) = bf16::from_f32_const(*x) };
+        }
+    }
+    /// Widens the first and the second of each pair of bfloat16.
+    ///
+    /// # Safety
+    /// `from` is readable for `LANES` pairs.
+    unsafe fn load_bf16_pairs(self, from: *const u8) -> [Self::F32; 2];
+    /// Adds to each lane the products of its pair and the pair `x`. Where [`Simd::BF16`] says so.
+    ///
+    /// # Safety
+    /// `w` is readable for `LANES` pairs.
+    unsafe fn dot_bf16(self, sums: Self::F32, w: *const u8, x: u32) -> Self::F32;
+
+    /// Sums of products of up to [`Simd::ROWS`] rows and a panel of f32 weights.
+    ///
+    /// # Safety
+    /// The block's promises.
+    unsafe fn block_f32(self, b: &mut Block<'_>);
+    /// The same for f16 weights and f32 activations.
+    ///
+    /// # Safety
+    /// The block's promises.
+    unsafe fn block_wide_f16(self, b: &mut Block<'_>);
+    /// The same for bf16 weights and f32 activations.
+    ///
+    /// # Safety
+    /// The block's promises.
+    unsafe fn block_wide_bf16(self, b: &mut Block<'_>);
+    /// The same for f16 on both sides.
+    ///
+    /// # Safety
+    /// The block's promises.
+    unsafe fn block_f16(self, b: &mut Block<'_>);
+    /// The same for bf16 on both sides, up to [`Simd::DENSE_ROWS`] rows.
+    ///
+    /// # Safety
+    /// The block's promises.
+    unsafe fn block_bf16(self, b: &mut Block<'_>);
+    /// The same for int8 on both sides, up to [`Simd::DENSE_ROWS`] rows; sums are i32.
+    ///
+    /// # Safety
+    /// The block's promises.
+    unsafe fn block_i8(self, b: &mut Block<'_>);
+    /// Rows of a block of int8 or bf16 products.
+    const DENSE_ROWS: usize = Self::ROWS;
+    /// Ends a run of blocks.
+    #[inline(always)]
+    fn end_blocks(self) {}
 
     /// Loads the first elements of a slice; lanes past its end are 0.
     #[inline(always)]
@@ -129,6 +243,19 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
         let x = self.max(self.splat(-88.0), x);
         let e = self.exp(self.sub(self.splat(0.0), x));
         self.div(x, self.add(self.splat(1.0), e))
+    }
+
+    /// `Σ x`
+    #[inline(always)]
+    fn sum_bytes(self, x: &[i8]) -> i32 {
+        let (ones, mut sums) = (self.splat_bytes(0x0101_0101), self.zero_i32());
+        let vectors = x.chunks_exact(4 * Self::LANES);
+        let rest: i32 = vectors.remainder().iter().map(|&x| i32::from(x)).sum();
+        for part in vectors {
+            // SAFETY: four bytes for each lane.
+            sums = self.dot_bytes(sums, ones, unsafe { self.bytes(part.as_ptr().cast()) });
+        }
+        self.sum_i32(sums) + rest
     }
 
     /// `Σ x²`

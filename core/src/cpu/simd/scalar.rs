@@ -1,6 +1,6 @@
 use half::{bf16, f16};
 
-use super::{MAX_LANES, Simd};
+use super::{MAX_LANES, Simd, product::blocks};
 
 /// Portable Rust. Eight lanes and no fused operation, so that the result is the same everywhere, whatever vectors
 /// the compiler makes of it.
@@ -21,7 +21,11 @@ unsafe impl Simd for Scalar {
     type I32 = [i32; LANES];
     const LANES: usize = LANES;
     const BYTES: usize = 16;
-    const TILE_ROWS: usize = 2;
+    const ROWS: usize = 2;
+    const PANEL: usize = 2 * LANES;
+    const FLIP: u8 = 0;
+    const BF16: bool = false;
+    type Bytes = [[i8; 4]; LANES];
 
     #[inline(always)]
     fn splat(self, x: f32) -> Lanes {
@@ -114,6 +118,49 @@ unsafe impl Simd for Scalar {
     fn sum_i32(self, x: [i32; LANES]) -> i32 {
         x.iter().sum()
     }
+
+    #[inline(always)]
+    unsafe fn bytes(self, from: *const u8) -> Self::Bytes {
+        // SAFETY: readable, as the caller promises.
+        unsafe { from.cast::<Self::Bytes>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, x: u32) -> Self::Bytes {
+        [x.to_ne_bytes().map(|b| b as i8); LANES]
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, sums: [i32; LANES], w: Self::Bytes, x: Self::Bytes) -> [i32; LANES] {
+        let dot = |i: usize| (0..4).map(|j| i32::from(i16::from(w[i][j]) * i16::from(x[i][j]))).sum::<i32>();
+        core::array::from_fn(|i| sums[i] + dot(i))
+    }
+
+    #[inline(always)]
+    unsafe fn store_i32(self, to: *mut i32, x: [i32; LANES]) {
+        // SAFETY: writable, as the caller promises.
+        unsafe { to.cast::<[i32; LANES]>().write_unaligned(x) };
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(self, from: *const i32, excess: i32) -> Lanes {
+        // SAFETY: readable, as the caller promises.
+        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }.map(|x| x.wrapping_sub(excess) as f32)
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(self, from: *const u8) -> [Lanes; 2] {
+        // SAFETY: readable, as the caller promises.
+        let pairs = unsafe { from.cast::<[[bf16; 2]; LANES]>().read_unaligned() };
+        [pairs.map(|[a, _]| a.to_f32_const()), pairs.map(|[_, b]| b.to_f32_const())]
+    }
+
+    #[inline(always)]
+    unsafe fn dot_bf16(self, sums: Lanes, _: *const u8, _: u32) -> Lanes {
+        sums
+    }
+
+    blocks!(2, 2);
 }
 
 const _: () = assert!(LANES <= MAX_LANES);

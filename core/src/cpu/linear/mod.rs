@@ -1,0 +1,191 @@
+//! Linear layers: on packed panels of weights where there are any, else on the weights as they lie in the file.
+
+mod panels;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use half::{bf16, f16};
+
+use super::Tiles;
+use super::memory::{Arena, ModulationSource, Source, Target};
+use super::simd::Simd;
+use crate::ops::{Epilogue, Linear};
+use crate::{DType, TokenLayout};
+
+pub(super) struct Kernel<'a>(Way<'a>);
+
+enum Way<'a> {
+    Panels(panels::Panels<'a>),
+    Rows(rows::Rows<'a>),
+}
+
+/// # Safety
+/// The descriptor was checked, and no other kernel runs.
+pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
+    // SAFETY: passed on.
+    unsafe {
+        let finish = Finish::new(op, memory);
+        let operands = Operands::new(op, memory);
+        match memory.packed(&op.w) {
+            Some(packed) => {
+                let (count, kernel) = panels::tiles(op, memory, packed, operands, finish);
+                (count, Kernel(Way::Panels(kernel)))
+            }
+            None => {
+                let (count, kernel) = rows::tiles(op, operands, finish);
+                (count, Kernel(Way::Rows(kernel)))
+            }
+        }
+    }
+}
+
+impl Tiles for Kernel<'_> {
+    const PRODUCTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
+        // SAFETY: passed on.
+        unsafe {
+            match &self.0 {
+                Way::Panels(kernel) => kernel.tile(s, index),
+                Way::Rows(kernel) => kernel.tile(s, index),
+            }
+        }
+    }
+}
+
+/// Both factors, and with them the kind of product.
+#[derive(Clone, Copy)]
+enum Operands<'a> {
+    F32(Source<'a, f32>, Source<'a, f32>),
+    WideF16(Source<'a, f32>, Source<'a, f16>),
+    WideBF16(Source<'a, f32>, Source<'a, bf16>),
+    F16(Source<'a, f16>, Source<'a, f16>),
+    BF16(Source<'a, bf16>, Source<'a, bf16>),
+    I8 { x: Source<'a, i8>, w: Source<'a, i8>, x_scale: Source<'a, f32>, w_scale: Source<'a, f32> },
+}
+
+impl<'a> Operands<'a> {
+    /// # Safety
+    /// The descriptor was checked.
+    unsafe fn new(op: &Linear, memory: &Arena<'a>) -> Operands<'a> {
+        // SAFETY: passed on; element types are as the descriptor's check found them.
+        unsafe {
+            match (op.x.dtype, op.w.data.dtype, op.x_scale, op.w.scale) {
+                (DType::I8, _, Some(x_scale), Some(w_scale)) => Operands::I8 {
+                    x: memory.source(&op.x),
+                    w: memory.source(&op.w.data),
+                    x_scale: memory.source(&x_scale),
+                    w_scale: memory.source(&w_scale),
+                },
+                (DType::F32, DType::F16, ..) => Operands::WideF16(memory.source(&op.x), memory.source(&op.w.data)),
+                (DType::F32, DType::BF16, ..) => Operands::WideBF16(memory.source(&op.x), memory.source(&op.w.data)),
+                (DType::F16, ..) => Operands::F16(memory.source(&op.x), memory.source(&op.w.data)),
+                (DType::BF16, ..) => Operands::BF16(memory.source(&op.x), memory.source(&op.w.data)),
+                _ => Operands::F32(memory.source(&op.x), memory.source(&op.w.data)),
+            }
+        }
+    }
+}
+
+/// What happens to sums before they are written.
+struct Finish<'a> {
+    bias: Option<Source<'a, f32>>,
+    epilogue: Then<'a>,
+    out: Target<'a, f32>,
+}
+
+enum Then<'a> {
+    Store,
+    Silu,
+    Residual,
+    AddPeriodic(Source<'a, f32>),
+    GatedResidual { modulation: ModulationSource<'a>, gate: usize, layout: TokenLayout },
+}
+
+impl<'a> Finish<'a> {
+    /// # Safety
+    /// The descriptor was checked.
+    unsafe fn new(op: &Linear, memory: &Arena<'a>) -> Finish<'a> {
+        // SAFETY: passed on.
+        unsafe {
+            let epilogue = match &op.epilogue {
+                Epilogue::Store => Then::Store,
+                Epilogue::Silu => Then::Silu,
+                Epilogue::Residual => Then::Residual,
+                Epilogue::AddPeriodic(table) => Then::AddPeriodic(memory.source(table)),
+                Epilogue::GatedResidual { modulation, gate, layout } => {
+                    Then::GatedResidual { modulation: memory.modulation(modulation), gate: *gate, layout: *layout }
+                }
+            };
+            let bias = op.bias.as_ref().map(|bias| memory.source(bias));
+            Finish { bias, epilogue, out: memory.target(&op.out) }
+        }
+    }
+
+    /// Writes columns `col..col + cols` of a row from the sums of its products, to which `scale` still applies.
+    ///
+    /// # Safety
+    /// No other tile touches them.
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, s: S, row: usize, col: usize, cols: usize, sums: &[f32], scale: Scale<'_>) {
+        // SAFETY: passed on.
+        let out = unsafe { self.out.part(row, col, cols) };
+        let end = col + cols;
+        let bias = self.bias.as_ref().map(|bias| &bias.row(0)[col..end]);
+        let then = match &self.epilogue {
+            Then::Store => Row::Store,
+            Then::Silu => Row::Silu,
+            Then::Residual => Row::Residual,
+            Then::AddPeriodic(table) => Row::Add(&table.row(row % table.rows)[col..end]),
+            Then::GatedResidual { modulation, gate, layout } => {
+                Row::Gated(modulation.vector(layout.image_of(row), gate + col, cols))
+            }
+        };
+        for (i, out) in out.chunks_mut(S::LANES).enumerate() {
+            let c = i * S::LANES;
+            let mut y = match scale {
+                Scale::None => s.load_some(&sums[c..]),
+                Scale::I8 { excess, x, w } => {
+                    // SAFETY: sums are whole vectors, here of i32.
+                    let sum = unsafe { s.load_i32(sums[c..][..S::LANES].as_ptr().cast(), excess) };
+                    s.mul(sum, s.mul(s.splat(x), s.load_some(&w[c..])))
+                }
+            };
+            if let Some(bias) = bias {
+                y = s.add(y, s.load_some(&bias[c..]));
+            }
+            let y = match then {
+                Row::Store => y,
+                Row::Silu => s.silu(y),
+                Row::Residual => s.add(y, s.load_some(out)),
+                Row::Add(table) => s.add(y, s.load_some(&table[c..])),
+                Row::Gated(gates) => s.mul_add(y, s.load_some(&gates[c..]), s.load_some(out)),
+            };
+            s.store_some(out, y);
+        }
+    }
+}
+
+/// [`Then`] for one row.
+#[derive(Clone, Copy)]
+enum Row<'a> {
+    Store,
+    Silu,
+    Residual,
+    Add(&'a [f32]),
+    Gated(&'a [f32]),
+}
+
+/// What sums are multiplied with.
+#[derive(Clone, Copy)]
+enum Scale<'a> {
+    None,
+    /// The sums are i32 in whole vectors, each too large by `excess`.
+    I8 {
+        excess: i32,
+        x: f32,
+        w: &'a [f32],
+    },
+}

@@ -1,0 +1,110 @@
+//! On packed panels: a block of rows times a panel, all of `k` at once, sums in registers or tiles.
+
+use super::super::memory::{Arena, Source};
+use super::super::pack::PackedWeight;
+use super::super::simd::Simd;
+use super::super::simd::product::{Block, MAX_PANEL, MAX_ROWS, Sums};
+use super::{Finish, Operands, Scale};
+use crate::ops::Linear;
+
+pub(super) struct Panels<'a> {
+    operands: Operands<'a>,
+    weight: PackedWeight<'a>,
+    finish: Finish<'a>,
+    rows: usize,
+    k: usize,
+    /// Rows of a tile: a multiple of every block size, or all.
+    tile_rows: usize,
+    /// Tiles that the rows are cut into.
+    row_tiles: usize,
+}
+
+/// Tiles that each thread should have, so that none waits long for another at the end.
+const TILES_PER_THREAD: usize = 6;
+/// Rows of a tile are a multiple of this: whole blocks of every instruction set.
+const ROW_STEP: usize = 96;
+
+/// # Safety
+/// The descriptor was checked.
+pub(super) unsafe fn tiles<'a>(
+    op: &Linear,
+    memory: &Arena<'a>,
+    weight: PackedWeight<'a>,
+    operands: Operands<'a>,
+    finish: Finish<'a>,
+) -> (usize, Panels<'a>) {
+    let (rows, k) = (op.out.rows, op.x.cols);
+    let panels = op.out.cols.div_ceil(weight.panel);
+    let wanted = (memory.threads() * TILES_PER_THREAD).div_ceil(panels.max(1));
+    let tile_rows = rows.div_ceil(wanted).next_multiple_of(ROW_STEP).min(rows.max(1));
+    let row_tiles = rows.div_ceil(tile_rows);
+    (panels * row_tiles, Panels { operands, weight, finish, rows, k, tile_rows, row_tiles })
+}
+
+impl Panels<'_> {
+    /// # Safety
+    /// Each tile runs once.
+    #[inline(always)]
+    pub(super) unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
+        let (panel, first) = (index / self.row_tiles, index % self.row_tiles * self.tile_rows);
+        let end = (first + self.tile_rows).min(self.rows);
+        let col = panel * S::PANEL;
+        let cols = S::PANEL.min(self.finish.out.cols - col);
+        let step = match self.operands {
+            Operands::BF16(..) | Operands::I8 { .. } => S::DENSE_ROWS,
+            _ => S::ROWS,
+        };
+        let mut sums = Sums([0.0; MAX_ROWS * MAX_PANEL]);
+        for row in (first..end).step_by(step) {
+            let rows = step.min(end - row);
+            // SAFETY: passed on.
+            unsafe { self.block(s, row, rows, panel, &mut sums) };
+            for i in 0..rows {
+                let scale = self.scale(s, row + i, col, cols);
+                // SAFETY: a tile is some rows of a panel's columns.
+                unsafe { self.finish.row(s, row + i, col, cols, &sums.0[i * S::PANEL..][..S::PANEL], scale) };
+            }
+        }
+        s.end_blocks();
+    }
+
+    /// # Safety
+    /// `rows` is what the block of this kind takes.
+    #[inline(always)]
+    unsafe fn block<S: Simd>(&self, s: S, row: usize, rows: usize, panel: usize, sums: &mut Sums) {
+        let (x, stride) = match &self.operands {
+            Operands::F32(x, _) | Operands::WideF16(x, _) | Operands::WideBF16(x, _) => at(x, row),
+            Operands::F16(x, _) => at(x, row),
+            Operands::BF16(x, _) => at(x, row),
+            Operands::I8 { x, .. } => at(x, row),
+        };
+        let w = self.weight.bytes[panel * self.weight.panel_bytes..][..self.weight.panel_bytes].as_ptr();
+        let b = &mut Block { x, stride, rows, k: self.k, w, sums };
+        // SAFETY: the rows are inside the view, which was checked; the panel was packed for this instruction set.
+        unsafe {
+            match self.operands {
+                Operands::F32(..) => s.block_f32(b),
+                Operands::WideF16(..) => s.block_wide_f16(b),
+                Operands::WideBF16(..) => s.block_wide_bf16(b),
+                Operands::F16(..) => s.block_f16(b),
+                Operands::BF16(..) => s.block_bf16(b),
+                Operands::I8 { .. } => s.block_i8(b),
+            }
+        }
+    }
+
+    /// What the sums of a row are multiplied with.
+    #[inline(always)]
+    fn scale<S: Simd>(&self, s: S, row: usize, col: usize, cols: usize) -> Scale<'_> {
+        let Operands::I8 { x, x_scale, w_scale, .. } = &self.operands else { return Scale::None };
+        // Where the packed weights are w + 128, the sums are too large by 128 · Σ x.
+        let excess = if S::FLIP == 0 { 0 } else { 128 * s.sum_bytes(x.row(row)) };
+        Scale::I8 { excess, x: x_scale.row(0)[row], w: &w_scale.row(0)[col..col + cols] }
+    }
+}
+
+/// Where row `row` starts, and the bytes from a row to the next.
+#[inline(always)]
+fn at<T: bytemuck::Pod>(x: &Source<'_, T>, row: usize) -> (*const u8, usize) {
+    (x.row(row).as_ptr().cast(), x.stride * size_of::<T>())
+}

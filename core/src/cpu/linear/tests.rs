@@ -1,0 +1,163 @@
+use std::vec;
+use std::vec::Vec;
+
+use half::{bf16, f16};
+
+use crate::cpu::{Cpu, Isa, pack, packed_bytes};
+use crate::ops::{Bounds, Epilogue, Kernels, Linear, Memory, Recorder};
+use crate::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
+
+/// Bytes at a multiple of 64.
+struct Bytes {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Bytes {
+    fn new(len: usize) -> Bytes {
+        let bytes = vec![0xff; len + 64];
+        Bytes { start: bytes.as_ptr().align_offset(64), bytes, len }
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.bytes[self.start..][..self.len]
+    }
+
+    fn get_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..][..self.len]
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn float(&mut self) -> f32 {
+        (self.next() % 2001) as f32 / 1000.0 - 1.0
+    }
+
+    /// Fills a view with values of its type.
+    fn fill(&mut self, bytes: &mut [u8], v: &View) {
+        for r in 0..v.rows {
+            for c in 0..v.cols {
+                let at = v.offset + (r * v.stride + c) * v.dtype.size();
+                match v.dtype {
+                    DType::F32 => bytes[at..at + 4].copy_from_slice(&self.float().to_le_bytes()),
+                    DType::F16 => bytes[at..at + 2].copy_from_slice(&f16::from_f32(self.float()).to_le_bytes()),
+                    DType::BF16 => bytes[at..at + 2].copy_from_slice(&bf16::from_f32(self.float()).to_le_bytes()),
+                    DType::I8 => bytes[at] = ((self.next() % 255) as i8).wrapping_add(-127) as u8,
+                    DType::U32 => bytes[at..at + 4].copy_from_slice(&0u32.to_le_bytes()),
+                }
+            }
+        }
+    }
+}
+
+struct Bump(usize);
+
+impl Bump {
+    fn view(&mut self, region: Region, dtype: DType, rows: usize, cols: usize, stride: usize) -> View {
+        let view = View { stride, ..View::dense(region, dtype, self.0.next_multiple_of(64), rows, cols) };
+        self.0 = view.offset + view.len_bytes().unwrap();
+        view
+    }
+}
+
+/// Largest error of a packed product against the reference, relative to the size of the products' sums.
+fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usize) -> f32 {
+    let mut random = Random((m * 7919 + n * 104_729 + k + epilogue) as u64);
+    let (mut file, mut arena) = (Bump(0), Bump(0));
+    let data = file.view(Region::Weights, w, n, k, k);
+    let int8 = x == DType::I8;
+    let scale = int8.then(|| file.view(Region::Weights, DType::F32, 1, n, n));
+    let bias = Some(file.view(Region::Weights, DType::F32, 1, n, n));
+    let table = file.view(Region::Weights, DType::F32, 3, n, n);
+    let inputs = arena.view(Region::Arena, x, m, k, k + pad);
+    let x_scale = int8.then(|| arena.view(Region::Arena, DType::F32, 1, m, m));
+    let layout = TokenLayout { images: 1, image_tokens: m, context_tokens: 0 };
+    let gates = arena.view(Region::Arena, DType::F32, 2, n + 5, n + 5);
+    let rows = arena.view(Region::Arena, DType::U32, 1, 1, 1);
+    let out = arena.view(Region::Arena, DType::F32, m, n, n + pad);
+    let epilogue = [
+        Epilogue::Store,
+        Epilogue::Silu,
+        Epilogue::AddPeriodic(table),
+        Epilogue::Residual,
+        Epilogue::GatedResidual { modulation: Modulation { table: gates, rows }, gate: 5, layout },
+    ][epilogue];
+    let op = Linear { x: inputs, x_scale, w: Weight { data, scale }, bias, out, epilogue };
+
+    let (mut file, mut arena) = (Bytes::new(file.0), Bytes::new(arena.0));
+    for view in [Some(data), scale, bias, Some(table)].into_iter().flatten() {
+        random.fill(file.get_mut(), &view);
+    }
+    for view in [Some(inputs), x_scale, Some(gates), Some(rows), Some(out)].into_iter().flatten() {
+        random.fill(arena.get_mut(), &view);
+    }
+    let mut expected = arena.get().to_vec();
+    let bounds = Bounds { weights: file.len, arena: arena.len };
+    op.check(&bounds).unwrap();
+    let mut judge = Memory { weights: file.get(), arena: &mut expected };
+    // SAFETY: checked against these bounds.
+    let result = unsafe { judge.linear(&op) };
+    result.unwrap();
+
+    let mut packed = Bytes::new(packed_bytes([op.w].iter(), isa).unwrap());
+    let mut seen = 0;
+    pack(file.get(), [op.w].iter(), isa, packed.get_mut(), &Serial, &mut |_| seen += 1);
+    assert_eq!(seen, 1);
+    let mut cpu = Cpu::new(file.get(), arena.get_mut(), Serial, isa).unwrap().with_packed(packed.get());
+    // SAFETY: the bounds of the backend's own memory.
+    unsafe { Recorder::new(&mut cpu, bounds) }.linear(&op).unwrap();
+
+    let judge = Memory { weights: file.get(), arena: &mut expected };
+    let mut copy = arena.get().to_vec();
+    let result = Memory { weights: file.get(), arena: &mut copy };
+    let mut worst = 0f32;
+    for r in 0..m {
+        for c in 0..n {
+            let (a, b) = (judge.load(&out, r, c), result.load(&out, r, c));
+            worst = worst.max(((a - b).abs() / if int8 { a.abs().max(1.0) } else { (k as f64).sqrt() }) as f32);
+            assert!(b.is_finite(), "{} {x} {w} {m} {n} {k}: {b} at {r} {c}", isa.name());
+        }
+    }
+    worst
+}
+
+#[test]
+fn packed_products_are_the_reference_s() {
+    const TYPES: [(DType, DType, f32); 6] = [
+        (DType::F32, DType::F32, 2e-6),
+        (DType::F32, DType::F16, 2e-6),
+        (DType::F32, DType::BF16, 2e-6),
+        (DType::F16, DType::F16, 2e-6),
+        (DType::BF16, DType::BF16, 2e-6),
+        (DType::I8, DType::I8, 2e-6),
+    ];
+    for isa in Isa::available() {
+        for (x, w, limit) in TYPES {
+            for (i, shape) in [
+                [1, 1, 1, 0],
+                [1, 64, 64, 0],
+                [5, 16, 3, 1],
+                [7, 65, 130, 0],
+                [16, 70, 63, 1],
+                [17, 33, 127, 64],
+                [33, 130, 200, 56],
+                [100, 64, 96, 0],
+                [193, 200, 77, 3],
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let e = error(isa, x, w, shape, i % 5);
+                assert!(e <= limit, "{} {x} · {w} {shape:?}: {e}", isa.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Weights repacked for the instruction set: panels of columns in which the elements that one vector takes lie side
+//! by side.
+//!
+//! A panel holds [`Simd::PANEL`] rows of the weight matrix `(n, k)`, which are columns of the product. Inside it,
+//! groups of `k` follow each other, four bytes to a column (f16: two): `[k / group][panel][group]`. This is the
+//! order of `vpdpbusd`, `vdpbf16ps` and AMX's tiles alike. `n` and `k` are padded with zeros.
+
+use bytemuck::Pod;
+
+use super::isa::{self, Isa};
+use super::simd::product::CHUNK;
+use crate::checked::range;
+use crate::exec::Executor;
+use crate::{DType, Region, Weight};
+
+/// A packed matrix.
+#[derive(Clone, Copy)]
+pub(super) struct PackedWeight<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) panel_bytes: usize,
+    /// Columns of a panel.
+    pub(super) panel: usize,
+}
+
+/// One entry of the table at the start of a packed region, sorted by the first number.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Entry {
+    /// First byte in the model file.
+    file: u64,
+    /// First byte in the packed region.
+    packed: u64,
+}
+
+/// What precedes the table.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Header {
+    entries: u64,
+    /// [`Shape::tag`] of the instruction set.
+    tag: u64,
+}
+
+/// How an instruction set wants panels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) panel: usize,
+    pub(super) flip: u8,
+}
+
+impl Shape {
+    fn tag(self) -> u64 {
+        (self.panel as u64) << 8 | u64::from(self.flip)
+    }
+
+    fn panel_bytes(self, weight: &Weight) -> Option<usize> {
+        let column = weight.data.cols.checked_mul(weight.data.dtype.size())?.checked_next_multiple_of(CHUNK)?;
+        column.checked_mul(self.panel)
+    }
+
+    fn bytes(self, weight: &Weight) -> Option<usize> {
+        self.panel_bytes(weight)?.checked_mul(weight.data.rows.div_ceil(self.panel))
+    }
+}
+
+/// A region of packed weights, for one instruction set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed<'a> {
+    region: &'a [u8],
+    shape: Shape,
+}
+
+impl<'a> Packed<'a> {
+    /// Whatever the region holds: a region that [`pack`] did not fill for this instruction set has no weights.
+    pub(super) fn new(region: &'a [u8], isa: Isa) -> Packed<'a> {
+        Packed { region, shape: isa::shape(isa) }
+    }
+
+    /// The packed form of a weight matrix, where there is one.
+    pub(super) fn find(&self, weight: &Weight) -> Option<PackedWeight<'a>> {
+        let (header, rest) = self.region.split_at_checked(size_of::<Header>())?;
+        let header: &Header = bytemuck::try_from_bytes(header).ok()?;
+        if header.tag != self.shape.tag() || weight.data.region != Region::Weights {
+            return None;
+        }
+        let table = rest.get(..usize::try_from(header.entries).ok()?.checked_mul(size_of::<Entry>())?)?;
+        let table: &[Entry] = bytemuck::try_cast_slice(table).ok()?;
+        let entry = table[table.binary_search_by_key(&(weight.data.offset as u64), |e| e.file).ok()?];
+        let bytes = range(self.region, entry.packed, self.shape.bytes(weight)? as u64)?;
+        Some(PackedWeight { bytes, panel_bytes: self.shape.panel_bytes(weight)?, panel: self.shape.panel })
+    }
+}
+
+/// Bytes that [`pack`] needs for these weights; `None` beyond the address space.
+pub fn packed_bytes<'w>(weights: impl Iterator<Item = &'w Weight>, isa: Isa) -> Option<usize> {
+    let shape = isa::shape(isa);
+    let mut count = 0usize;
+    let mut bytes = 0usize;
+    for weight in weights {
+        count += 1;
+        bytes = bytes.checked_add(shape.bytes(weight)?)?;
+    }
+    bytes.checked_add(data_start(count)?)
+}
+
+fn data_start(entries: usize) -> Option<usize> {
+    entries.checked_mul(size_of::<Entry>())?.checked_add(size_of::<Header>())?.checked_next_multiple_of(CHUNK)
+}
+
+/// Packs weights of a model file into a region of [`packed_bytes`] at a multiple of 64, for
+/// [`Cpu::with_packed`](super::Cpu::with_packed). `done` is shown each weight when its bytes in the file are no
+/// longer needed. Weights that lie outside the file, or for which the region has no room, are left out: the backend
+/// then takes them from the file.
+pub fn pack<'w>(
+    file: &[u8],
+    weights: impl Iterator<Item = &'w Weight> + Clone,
+    isa: Isa,
+    region: &mut [u8],
+    executor: &impl Executor,
+    done: &mut dyn FnMut(&Weight),
+) {
+    let shape = isa::shape(isa);
+    let count = weights.clone().count();
+    let Some(mut at) = data_start(count).filter(|&start| start <= region.len()) else { return };
+    let (table, data) = region.split_at_mut(at);
+    let (header, entries) = table.split_at_mut(size_of::<Header>());
+    let Ok(entries) = bytemuck::try_cast_slice_mut::<u8, Entry>(&mut entries[..count * size_of::<Entry>()]) else {
+        return;
+    };
+    let mut data = data;
+    let mut filled = 0;
+    for weight in weights {
+        let (Some(len), Some(panel_bytes)) = (shape.bytes(weight), shape.panel_bytes(weight)) else { continue };
+        if len > data.len() || !in_file(file, weight) {
+            continue;
+        }
+        let (to, rest) = data.split_at_mut(len);
+        pack_weight(file, weight, shape, to, panel_bytes, executor);
+        done(weight);
+        entries[filled] = Entry { file: weight.data.offset as u64, packed: at as u64 };
+        filled += 1;
+        at += len;
+        data = rest;
+    }
+    entries[..filled].sort_unstable_by_key(|e| e.file);
+    let filled = Header { entries: filled as u64, tag: shape.tag() };
+    header.copy_from_slice(bytemuck::bytes_of(&filled));
+}
+
+fn in_file(file: &[u8], weight: &Weight) -> bool {
+    let end = weight.data.len_bytes().and_then(|len| weight.data.offset.checked_add(len));
+    weight.data.region == Region::Weights && end.is_some_and(|end| end <= file.len())
+}
+
+/// A panel that one task writes.
+struct Panel(*mut u8);
+
+// SAFETY: plain bytes; each task writes a panel of its own.
+unsafe impl Sync for Panel {}
+
+fn pack_weight(
+    file: &[u8],
+    weight: &Weight,
+    shape: Shape,
+    to: &mut [u8],
+    panel_bytes: usize,
+    executor: &impl Executor,
+) {
+    let view = &weight.data;
+    let size = view.dtype.size();
+    let row = |r: usize| &file[view.offset + r * view.stride * size..][..view.cols * size];
+    let base = &Panel(to.as_mut_ptr());
+    executor.run(view.rows.div_ceil(shape.panel), &|panel| {
+        // SAFETY: panel `panel` of `to`, which no other task writes.
+        let to = unsafe { core::slice::from_raw_parts_mut(base.0.add(panel * panel_bytes), panel_bytes) };
+        let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
+        match view.dtype {
+            DType::F16 => interleave::<u16>(bytemuck::cast_slice_mut(to), shape.panel, row, |x| x),
+            DType::I8 => {
+                let flip = u32::from_ne_bytes([shape.flip; 4]);
+                interleave::<u32>(bytemuck::cast_slice_mut(to), shape.panel, row, |x| x ^ flip);
+            }
+            _ => interleave::<u32>(bytemuck::cast_slice_mut(to), shape.panel, row, |x| x),
+        }
+    });
+}
+
+/// Writes word `i` of row `r` to place `(i, r)` of a matrix of `panel` columns; rows end in zeros.
+fn interleave<'f, T: Pod>(to: &mut [T], panel: usize, row: impl Fn(usize) -> &'f [u8], change: impl Fn(T) -> T) {
+    /// Words of a row that are read at a time: a cache line.
+    const STEP: usize = 16;
+    let size = size_of::<T>();
+    for (step, to) in to.chunks_mut(STEP * panel).enumerate() {
+        for r in 0..panel {
+            let from = row(r).get(step * STEP * size..).unwrap_or_default();
+            let (words, tail) = from.split_at(from.len().min(STEP * size) / size * size);
+            let words = words.chunks_exact(size).map(bytemuck::pod_read_unaligned);
+            let mut last = T::zeroed();
+            let tail = &tail[..tail.len().min(size)];
+            bytemuck::bytes_of_mut(&mut last)[..tail.len()].copy_from_slice(tail);
+            let padded = words.chain([last]).chain(core::iter::repeat(T::zeroed()));
+            to[r..].iter_mut().step_by(panel).zip(padded).for_each(|(to, x)| *to = change(x));
+        }
+    }
+}

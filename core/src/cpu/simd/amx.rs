@@ -1,0 +1,218 @@
+//! AMX tiles: 16 rows times 64 bytes, multiplied 16 × 16 × 64 int8 or 16 × 16 × 32 bf16 at a time.
+
+use core::arch::asm;
+use core::arch::x86_64::*;
+
+use super::avx512::{Avx512, Bf16, Dots};
+use super::cpuid;
+use super::product::{Block, CHUNK, MAX_PANEL};
+
+/// int8 and bf16 products on tiles, the rest as [`Bf16`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Amx(Bf16);
+
+/// Rows of a tile.
+const ROWS: usize = 16;
+/// Rows of a block: two tiles.
+const BLOCK_ROWS: usize = 2 * ROWS;
+/// Bytes from one group of `k` to the next in a panel, and from one row of sums to the next.
+const STRIDE: usize = 4 * MAX_PANEL;
+
+impl Avx512<Amx> {
+    /// The token, where the machine has the instructions and the system lets this process use them.
+    pub(crate) fn detect() -> Option<Self> {
+        let Avx512(bf16) = Avx512::<Bf16>::detect()?;
+        (cpuid::has_amx() && has_permission()).then_some(Avx512(Amx(bf16)))
+    }
+}
+
+/// Asks Linux for the tile registers: without it their first use ends the process. It holds for all threads.
+#[cfg(target_os = "linux")]
+fn has_permission() -> bool {
+    const ARCH_PRCTL: isize = 158;
+    const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
+    const XFEATURE_XTILEDATA: usize = 18;
+    let result: isize;
+    // SAFETY: a system call without memory operands; it changes rcx and r11 beside its result.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => result,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XFEATURE_XTILEDATA,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack, nomem),
+        );
+    }
+    result == 0
+}
+
+/// Only Linux's way to the tile registers is known here.
+#[cfg(not(target_os = "linux"))]
+fn has_permission() -> bool {
+    false
+}
+
+/// A block of 32 rows and 64 columns, half of the columns at a time: two tiles by two. `$bytes` make a row of `x`.
+macro_rules! tiles {
+    ($dot:literal, $b:expr, $bytes:expr) => {
+        let (b, bytes): (&mut Block<'_>, usize) = ($b, $bytes);
+        let (full, rest) = (bytes / CHUNK * CHUNK, bytes % CHUNK);
+        // SAFETY: passed on.
+        let tail = unsafe { Tail::new(b, full, rest) };
+        let config = Config::new(b.rows);
+        let second = if b.rows > ROWS { ROWS } else { 0 };
+        for half in 0..2 {
+            // SAFETY: the token. Reads whole chunks of the block's rows, its tail, and as many chunks of the panel,
+            // which is padded to whole ones; writes 32 rows of half the columns of the sums.
+            unsafe {
+                let to = b.sums.0.as_mut_ptr().cast::<u8>().add(half * STRIDE / 2);
+                asm!(
+                    "ldtilecfg [{config}]",
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "test {chunks}, {chunks}",
+                    "jz 3f",
+                    "2:",
+                    "tileloadd tmm6, [{w} + {w_stride}]",
+                    "tileloadd tmm4, [{x0} + {x_stride}]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm7, [{w} + {w_stride} + 64]",
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    "tileloadd tmm5, [{x1} + {x_stride}]",
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm3, tmm5, tmm7"),
+                    "add {x0}, 64",
+                    "add {x1}, 64",
+                    "add {w}, 4096",
+                    "dec {chunks}",
+                    "jnz 2b",
+                    "3:",
+                    "test {rest}, {rest}",
+                    "jz 4f",
+                    "mov {x_stride}, 64",
+                    "tileloadd tmm6, [{w} + {w_stride}]",
+                    "tileloadd tmm4, [{tail0} + {x_stride}]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm7, [{w} + {w_stride} + 64]",
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    "tileloadd tmm5, [{tail1} + {x_stride}]",
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm3, tmm5, tmm7"),
+                    "4:",
+                    "tilestored [{to} + {w_stride}], tmm0",
+                    "tilestored [{to} + {w_stride} + 64], tmm1",
+                    "tilestored [{to} + {w_stride} + 4096], tmm2",
+                    "tilestored [{to} + {w_stride} + 4160], tmm3",
+                    config = in(reg) &raw const config,
+                    chunks = inout(reg) full / CHUNK => _,
+                    rest = in(reg) rest,
+                    x0 = inout(reg) b.x => _,
+                    x1 = inout(reg) b.x.add(second * b.stride) => _,
+                    x_stride = inout(reg) b.stride => _,
+                    w = inout(reg) b.w.add(half * STRIDE / 2) => _,
+                    w_stride = in(reg) STRIDE,
+                    tail0 = in(reg) tail.0.as_ptr(),
+                    tail1 = in(reg) tail.0.as_ptr().add(second),
+                    to = in(reg) to,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+impl Dots for Amx {
+    const FLIP: u8 = 0;
+    const BF16: bool = true;
+    const DENSE_ROWS: usize = BLOCK_ROWS;
+    type Bytes = __m512i;
+
+    /// Not reached: int8 goes through tiles.
+    #[inline(always)]
+    fn group(self, x: __m512i) -> __m512i {
+        x
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        self.0.dot(sums, w, x)
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, sums: __m512, w: __m512i, x: __m512i) -> __m512 {
+        self.0.dot_bf16(sums, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn block_i8(self, b: &mut Block<'_>) {
+        let bytes = b.k;
+        tiles!("tdpbssd", b, bytes);
+    }
+
+    #[inline(always)]
+    unsafe fn block_bf16(self, b: &mut Block<'_>) {
+        let bytes = 2 * b.k;
+        tiles!("tdpbf16ps", b, bytes);
+    }
+
+    #[inline(always)]
+    fn end_blocks(self) {
+        // SAFETY: the token; ends the use of the tiles.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+/// What `ldtilecfg` reads: palette 1, bytes and rows of each tile.
+#[repr(C, align(64))]
+struct Config {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Config {
+    /// Tiles 0 to 3 for sums, 4 and 5 for activations, 6 and 7 for weights.
+    #[inline(always)]
+    fn new(rows: usize) -> Config {
+        let upper = rows.min(ROWS) as u8;
+        // A tile has at least one row; that of a block without a second half repeats the first one, and is not read.
+        let lower = rows.saturating_sub(ROWS).max(1) as u8;
+        let mut config = Config { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        config.row_bytes[..8].fill(64);
+        config.rows[..8].copy_from_slice(&[upper, upper, lower, lower, upper, lower, 16, 16]);
+        config
+    }
+}
+
+/// The end of each row of a block, padded with zeros.
+#[repr(C, align(64))]
+struct Tail([[u8; CHUNK]; BLOCK_ROWS]);
+
+impl Tail {
+    /// # Safety
+    /// The block's promises; `full + rest` bytes make a row.
+    #[inline(always)]
+    unsafe fn new(b: &Block<'_>, full: usize, rest: usize) -> Tail {
+        let mut tail = Tail([[0; CHUNK]; BLOCK_ROWS]);
+        if rest > 0 {
+            let mask = (1u64 << rest) - 1;
+            for (i, to) in tail.0.iter_mut().enumerate().take(b.rows) {
+                // SAFETY: masked to what is left of the row.
+                unsafe {
+                    let from = b.x.add(i * b.stride + full).cast();
+                    _mm512_store_si512(to.as_mut_ptr().cast(), _mm512_maskz_loadu_epi8(mask, from));
+                }
+            }
+        }
+        tail
+    }
+}
+
+const _: () = assert!(size_of::<Config>() == 64 && STRIDE * ROWS == 4096);

@@ -1,0 +1,343 @@
+//! Products of rows of activations with a panel of packed weights: one loop for every element type.
+
+use half::f16;
+
+use super::Simd;
+
+/// Rows of a block at most.
+pub(in crate::cpu) const MAX_ROWS: usize = 32;
+/// Columns of a panel at most.
+pub(in crate::cpu) const MAX_PANEL: usize = 64;
+/// Bytes to which a panel's columns are padded along `k`.
+pub(in crate::cpu) const CHUNK: usize = 64;
+
+/// Sums of products, f32 or the bits of i32: row after row of one panel.
+#[repr(C, align(64))]
+pub(in crate::cpu) struct Sums(pub(in crate::cpu) [f32; MAX_ROWS * MAX_PANEL]);
+
+/// Rows of activations that meet a panel.
+///
+/// Whoever makes one promises: `x` is readable for `rows` rows of `k` elements, `stride` bytes apart; `w` is a packed
+/// panel of the instruction set for `k`; `rows` is not 0, and at most what the kernel called for takes.
+pub(in crate::cpu) struct Block<'s> {
+    pub(in crate::cpu) x: *const u8,
+    /// Bytes from one row of `x` to the next.
+    pub(in crate::cpu) stride: usize,
+    pub(in crate::cpu) rows: usize,
+    /// Elements of a row.
+    pub(in crate::cpu) k: usize,
+    pub(in crate::cpu) w: *const u8,
+    pub(in crate::cpu) sums: &'s mut Sums,
+}
+
+/// How elements of one pair of types are multiplied, a group of consecutive `k` at a time.
+pub(in crate::cpu) trait Product<S: Simd> {
+    /// Elements of a group.
+    const GROUP: usize;
+    /// Bytes of an activation.
+    const X_BYTES: usize;
+    /// Bytes of a weight.
+    const W_BYTES: usize;
+    /// Sums of a vector of columns.
+    type Sum: Copy;
+    /// A group of weights of a vector of columns.
+    type W: Copy;
+    /// A group of activations.
+    type X: Copy;
+    fn zero(s: S) -> Self::Sum;
+    /// # Safety
+    /// `from` is readable for a group of each column of a vector.
+    unsafe fn weights(s: S, from: *const u8) -> Self::W;
+    /// # Safety
+    /// `from` is readable for a group.
+    unsafe fn input(s: S, from: *const u8) -> Self::X;
+    fn add(s: S, sum: Self::Sum, w: Self::W, x: Self::X) -> Self::Sum;
+    /// # Safety
+    /// `to` is writable for a vector.
+    unsafe fn store(s: S, to: *mut f32, sum: Self::Sum);
+}
+
+/// `R` rows times `V` vectors of columns, all sums in registers. Each sum is over `k` in order, whatever the rows
+/// beside it, so that results do not depend on how rows are cut into blocks.
+///
+/// # Safety
+/// The block's promises.
+#[inline(always)]
+pub(in crate::cpu) unsafe fn block<S: Simd, P: Product<S>, const R: usize, const V: usize>(s: S, b: &mut Block<'_>) {
+    let mut sums = [[P::zero(s); V]; R];
+    let mut x = [b.x; R];
+    for (i, x) in x.iter_mut().enumerate() {
+        // SAFETY: rows past the last repeat it.
+        *x = unsafe { x.add(i.min(b.rows - 1) * b.stride) };
+    }
+    let x_group = P::GROUP * P::X_BYTES;
+    let mut w = b.w;
+    for k in 0..b.k / P::GROUP {
+        // SAFETY: group `k` of each row, and of the panel.
+        unsafe { step::<S, P, R, V>(s, &mut sums, &x, k * x_group, w) };
+        // SAFETY: at most to the panel's end.
+        w = unsafe { w.add(P::GROUP * P::W_BYTES * S::PANEL) };
+    }
+    let rest = b.k % P::GROUP * P::X_BYTES;
+    if rest > 0 {
+        let mut tails = [[0u64; 2]; R];
+        for (tail, x) in tails.iter_mut().zip(&mut x) {
+            let to = tail.as_mut_ptr().cast::<u8>();
+            // SAFETY: `rest` bytes are left of the row, fewer than the 16 of `tail`.
+            unsafe { core::ptr::copy_nonoverlapping(x.add(b.k / P::GROUP * x_group), to, rest) };
+            *x = to.cast_const();
+        }
+        // SAFETY: a group; panels are padded with zeros to whole ones.
+        unsafe { step::<S, P, R, V>(s, &mut sums, &x, 0, w) };
+    }
+    for (i, sums_of_row) in sums.iter().enumerate() {
+        for (v, sum) in sums_of_row.iter().enumerate() {
+            // SAFETY: R rows of V vectors fit the block's sums.
+            unsafe { P::store(s, b.sums.0.as_mut_ptr().add(i * S::PANEL + v * S::LANES), *sum) };
+        }
+    }
+}
+
+/// Adds the products of one group, at byte `at` of each row.
+///
+/// No closures here, nor anywhere else in the kernels' loops: a closure is a function of its own, compiled without
+/// the instruction set of the one that it is written in.
+///
+/// # Safety
+/// The group is readable in every row and in the panel.
+#[inline(always)]
+unsafe fn step<S: Simd, P: Product<S>, const R: usize, const V: usize>(
+    s: S,
+    sums: &mut [[P::Sum; V]; R],
+    x: &[*const u8; R],
+    at: usize,
+    w: *const u8,
+) {
+    let vector = P::GROUP * P::W_BYTES * S::LANES;
+    // SAFETY: passed on.
+    let mut weights = [unsafe { P::weights(s, w) }; V];
+    for (v, weights) in weights.iter_mut().enumerate().skip(1) {
+        // SAFETY: passed on.
+        *weights = unsafe { P::weights(s, w.add(v * vector)) };
+    }
+    for (sums, x) in sums.iter_mut().zip(x) {
+        // SAFETY: passed on.
+        let x = unsafe { P::input(s, x.add(at)) };
+        for (sum, w) in sums.iter_mut().zip(weights) {
+            *sum = P::add(s, *sum, w, x);
+        }
+    }
+}
+
+/// Every `block_*` of an instruction set by [`block`], with register tiles of this many rows and vectors.
+macro_rules! blocks {
+    ($rows:literal, $vectors:literal) => {
+        blocks!($rows, $vectors, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
+        blocks!($rows, $vectors, block_bf16: BF16, block_i8: I8);
+    };
+    ($rows:literal, $vectors:literal, $($name:ident: $product:ident),*) => {
+        $(
+            #[inline(always)]
+            unsafe fn $name(self, b: &mut $crate::cpu::simd::product::Block<'_>) {
+                use $crate::cpu::simd::product;
+                // SAFETY: passed on.
+                unsafe { product::block::<Self, product::$product, $rows, $vectors>(self, b) }
+            }
+        )*
+    };
+}
+pub(super) use blocks;
+
+/// A sum in f32 of one product per group.
+macro_rules! single {
+    ($(#[$doc:meta])* $name:ident: $x:ty, $w:ty, $load_x:path, $load_w:ident) => {
+        $(#[$doc])*
+        pub(in crate::cpu) struct $name;
+
+        impl<S: Simd> Product<S> for $name {
+            const GROUP: usize = 1;
+            const X_BYTES: usize = size_of::<$x>();
+            const W_BYTES: usize = size_of::<$w>();
+            type Sum = S::F32;
+            type W = S::F32;
+            type X = S::F32;
+
+            #[inline(always)]
+            fn zero(s: S) -> S::F32 {
+                s.splat(0.0)
+            }
+
+            #[inline(always)]
+            unsafe fn weights(s: S, from: *const u8) -> S::F32 {
+                // SAFETY: passed on.
+                unsafe { s.$load_w(from.cast::<$w>()) }
+            }
+
+            #[inline(always)]
+            unsafe fn input(s: S, from: *const u8) -> S::F32 {
+                // SAFETY: passed on.
+                let x: $x = unsafe { from.cast::<$x>().read_unaligned() };
+                s.splat($load_x(x))
+            }
+
+            #[inline(always)]
+            fn add(s: S, sum: S::F32, w: S::F32, x: S::F32) -> S::F32 {
+                s.mul_add(x, w, sum)
+            }
+
+            #[inline(always)]
+            unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
+                // SAFETY: passed on.
+                unsafe { s.store(to, sum) }
+            }
+        }
+    };
+}
+
+single! {
+    /// f32 · f32.
+    F32: f32, f32, f32::from, load
+}
+single! {
+    /// f32 · f16, widened.
+    WideF16: f32, f16, f32::from, load_f16
+}
+single! {
+    /// f16 · f16, both widened.
+    F16: f16, f16, f16::to_f32_const, load_f16
+}
+
+/// f32 · bf16, widened.
+pub(in crate::cpu) struct WideBF16;
+
+impl<S: Simd> Product<S> for WideBF16 {
+    const GROUP: usize = 2;
+    const X_BYTES: usize = 4;
+    const W_BYTES: usize = 2;
+    type Sum = S::F32;
+    type W = [S::F32; 2];
+    type X = [S::F32; 2];
+
+    #[inline(always)]
+    fn zero(s: S) -> S::F32 {
+        s.splat(0.0)
+    }
+
+    #[inline(always)]
+    unsafe fn weights(s: S, from: *const u8) -> [S::F32; 2] {
+        // SAFETY: passed on.
+        unsafe { s.load_bf16_pairs(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn input(s: S, from: *const u8) -> [S::F32; 2] {
+        // SAFETY: passed on.
+        let [a, b] = unsafe { from.cast::<[f32; 2]>().read_unaligned() };
+        [s.splat(a), s.splat(b)]
+    }
+
+    #[inline(always)]
+    fn add(s: S, sum: S::F32, w: [S::F32; 2], x: [S::F32; 2]) -> S::F32 {
+        s.mul_add(x[1], w[1], s.mul_add(x[0], w[0], sum))
+    }
+
+    #[inline(always)]
+    unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
+        // SAFETY: passed on.
+        unsafe { s.store(to, sum) }
+    }
+}
+
+/// bf16 · bf16: pairs where the instruction set has them, else both widened.
+pub(in crate::cpu) struct BF16;
+
+/// A vector of weights of which it is not yet known how they will be read.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct At(*const u8);
+
+impl<S: Simd> Product<S> for BF16 {
+    const GROUP: usize = 2;
+    const X_BYTES: usize = 2;
+    const W_BYTES: usize = 2;
+    type Sum = S::F32;
+    type W = At;
+    type X = u32;
+
+    #[inline(always)]
+    fn zero(s: S) -> S::F32 {
+        s.splat(0.0)
+    }
+
+    #[inline(always)]
+    unsafe fn weights(_: S, from: *const u8) -> At {
+        At(from)
+    }
+
+    #[inline(always)]
+    unsafe fn input(_: S, from: *const u8) -> u32 {
+        // SAFETY: passed on.
+        unsafe { from.cast::<u32>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    fn add(s: S, sum: S::F32, w: At, x: u32) -> S::F32 {
+        if S::BF16 {
+            // SAFETY: `weights` was promised a readable vector.
+            return unsafe { s.dot_bf16(sum, w.0, x) };
+        }
+        // SAFETY: as above.
+        let w = unsafe { s.load_bf16_pairs(w.0) };
+        // The first of a pair is the low half on the little-endian machines that have more than portable code.
+        let [a, b] =
+            if cfg!(target_endian = "little") { [x << 16, x & 0xffff_0000] } else { [x & 0xffff_0000, x << 16] };
+        s.mul_add(s.splat(f32::from_bits(b)), w[1], s.mul_add(s.splat(f32::from_bits(a)), w[0], sum))
+    }
+
+    #[inline(always)]
+    unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
+        // SAFETY: passed on.
+        unsafe { s.store(to, sum) }
+    }
+}
+
+/// int8 · int8 in groups of four, summed in i32.
+pub(in crate::cpu) struct I8;
+
+impl<S: Simd> Product<S> for I8 {
+    const GROUP: usize = 4;
+    const X_BYTES: usize = 1;
+    const W_BYTES: usize = 1;
+    type Sum = S::I32;
+    type W = S::Bytes;
+    type X = S::Bytes;
+
+    #[inline(always)]
+    fn zero(s: S) -> S::I32 {
+        s.zero_i32()
+    }
+
+    #[inline(always)]
+    unsafe fn weights(s: S, from: *const u8) -> S::Bytes {
+        // SAFETY: passed on.
+        unsafe { s.bytes(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn input(s: S, from: *const u8) -> S::Bytes {
+        // SAFETY: passed on.
+        s.splat_bytes(unsafe { from.cast::<u32>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn add(s: S, sum: S::I32, w: S::Bytes, x: S::Bytes) -> S::I32 {
+        s.dot_bytes(sum, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn store(s: S, to: *mut f32, sum: S::I32) {
+        // SAFETY: passed on.
+        unsafe { s.store_i32(to.cast(), sum) }
+    }
+}
+
+const _: () = assert!(MAX_PANEL * MAX_ROWS * 4 <= 8192);
