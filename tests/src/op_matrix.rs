@@ -7,6 +7,7 @@
 pub mod backends;
 pub mod cases;
 pub mod draw;
+pub mod parts;
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -162,6 +163,12 @@ pub struct Plan {
     draw: Box<dyn Fn(Draw) -> Case>,
 }
 
+impl Plan {
+    fn draw(&self, seed: u64) -> Case {
+        (self.draw)(Draw::new(seed ^ hash(&self.name)))
+    }
+}
+
 /// The cases of a kernel.
 #[derive(Default)]
 pub struct Table(Vec<Plan>);
@@ -173,29 +180,24 @@ impl Table {
     }
 }
 
+/// Up to `count` cases of a kernel, spread over its table, for tests of something else.
+pub fn drawn(kernel: &str, count: usize) -> Vec<Case> {
+    let plans = cases::of(kernel).0;
+    let every = plans.len().div_ceil(count).max(1);
+    plans.iter().step_by(every).map(|plan| plan.draw(base_seed())).collect()
+}
+
 /// Runs every case of a kernel on every row and prints the worst differences.
 ///
 /// # Panics
 /// Where a case fails, or none ran.
 pub fn run(kernel: &str) {
-    check(kernel, &backends::rows());
-}
-
-/// [`run`] on these rows.
-///
-/// # Panics
-/// Where a case fails, or none ran.
-pub fn check(kernel: &str, rows: &[Row]) {
-    let (seed, start) = (base_seed(), Instant::now());
+    let (seed, start, rows) = (base_seed(), Instant::now(), backends::rows());
     let only = std::env::var("DENOIR_CASE").unwrap_or_default();
-    let (mut ran, mut failures, mut worst) = (0usize, Vec::new(), HashMap::new());
+    let (mut ran, mut failed, mut worst) = (0usize, Vec::new(), Worst::new());
     for plan in cases::of(kernel).0.iter().filter(|plan| plan.name.contains(&only)) {
-        let case = (plan.draw)(Draw::new(seed ^ hash(&plan.name)));
-        failures.extend(
-            run_case(plan, &case, rows, &mut worst)
-                .into_iter()
-                .map(|(row, what)| format!("{kernel}: {} on {row}: {what}", plan.name)),
-        );
+        let failures = run_case(&plan.name, &plan.draw(seed), &rows, &mut worst);
+        failed.extend(failures.into_iter().map(|what| format!("{kernel}: {}: {what}", plan.name)));
         ran += 1;
     }
     println!("{kernel}: {ran} cases in {:.1} s, seed {seed:#x}", start.elapsed().as_secs_f64());
@@ -203,33 +205,39 @@ pub fn check(kernel: &str, rows: &[Row]) {
         println!("{kernel}: {row}: at most {:.0}% of what is allowed ({name})", share * 100.0);
     }
     assert!(ran > 0, "{kernel}: no case ran");
-    let shown = failures.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
-    assert!(failures.is_empty(), "{} failures in {ran} cases; DENOIR_SEED={seed:#x}\n{shown}", failures.len());
+    let shown = failed.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(failed.is_empty(), "{} failures in {ran} cases; DENOIR_SEED={seed:#x}\n{shown}", failed.len());
 }
 
+/// What is wrong with a case on these rows.
+pub fn failures(case: &Case, rows: &[Row]) -> Vec<String> {
+    run_case("", case, rows, &mut Worst::new())
+}
+
+/// By row: the largest difference as a share of what is allowed, and its case.
 type Worst = HashMap<String, (f64, String)>;
 
-fn run_case(plan: &Plan, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<(String, String)> {
+fn run_case(name: &str, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<String> {
     let want = match case.reference() {
         Ok(want) => want,
-        Err(e) => return vec![("reference".into(), e)],
+        Err(e) => return vec![format!("reference: {e}")],
     };
     let mut failures = Vec::new();
     if let Err(e) = case.compare(want.clone(), want.clone()) {
-        failures.push(("reference".into(), e));
+        failures.push(format!("reference: {e}"));
     }
     let mut first: HashMap<&str, (&str, Vec<u8>)> = HashMap::new();
     for (row, run) in rows.iter().filter_map(|row| Some((row, row.run.as_ref().ok()?))) {
         let result = run(case).and_then(|got| {
             let share = case.compare(got.clone(), want.clone())?;
-            let entry = worst.entry(row.name.clone()).or_insert_with(|| (share, plan.name.clone()));
+            let entry = worst.entry(row.name.clone()).or_insert_with(|| (share, name.to_owned()));
             if share > entry.0 {
-                *entry = (share, plan.name.clone());
+                *entry = (share, name.to_owned());
             }
             let (twin, bytes) = first.entry(&row.same_bytes).or_insert_with(|| (&row.name, got.clone()));
             if *bytes == got { Ok(()) } else { Err(format!("other bytes than on {twin}")) }
         });
-        failures.extend(result.err().map(|e| (row.name.clone(), e)));
+        failures.extend(result.err().map(|e| format!("{}: {e}", row.name)));
     }
     failures
 }
@@ -245,6 +253,6 @@ pub fn base_seed() -> u64 {
 }
 
 /// FNV-1a, so that a case's numbers do not depend on its place in the table.
-fn hash(name: &str) -> u64 {
+pub fn hash(name: &str) -> u64 {
     name.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
 }

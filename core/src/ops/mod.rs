@@ -122,6 +122,14 @@ macro_rules! kernels {
             /// Every kernel's stem.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
 
+            /// Checks the kernel's arguments.
+            ///
+            /// # Errors
+            /// [`InvalidOp`] when they do not fit these regions.
+            pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
+                match self { $(Op::$op(op) => op.check(bounds),)* }
+            }
+
             /// Records the kernel.
             ///
             /// # Errors

@@ -102,6 +102,23 @@ impl Draw {
         view
     }
 
+    /// A matrix of these elements, row after row.
+    ///
+    /// # Panics
+    /// Where there are fewer or more of them.
+    pub fn tensor(&mut self, region: Region, dtype: DType, (rows, cols): (usize, usize), bytes: &[u8]) -> View {
+        let view = self.place(region, dtype, rows, cols);
+        let region = match region {
+            Region::Weights => &mut self.weights,
+            Region::Arena => &mut self.arena,
+        };
+        assert_eq!(bytes.len(), rows * cols * dtype.size());
+        for (at, bytes) in elements(&view).zip(bytes.chunks(dtype.size())) {
+            region[at..at + dtype.size()].copy_from_slice(bytes);
+        }
+        view
+    }
+
     /// Normal activations.
     pub fn x(&mut self, dtype: DType, rows: usize, cols: usize) -> View {
         self.matrix(Region::Arena, dtype, (rows, cols), |rng, _, _| rng.normal())
@@ -187,7 +204,7 @@ impl Draw {
 }
 
 /// The first byte of every element.
-pub(crate) fn elements(view: &View) -> impl Iterator<Item = usize> + use<> {
+pub fn elements(view: &View) -> impl Iterator<Item = usize> + use<> {
     let View { dtype, offset, rows, cols, stride, .. } = *view;
     (0..rows).flat_map(move |r| (0..cols).map(move |c| offset + (r * stride + c) * dtype.size()))
 }

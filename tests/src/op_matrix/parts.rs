@@ -1,0 +1,155 @@
+//! The parts of a descriptor, by name, for tests that make them wrong. Patterns name every field, so that a new one
+//! does not stay out.
+
+use denoir_core::ops::*;
+use denoir_core::{Modulation, TokenLayout, View, Weight};
+
+/// A part and its name.
+pub type Named<'a, T> = (&'static str, &'a mut T);
+
+macro_rules! named {
+    ($($field:ident)*) => {
+        vec![$((stringify!($field), $field)),*]
+    };
+}
+
+/// Every view that is there.
+pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
+    match op {
+        Op::Linear(Linear { x, x_scale, w: Weight { data: w, scale: w_scale }, bias, out, epilogue }) => {
+            let mut views = named![x w out];
+            views.extend(optional(named![x_scale w_scale bias]));
+            match epilogue {
+                Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
+                Epilogue::AddPeriodic(table) => views.extend(named![table]),
+                Epilogue::GatedResidual { modulation, .. } => views.extend(modulation_views(modulation)),
+            }
+            views
+        }
+        Op::ClassCondition(ClassCondition { t_emb, table, labels, out }) => named![t_emb table labels out],
+        Op::ContextTokens(ContextTokens { table, position, labels, out }) => named![table position labels out],
+        Op::Patchify(Patchify { image, grid: _, patch: _, out }) => named![image out],
+        Op::Unpatchify(Unpatchify { x, grid: _, patch: _, order: _, out }) => named![x out],
+        Op::NormModulate(NormModulate {
+            x,
+            weight,
+            eps: _,
+            modulation,
+            shift: _,
+            scale: _,
+            layout: _,
+            out,
+            out_scale,
+        }) => {
+            let mut views = named![x weight out];
+            views.extend(modulation_views(modulation));
+            views.extend(optional(named![out_scale]));
+            views
+        }
+        Op::RmsNorm(RmsNorm { x, weight, eps: _, position, out, out_scale }) => {
+            let mut views = named![x weight out];
+            views.extend(optional(named![position out_scale]));
+            views
+        }
+        Op::LayerNorm(LayerNorm { x, eps: _, out, out_scale }) => {
+            let mut views = named![x out];
+            views.extend(optional(named![out_scale]));
+            views
+        }
+        Op::QkNormRope(QkNormRope { qkv, q_weight, k_weight, eps: _, heads: _, kv_heads: _, rope }) => {
+            let mut views = named![qkv q_weight k_weight];
+            views.extend(rope.as_mut().map(|rope| ("rope", &mut rope.table)));
+            views
+        }
+        Op::Attention(Attention { q, k, v, heads: _, queries: _, keys: _, out }) => named![q k v out],
+        Op::CausalAttention(CausalAttention { q, k, v, heads: _, kv_heads: _, lengths, out }) => {
+            named![q k v lengths out]
+        }
+        Op::Swiglu(Swiglu { x, out, out_scale }) => {
+            let mut views = named![x out];
+            views.extend(optional(named![out_scale]));
+            views
+        }
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale }) => named![x out out_scale],
+        Op::GatherRows(GatherRows { x, index, count: _, out }) => named![x index out],
+        Op::DequantizeBlocks(DequantizeBlocks { x, out }) => named![x out],
+        Op::SolverStep(SolverStep { x, x_eval, x_hat, velocity, step }) => named![x x_eval x_hat velocity step],
+    }
+}
+
+/// Every number outside the views.
+pub fn numbers(op: &mut Op) -> Vec<Named<'_, usize>> {
+    match op {
+        Op::Linear(Linear { epilogue: Epilogue::GatedResidual { gate, layout, .. }, .. }) => {
+            let mut numbers = named![gate];
+            numbers.extend(layout_numbers(layout));
+            numbers
+        }
+        Op::Patchify(Patchify { grid, patch, .. }) | Op::Unpatchify(Unpatchify { grid, patch, .. }) => {
+            named![grid patch]
+        }
+        Op::NormModulate(NormModulate { shift, scale, layout, .. }) => {
+            let mut numbers = named![shift scale];
+            numbers.extend(layout_numbers(layout));
+            numbers
+        }
+        Op::QkNormRope(QkNormRope { heads, kv_heads, rope, .. }) => {
+            let mut numbers = named![heads kv_heads];
+            numbers.extend(rope.as_mut().map(|rope| ("rotated_rows", &mut rope.rows)));
+            numbers
+        }
+        Op::Attention(Attention { heads, queries, keys, .. }) => {
+            let mut numbers = named![heads];
+            numbers.extend(layout_numbers(queries));
+            numbers.extend(layout_numbers(keys));
+            numbers
+        }
+        Op::CausalAttention(CausalAttention { heads, kv_heads, .. }) => named![heads kv_heads],
+        Op::GatherRows(GatherRows { count, .. }) => named![count],
+        Op::Linear(_)
+        | Op::ClassCondition(_)
+        | Op::ContextTokens(_)
+        | Op::RmsNorm(_)
+        | Op::LayerNorm(_)
+        | Op::Swiglu(_)
+        | Op::QuantizeRows(_)
+        | Op::DequantizeBlocks(_)
+        | Op::SolverStep(_) => Vec::new(),
+    }
+}
+
+/// Row scales, which are there exactly for int8.
+pub fn scales(op: &mut Op) -> Vec<Named<'_, Option<View>>> {
+    match op {
+        Op::Linear(Linear { x_scale, w: Weight { scale: w_scale, .. }, .. }) => named![x_scale w_scale],
+        Op::NormModulate(NormModulate { out_scale, .. })
+        | Op::RmsNorm(RmsNorm { out_scale, .. })
+        | Op::LayerNorm(LayerNorm { out_scale, .. })
+        | Op::Swiglu(Swiglu { out_scale, .. }) => named![out_scale],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the kernel writes the view of this name.
+pub fn writes(op: &Op, view: &str) -> bool {
+    match op {
+        Op::QkNormRope(_) => view == "qkv",
+        Op::Swiglu(_) => true,
+        Op::SolverStep(_) => view != "step",
+        _ => view.starts_with("out"),
+    }
+}
+
+fn optional<'a>(views: Vec<Named<'a, Option<View>>>) -> impl Iterator<Item = Named<'a, View>> {
+    views.into_iter().filter_map(|(name, view)| Some((name, view.as_mut()?)))
+}
+
+fn modulation_views(modulation: &mut Modulation) -> Vec<Named<'_, View>> {
+    let Modulation { table, rows } = modulation;
+    vec![("modulation", table), ("modulation_rows", rows)]
+}
+
+fn layout_numbers(layout: &mut TokenLayout) -> Vec<Named<'_, usize>> {
+    let TokenLayout { images, image_tokens, context_tokens } = layout;
+    named![images image_tokens context_tokens]
+}
