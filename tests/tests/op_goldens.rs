@@ -1,0 +1,299 @@
+//! The references and every backend against what PyTorch computes: `fixtures/ops`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use denoir_core::ops::{
+    Attention, ClassCondition, ContextTokens, Epilogue, HISTORY, Linear, Memory, NormModulate, Op, Patchify,
+    PixelOrder, QkNormRope, QuantizeRows, Rope, RopePairs, SolverStep, StepValues, Swiglu, Unpatchify,
+};
+use denoir_core::{DType, Modulation, Region, TokenLayout, View, Weight};
+use denoir_tests::op_matrix::draw::Draw;
+use denoir_tests::op_matrix::{Case, Tolerance, backends, base_seed};
+use safetensors::{Dtype, SafeTensors};
+
+/// The host writes the sinusoids of the time points; the goldens of whole networks hold them.
+const NO_KERNEL: &str = "timestep_embed";
+
+#[test]
+fn every_golden_is_met() -> Result<()> {
+    let rows = backends::rows();
+    let mut cases = 0usize;
+    for path in files()? {
+        let bytes = std::fs::read(&path)?;
+        let fixture = Fixture::new(&bytes)?;
+        let kernel = fixture.parameter("op")?;
+        if kernel == NO_KERNEL {
+            continue;
+        }
+        for name in fixture.parameter("cases")?.split(',') {
+            let at = format!("{kernel}: {name}");
+            let (case, wanted) = golden(&Golden { fixture: &fixture, name }, kernel).context(at.clone())?;
+            let limit = fixture.parameter("limit")?.parse()?;
+            let reference = case.reference().map_err(anyhow::Error::msg)?;
+            meets(&fixture, name, reference, &wanted, limit).context(at.clone())?;
+            for (row, run) in rows.iter().filter_map(|row| Some((row, row.run.as_ref().ok()?))) {
+                let after = run(&case).map_err(anyhow::Error::msg)?;
+                let error = meets(&fixture, name, after, &wanted, limit);
+                println!("{at} on {}: {:.1e}", row.name, error.with_context(|| format!("{at} on {}", row.name))?);
+            }
+            cases += 1;
+        }
+    }
+    ensure!(cases >= 30, "only {cases} goldens");
+    Ok(())
+}
+
+fn files() -> Result<Vec<PathBuf>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/ops");
+    let mut paths = Vec::new();
+    for entry in folder.read_dir()? {
+        paths.push(entry?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The largest ‖difference‖ / ‖wanted‖ of the f32 outputs; integers are equal.
+fn meets(fixture: &Fixture<'_>, name: &str, mut after: Vec<u8>, wanted: &[(&str, View)], limit: f64) -> Result<f64> {
+    let mut worst = 0f64;
+    let got = Memory { weights: &[], arena: &mut after };
+    for (field, view) in wanted {
+        let tensor = fixture.tensors.tensor(&format!("{name}.want.{field}"))?;
+        let mut bytes = tensor.data().to_vec();
+        let dense = View::dense(Region::Arena, view.dtype, 0, view.rows, view.cols);
+        ensure!(dense.len_bytes() == Some(bytes.len()), "{field} has another size");
+        let want = Memory { weights: &[], arena: &mut bytes };
+        let (mut difference, mut size) = (0f64, 0f64);
+        for r in 0..view.rows {
+            for c in 0..view.cols {
+                let (got, want) = (got.load(view, r, c), want.load(&dense, r, c));
+                difference += (got - want).powi(2);
+                size += want.powi(2);
+            }
+        }
+        let error = (difference / size).sqrt();
+        let limit = if view.dtype == DType::F32 { limit } else { 0.0 };
+        ensure!(error <= limit, "{field} is off by {error:.1e}, more than {limit:.1e}");
+        worst = worst.max(error);
+    }
+    Ok(worst)
+}
+
+/// A file.
+struct Fixture<'a> {
+    tensors: SafeTensors<'a>,
+    parameters: HashMap<String, String>,
+}
+
+impl<'a> Fixture<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+        let parameters = metadata.metadata().clone().context("no metadata")?;
+        Ok(Fixture { tensors: SafeTensors::deserialize(bytes)?, parameters })
+    }
+
+    fn parameter(&self, name: &str) -> Result<&str> {
+        self.parameters.get(name).map(String::as_str).with_context(|| format!("no parameter {name}"))
+    }
+}
+
+/// A case of a file.
+struct Golden<'a> {
+    fixture: &'a Fixture<'a>,
+    name: &'a str,
+}
+
+impl Golden<'_> {
+    fn text(&self, parameter: &str) -> Result<&str> {
+        self.fixture.parameter(&format!("{}.{parameter}", self.name))
+    }
+
+    fn number<T: std::str::FromStr>(&self, parameter: &str) -> Result<T>
+    where
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        Ok(self.text(parameter)?.parse()?)
+    }
+
+    fn layout(&self, of: &str) -> Result<TokenLayout> {
+        Ok(TokenLayout {
+            images: self.number(&format!("{of}images"))?,
+            image_tokens: self.number(&format!("{of}image_tokens"))?,
+            context_tokens: self.number(&format!("{of}context_tokens"))?,
+        })
+    }
+
+    fn weights(&self, step: &str) -> Result<[f32; HISTORY]> {
+        let mut weights = [0.0; HISTORY];
+        for (weight, text) in weights.iter_mut().zip(self.text(step)?.split(',')) {
+            *weight = text.parse()?;
+        }
+        Ok(weights)
+    }
+
+    /// A tensor as a matrix; a vector is one row.
+    fn view(&self, d: &mut Draw, region: Region, field: &str) -> Result<View> {
+        let tensor = self.fixture.tensors.tensor(&format!("{}.{field}", self.name))?;
+        let dtype = match tensor.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            Dtype::I8 => DType::I8,
+            Dtype::I32 => DType::U32,
+            other => bail!("{field} is of type {other:?}"),
+        };
+        let shape = match tensor.shape() {
+            &[cols] => (1, cols),
+            &[rows, cols] => (rows, cols),
+            other => bail!("{field} has shape {other:?}"),
+        };
+        Ok(d.tensor(region, dtype, shape, tensor.data()))
+    }
+
+    fn x(&self, d: &mut Draw, field: &str) -> Result<View> {
+        self.view(d, Region::Arena, field)
+    }
+
+    fn w(&self, d: &mut Draw, field: &str) -> Result<View> {
+        self.view(d, Region::Weights, field)
+    }
+
+    fn optional(&self, d: &mut Draw, region: Region, field: &str) -> Result<Option<View>> {
+        let there = self.fixture.tensors.tensor(&format!("{}.{field}", self.name)).is_ok();
+        there.then(|| self.view(d, region, field)).transpose()
+    }
+
+    /// A poisoned output with the shape of the wanted one.
+    fn out(&self, d: &mut Draw, field: &str) -> Result<View> {
+        let like = self.view(&mut Draw::new(0), Region::Arena, &format!("want.{field}"))?;
+        Ok(d.output(like.dtype, like.rows, like.cols))
+    }
+
+    fn modulation(&self, d: &mut Draw) -> Result<Modulation> {
+        Ok(Modulation { table: self.x(d, "modulation")?, rows: self.x(d, "modulation_rows")? })
+    }
+}
+
+/// The kernel's case, and the outputs that are wanted.
+fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View)>)> {
+    let mut draw = Draw::new(base_seed());
+    let d = &mut draw;
+    let (op, wanted) = match kernel {
+        "linear" => {
+            let (x, x_scale) = (g.x(d, "x")?, g.optional(d, Region::Arena, "x_scale")?);
+            let w = Weight { data: g.w(d, "w")?, scale: g.optional(d, Region::Weights, "w_scale")? };
+            let bias = g.optional(d, Region::Weights, "bias")?;
+            let (epilogue, out) = epilogue(g, d)?;
+            (Op::Linear(Linear { x, x_scale, w, bias, out, epilogue }), vec![("out", out)])
+        }
+        "class_condition" => {
+            let (t_emb, table, labels) = (g.x(d, "t_emb")?, g.w(d, "table")?, g.x(d, "labels")?);
+            let out = g.out(d, "out")?;
+            (Op::ClassCondition(ClassCondition { t_emb, table, labels, out }), vec![("out", out)])
+        }
+        "context_tokens" => {
+            let (table, position, labels) = (g.w(d, "table")?, g.w(d, "position")?, g.x(d, "labels")?);
+            let out = g.out(d, "out")?;
+            (Op::ContextTokens(ContextTokens { table, position, labels, out }), vec![("out", out)])
+        }
+        "patchify" => {
+            let (image, out) = (g.x(d, "image")?, g.out(d, "out")?);
+            let (grid, patch) = (g.number("grid")?, g.number("patch")?);
+            (Op::Patchify(Patchify { image, grid, patch, out }), vec![("out", out)])
+        }
+        "unpatchify" => {
+            let (x, out) = (g.x(d, "x")?, g.out(d, "out")?);
+            let order = match g.text("order")? {
+                "channel_last" => PixelOrder::ChannelLast,
+                "channel_first" => PixelOrder::ChannelFirst,
+                other => bail!("order {other}"),
+            };
+            let (grid, patch) = (g.number("grid")?, g.number("patch")?);
+            (Op::Unpatchify(Unpatchify { x, grid, patch, order, out }), vec![("out", out)])
+        }
+        "norm_modulate" => {
+            let op = NormModulate {
+                x: g.x(d, "x")?,
+                weight: g.w(d, "weight")?,
+                eps: g.number("eps")?,
+                modulation: g.modulation(d)?,
+                shift: g.number("shift")?,
+                scale: g.number("scale")?,
+                layout: g.layout("")?,
+                out: g.out(d, "out")?,
+                out_scale: None,
+            };
+            (Op::NormModulate(op), vec![("out", op.out)])
+        }
+        "qk_norm_rope" => {
+            let heads = g.number("heads")?;
+            let rope = Rope { table: g.x(d, "rope")?, rows: g.number("rotated_rows")?, pairs: RopePairs::Adjacent };
+            let op = QkNormRope {
+                qkv: g.x(d, "qkv")?,
+                q_weight: g.w(d, "q_weight")?,
+                k_weight: g.w(d, "k_weight")?,
+                eps: g.number("eps")?,
+                heads,
+                kv_heads: heads,
+                rope: Some(rope),
+            };
+            (Op::QkNormRope(op), vec![("qkv", op.qkv)])
+        }
+        "attention" => {
+            let op = Attention {
+                q: g.x(d, "q")?,
+                k: g.x(d, "k")?,
+                v: g.x(d, "v")?,
+                heads: g.number("heads")?,
+                queries: g.layout("queries.")?,
+                keys: g.layout("keys.")?,
+                out: g.out(d, "out")?,
+            };
+            (Op::Attention(op), vec![("out", op.out)])
+        }
+        "swiglu" => {
+            let (x, out) = (g.x(d, "x")?, g.out(d, "out")?);
+            (Op::Swiglu(Swiglu { x, out, out_scale: None }), vec![("out", out)])
+        }
+        "quantize_rows" => {
+            let (x, out, out_scale) = (g.x(d, "x")?, g.out(d, "out")?, g.out(d, "out_scale")?);
+            (Op::QuantizeRows(QuantizeRows { x, out, out_scale }), vec![("out", out), ("out_scale", out_scale)])
+        }
+        "solver_step" => solver_step(g, d)?,
+        other => bail!("no golden of {other} can be read"),
+    };
+    let exact = Tolerance::exact("compared here");
+    let outputs: Vec<_> = wanted.iter().map(|(_, view)| (*view, exact)).collect();
+    Ok((draw.finish(op, outputs), wanted))
+}
+
+fn epilogue(g: &Golden<'_>, d: &mut Draw) -> Result<(Epilogue, View)> {
+    Ok(match g.text("epilogue")? {
+        "store" => (Epilogue::Store, g.out(d, "out")?),
+        "silu" => (Epilogue::Silu, g.out(d, "out")?),
+        "residual" => (Epilogue::Residual, g.x(d, "out")?),
+        "add_periodic" => (Epilogue::AddPeriodic(g.w(d, "table")?), g.out(d, "out")?),
+        "gated_residual" => {
+            let (modulation, gate, layout) = (g.modulation(d)?, g.number("gate")?, g.layout("")?);
+            (Epilogue::GatedResidual { modulation, gate, layout }, g.x(d, "out")?)
+        }
+        other => bail!("epilogue {other}"),
+    })
+}
+
+fn solver_step(g: &Golden<'_>, d: &mut Draw) -> Result<(Op, Vec<(&'static str, View)>)> {
+    let values = StepValues {
+        advance: g.weights("advance")?,
+        look_ahead: g.weights("look_ahead")?,
+        remaining: g.number("remaining")?,
+        guidance: g.number("guidance")?,
+        slot: g.number("slot")?,
+    };
+    let (x, x_eval, x_hat) = (g.x(d, "x")?, g.x(d, "x_eval")?, g.x(d, "x_hat")?);
+    let (velocity, step) =
+        (g.x(d, "velocity")?, d.tensor(Region::Arena, DType::U32, (1, 11), bytemuck::bytes_of(&values)));
+    let wanted = vec![("x", x), ("x_eval", x_eval), ("x_hat", x_hat.rows_from(0, x.rows)), ("velocity", velocity)];
+    Ok((Op::SolverStep(SolverStep { x, x_eval, x_hat, velocity, step }), wanted))
+}
