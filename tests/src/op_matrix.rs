@@ -227,7 +227,7 @@ fn run_case(name: &str, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<Str
         failures.push(format!("reference: {e}"));
     }
     let mut first: HashMap<&str, (&str, Vec<u8>)> = HashMap::new();
-    for (row, run) in rows.iter().filter_map(|row| Some((row, row.run.as_ref().ok()?))) {
+    for (row, run) in rows.iter().filter_map(|row| Some((row, row.runs(case.op.name())?))) {
         let result = run(case).and_then(|got| {
             let share = case.compare(got.clone(), want.clone())?;
             let entry = worst.entry(row.name.clone()).or_insert_with(|| (share, name.to_owned()));

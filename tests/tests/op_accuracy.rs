@@ -17,7 +17,7 @@ fn argument(i: usize) -> f64 {
 fn worst(case: &Case, out: &View) {
     let mut want = case.reference().expect("valid");
     let want = Memory { weights: &[], arena: &mut want };
-    for (row, run) in backends::rows().iter().filter_map(|row| Some((row, row.run.as_ref().ok()?))) {
+    for (row, run) in backends::rows().iter().filter_map(|row| Some((row, row.runs(case.op.name())?))) {
         let mut got = run(case).expect("runs");
         let got = Memory { weights: &[], arena: &mut got };
         let (mut worst, mut at) = (0f64, 0.0);

@@ -33,7 +33,7 @@ fn every_golden_is_met() -> Result<()> {
             let limit = fixture.parameter("limit")?.parse()?;
             let reference = case.reference().map_err(anyhow::Error::msg)?;
             meets(&fixture, name, reference, &wanted, limit).context(at.clone())?;
-            for (row, run) in rows.iter().filter_map(|row| Some((row, row.run.as_ref().ok()?))) {
+            for (row, run) in rows.iter().filter_map(|row| Some((row, row.runs(kernel)?))) {
                 let after = run(&case).map_err(anyhow::Error::msg)?;
                 let error = meets(&fixture, name, after, &wanted, limit);
                 println!("{at} on {}: {:.1e}", row.name, error.with_context(|| format!("{at} on {}", row.name))?);

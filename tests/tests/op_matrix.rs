@@ -88,5 +88,5 @@ fn row(name: &str, damage: Damage) -> Row {
         damage(case, &mut after);
         Ok(after)
     };
-    Row { name: name.into(), same_bytes: "reference".into(), run: Ok(Box::new(run)) }
+    Row { name: name.into(), same_bytes: "reference".into(), only: None, run: Ok(Box::new(run)) }
 }

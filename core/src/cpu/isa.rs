@@ -45,6 +45,9 @@ macro_rules! levels {
                 .map(Isa)
             }
 
+            /// The name of every instruction set that there are kernels for on this architecture.
+            pub const NAMES: &'static [&'static str] = &["scalar", $(#[cfg(target_arch = $arch)] $name),*];
+
             /// The name on the command line.
             pub const fn name(self) -> &'static str {
                 match self.0 {

@@ -7,7 +7,8 @@ use std::sync::Once;
 
 use denoir::AlignedBytes;
 use denoir_core::backend::{self, Backend, Program};
-use denoir_core::cpu::{Cpu, Isa};
+use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
+use denoir_core::ops::Op;
 use denoir_core::{DType, Executor, Region, View};
 
 use super::Case;
@@ -21,35 +22,57 @@ pub struct Row {
     pub name: String,
     /// Rows of the same word give the same bytes.
     pub same_bytes: String,
+    /// The one kernel that runs differently here; `None`: all do.
+    pub only: Option<&'static str>,
     /// How to run it, or why it cannot be run here.
     pub run: Result<Run, String>,
 }
 
+impl Row {
+    /// How to run the kernel, where it can be run here and is not the same on another row.
+    pub fn runs(&self, kernel: &str) -> Option<&Run> {
+        self.run.as_ref().ok().filter(|_| self.only.is_none_or(|only| only == kernel))
+    }
+}
+
 /// Every row. A new backend adds its own: open a device, then [`drive`] it.
 pub fn rows() -> Vec<Row> {
-    let mut rows: Vec<Row> = ["scalar", "avx2", "avx512"].into_iter().flat_map(cpu).collect();
-    for name in ["vulkan", "cuda"] {
-        rows.push(Row { name: name.into(), same_bytes: name.into(), run: Err("not in this build".into()) });
-    }
+    let mut rows: Vec<Row> = Isa::available().flat_map(cpu).collect();
+    let missing = Isa::NAMES.iter().filter(|name| Isa::from_name(name).is_none());
+    rows.extend(missing.map(|name| absent(name, "this machine lacks the instructions")));
+    rows.extend(["vulkan", "cuda"].map(|name| absent(name, "not in this build")));
     announce(&rows);
     rows
 }
 
-/// One CPU instruction set, on one thread and on three.
-fn cpu(isa: &'static str) -> [Row; 2] {
-    [1, 3].map(|threads| Row {
-        name: format!("{isa}/{threads}"),
-        same_bytes: isa.into(),
-        run: match Isa::from_name(isa) {
-            Some(isa) => Ok(Box::new(move |case| {
-                let mut arena = AlignedBytes::zeroed(case.arena.len()).map_err(|e| e.to_string())?;
-                let mut cpu = Cpu::new(case.weights.as_slice(), arena.as_mut_slice(), Threads(threads), isa)
-                    .map_err(|e| e.to_string())?;
-                drive(&mut cpu, case)
-            })),
-            None => Err("this machine lacks the instructions".into()),
-        },
+fn absent(name: &str, why: &str) -> Row {
+    Row { name: name.into(), same_bytes: name.into(), only: None, run: Err(why.into()) }
+}
+
+/// One CPU instruction set, on one thread and on three, with weights from the file and packed.
+fn cpu(isa: Isa) -> [Row; 4] {
+    [(1, false), (3, false), (1, true), (3, true)].map(|(threads, packed)| {
+        let same_bytes = if packed { format!("{}+packed", isa.name()) } else { isa.name().to_owned() };
+        Row {
+            name: format!("{same_bytes}/{threads}"),
+            same_bytes,
+            only: packed.then_some("linear"),
+            run: Ok(Box::new(move |case| on_cpu(case, isa, threads, packed).map_err(|e| e.to_string())?)),
+        }
     })
+}
+
+fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<Vec<u8>, String>, denoir::Error> {
+    let threads = Threads(threads);
+    let mut region = AlignedBytes::zeroed(0)?;
+    if let (true, Op::Linear(op)) = (packed, &case.op) {
+        let weights = [&op.w].into_iter();
+        region = AlignedBytes::zeroed(packed_bytes(weights.clone(), isa).expect("an address"))?;
+        pack(case.weights.as_slice(), weights, isa, region.as_mut_slice(), &threads, &mut |_| {});
+    }
+    let mut arena = AlignedBytes::zeroed(case.arena.len())?;
+    let cpu = Cpu::new(case.weights.as_slice(), arena.as_mut_slice(), &threads, isa).expect("aligned");
+    Ok(drive(&mut cpu.with_packed(region.as_slice()), case))
 }
 
 /// Runs a case on a backend that was opened over the case's weights and an arena of its size.
