@@ -1,6 +1,7 @@
 //! Command line of denoir: one file per command, each with its options and its `run`.
 
 mod args;
+mod bench;
 mod checkpoint;
 mod class;
 mod convert;
@@ -36,13 +37,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Draw images
-    Generate(generate::Args),
+    Generate(Box<generate::Args>),
     /// Make a model file from an upstream checkpoint
     Convert(convert::Args),
     /// Show what a model file holds
     Inspect(inspect::Args),
     /// List the devices that can run a model
     Devices(devices::Args),
+    /// Time one evaluation of a network
+    Bench(bench::Args),
     /// Write the starting noise of a seed
     Noise(noise::Args),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Noise(args) => noise::run(&args),
     };
     match result {

@@ -28,7 +28,7 @@ impl Picture {
         for (y, x, c) in (0..h).flat_map(|y| (0..w).flat_map(move |x| (0..3).map(move |c| (y, x, c)))) {
             let box_of = |i: usize| (y * factor + i / factor, x * factor + i % factor);
             let sum: usize = (0..factor * factor)
-                .map(|i| box_of(i))
+                .map(box_of)
                 .map(|(y, x)| usize::from(self.rgb[(y * self.width + x) * 3 + c]))
                 .sum();
             rgb.push(((sum + factor * factor / 2) / (factor * factor)) as u8);

@@ -3,7 +3,7 @@
 //! A network is data, not code: [`Network`] lists every tensor with its exact shape and how it may be stored. To add
 //! a network, add a module that builds the table and one line to [`read`].
 
-mod jit;
+pub(crate) mod jit;
 mod t2i;
 
 use denoir_core::DType;

@@ -28,6 +28,7 @@ mod error;
 mod output;
 mod plan;
 mod preset;
+pub mod random;
 mod safetensors;
 mod torch;
 mod writer;

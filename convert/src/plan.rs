@@ -85,7 +85,7 @@ fn check_labels(labels: Option<&[String]>, network: &Network) -> Result<(), Conv
     }
 }
 
-fn describe(metadata: &mut Metadata, network: &Network, name: &str, dtype: DType) {
+pub(crate) fn describe(metadata: &mut Metadata, network: &Network, name: &str, dtype: DType) {
     metadata.string(keys::ARCHITECTURE, network.architecture);
     metadata.string(keys::NAME, name);
     declare_alignment(metadata);
@@ -104,7 +104,7 @@ fn describe(metadata: &mut Metadata, network: &Network, name: &str, dtype: DType
     metadata.string(keys::WEIGHT_TYPE, dtype.name());
 }
 
-fn describe_sampling(metadata: &mut Metadata, preset: &Preset) {
+pub(crate) fn describe_sampling(metadata: &mut Metadata, preset: &Preset) {
     metadata.string(keys::SAMPLER_METHOD, preset.method);
     metadata.u32(keys::SAMPLER_STEPS, preset.steps);
     metadata.f32(keys::SAMPLER_CFG_SCALE, preset.cfg_scale);
@@ -116,7 +116,7 @@ fn describe_sampling(metadata: &mut Metadata, preset: &Preset) {
     metadata.string(keys::ROUNDING, preset.rounding);
 }
 
-fn entries(network: &Network, dtype: DType) -> Result<Vec<Entry>, ConvertError> {
+pub(crate) fn entries(network: &Network, dtype: DType) -> Result<Vec<Entry>, ConvertError> {
     let mut entries = Vec::with_capacity(network.specs.len() * 2);
     for spec in &network.specs {
         let overflow = || ConvertError::OutOfStorage(spec.name.clone());

@@ -14,7 +14,7 @@ const TYPE_STRING: u32 = 8;
 const TYPE_ARRAY: u32 = 9;
 
 /// The metadata section.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Metadata {
     bytes: Vec<u8>,
     count: u64,

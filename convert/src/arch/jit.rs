@@ -12,33 +12,33 @@ const TIMESTEP_WIDTH: u64 = 256;
 /// (blocks, first block with context tokens) of the published models.
 const CONTEXT_START: [(u64, u64); 4] = [(12, 4), (24, 8), (28, 8), (32, 10)];
 
-struct Sizes {
+/// What the shapes of the tensors say.
+pub(crate) struct Sizes {
     /// Image channels.
-    channels: u64,
-    patch: u64,
+    pub(crate) channels: u64,
+    pub(crate) patch: u64,
     /// Image tokens.
-    tokens: u64,
-    hidden: u64,
-    depth: u64,
-    head_dim: u64,
+    pub(crate) tokens: u64,
+    pub(crate) hidden: u64,
+    pub(crate) depth: u64,
+    pub(crate) head_dim: u64,
     /// Hidden width of the SwiGLU.
-    ffn: u64,
-    classes: u64,
+    pub(crate) ffn: u64,
+    pub(crate) classes: u64,
     /// Width between the two patch projections; 0 for one projection.
-    bottleneck: u64,
+    pub(crate) bottleneck: u64,
     /// Context tokens.
-    context: u64,
+    pub(crate) context: u64,
 }
 
 pub(super) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, ConvertError> {
     let sizes = Sizes::of(tensors)?;
-    let side = grid_side(sizes.tokens, "pos_embed", &[1, sizes.tokens, sizes.hidden])?;
+    grid_side(sizes.tokens, "pos_embed", &[1, sizes.tokens, sizes.hidden])?;
     let heads = head_count(sizes.hidden, sizes.head_dim, "blocks.0.attn.q_norm.weight")?;
-    let input_size = side.saturating_mul(sizes.patch);
     agree(
         config,
         &[
-            ("input_size", input_size),
+            ("input_size", sizes.input_size()),
             ("patch_size", sizes.patch),
             ("in_channels", sizes.channels),
             ("hidden_size", sizes.hidden),
@@ -49,31 +49,7 @@ pub(super) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, Co
         ],
     )?;
     sizes.agree_on_bottleneck(config)?;
-    let start = sizes.context_start(config)?;
-    let metadata = narrow(&[
-        (jit::INPUT_SIZE, input_size),
-        (jit::PATCH_SIZE, sizes.patch),
-        (jit::IN_CHANNELS, sizes.channels),
-        (jit::EMBEDDING_LENGTH, sizes.hidden),
-        (jit::BLOCK_COUNT, sizes.depth),
-        (jit::HEAD_COUNT, heads),
-        (jit::FEED_FORWARD_LENGTH, sizes.ffn),
-        (jit::CLASS_COUNT, sizes.classes),
-        (jit::BOTTLENECK_LENGTH, sizes.bottleneck),
-        (jit::CONTEXT_TOKEN_COUNT, sizes.context),
-        (jit::CONTEXT_START_BLOCK, start),
-    ])?;
-    Ok(Network {
-        architecture: keys::ARCH_JIT,
-        sizes: metadata,
-        specs: sizes.table(),
-        depth: sizes.depth,
-        hidden: sizes.hidden,
-        input_size,
-        patch_size: sizes.patch,
-        classes: sizes.classes,
-        bottleneck: sizes.bottleneck != 0,
-    })
+    sizes.network(heads, sizes.context_start(config)?)
 }
 
 impl Sizes {
@@ -106,6 +82,40 @@ impl Sizes {
             bottleneck: if tensors.contains_key("x_embedder.proj2.weight") { width } else { 0 },
             context,
         })
+    }
+
+    /// The network of `heads` heads whose context tokens join before block `start`.
+    pub(crate) fn network(&self, heads: u64, start: u64) -> Result<Network, ConvertError> {
+        let input_size = self.input_size();
+        let metadata = narrow(&[
+            (jit::INPUT_SIZE, input_size),
+            (jit::PATCH_SIZE, self.patch),
+            (jit::IN_CHANNELS, self.channels),
+            (jit::EMBEDDING_LENGTH, self.hidden),
+            (jit::BLOCK_COUNT, self.depth),
+            (jit::HEAD_COUNT, heads),
+            (jit::FEED_FORWARD_LENGTH, self.ffn),
+            (jit::CLASS_COUNT, self.classes),
+            (jit::BOTTLENECK_LENGTH, self.bottleneck),
+            (jit::CONTEXT_TOKEN_COUNT, self.context),
+            (jit::CONTEXT_START_BLOCK, start),
+        ])?;
+        Ok(Network {
+            architecture: keys::ARCH_JIT,
+            sizes: metadata,
+            specs: self.table(),
+            depth: self.depth,
+            hidden: self.hidden,
+            input_size,
+            patch_size: self.patch,
+            classes: self.classes,
+            bottleneck: self.bottleneck != 0,
+        })
+    }
+
+    /// Pixels per side of an image.
+    fn input_size(&self) -> u64 {
+        self.tokens.isqrt().saturating_mul(self.patch)
     }
 
     /// `use_bottleneck` and `bottleneck_dim` of the configuration; the latter has a default upstream, so it says

@@ -1,0 +1,153 @@
+//! `denoir bench`: how long one evaluation of a network takes.
+
+mod memory;
+mod timing;
+
+use std::io::Cursor;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use denoir::core::DType;
+use denoir::{AlignedBytes, Model, Pipeline};
+use denoir_convert::random::{RandomModel, Shape};
+use serde_json::{Value, json};
+
+use crate::args::{EngineArgs, parse_type};
+use crate::error::Error;
+use crate::progress::{Progress, Verbosity};
+use crate::{model, stdout, text};
+use timing::Times;
+
+/// Seed of the random weights.
+const SEED: u64 = 1;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "One evaluation is one pass of the network over --batch images, with its share of the modulation \
+    vectors\n(adaLN), which are made for several steps at once as in a real run.\n\n\
+    Examples:\n  denoir bench\n  denoir bench --shape pixelgen-xl --type int8 --json"
+)]
+pub(crate) struct Args {
+    /// Model file [default: the demo model built into the program]
+    #[arg(short, long, value_name = "MODEL.gguf", conflicts_with = "shape")]
+    model: Option<PathBuf>,
+    /// Random weights of a published size: jit-b16, jit-l16, jit-h16, pixelgen-l or pixelgen-xl; needs no file
+    #[arg(long, value_name = "SHAPE", value_parser = parse_shape)]
+    shape: Option<Shape>,
+    /// Type of the random weights: f32, f16, bf16 or int8 [default: bf16]
+    #[arg(long = "type", value_name = "T", value_parser = parse_type, requires = "shape")]
+    dtype: Option<DType>,
+    /// Images in a pass
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=denoir::core::jit::MAX_BATCH as i64))]
+    batch: u16,
+    /// Measurements of several evaluations each, after a warm-up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print errors and results only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+fn parse_shape(name: &str) -> Result<Shape, String> {
+    if name == "pixelgen-xxl" {
+        return Err("text-to-image models are not supported yet".into());
+    }
+    let names = Shape::ALL.map(Shape::name).join(", ");
+    Shape::from_name(name).ok_or_else(|| format!("use one of {names}"))
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    crate::interrupt::catch();
+    let start = Instant::now();
+    let model = match args.shape {
+        Some(shape) => random(shape, args.dtype.unwrap_or(DType::BF16))?,
+        None => model::open(args.model.as_deref())?,
+    };
+    let batch = usize::from(args.batch);
+    let mut pipeline = Pipeline::new(Arc::clone(&model), &args.engine.options(batch))?;
+    let load = start.elapsed();
+    let mut progress = Progress::new(Verbosity::new(args.quiet, false));
+    let times = timing::measure(&mut pipeline, batch, args.runs.into(), &mut progress)?;
+    progress.finish();
+    let mut report = report(args, &pipeline, &times);
+    report["load_ms"] = json!(round(load.as_secs_f64() * 1e3));
+    if args.json { stdout::json(&report) } else { stdout::write(as_text(&report).as_bytes()) }
+}
+
+/// A model in memory; its weights are there once.
+fn random(shape: Shape, dtype: DType) -> Result<Arc<Model>, Error> {
+    let random = RandomModel::new(shape, dtype)?;
+    let len = usize::try_from(random.len_bytes()).unwrap_or(usize::MAX);
+    let mut bytes = AlignedBytes::zeroed(len)?;
+    let full = |_| Error::from(denoir::Error::Memory(len));
+    random.write(SEED, &mut Cursor::new(bytes.as_mut_slice())).map_err(full)?;
+    Ok(Arc::new(Model::from_bytes(bytes)?))
+}
+
+fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {
+    let (model, device) = (pipeline.model(), pipeline.device());
+    let gflop = model.network().config.flop() as f64 * f64::from(args.batch) / 1e9;
+    let place = args.model.as_ref().map(|path| path.to_string_lossy().into_owned());
+    json!({
+        "model": place.unwrap_or_else(|| args.shape.map_or("demo", Shape::name).to_owned()),
+        "name": model.name(),
+        "type": model.network().weight_type().name(),
+        "batch": args.batch,
+        "runs": args.runs,
+        "forward_ms": round(times.forward_ms()),
+        "predict_ms": round(times.predict_ms),
+        "modulation_ms": round(times.modulation_ms),
+        "best_predict_ms": round(times.best_predict_ms),
+        "gflop": round(gflop),
+        "gflops": round(gflop * 1e3 / times.forward_ms()),
+        "backend": device.backend,
+        "device": device.name,
+        "isa": pipeline.isa().name(),
+        "threads": pipeline.threads(),
+        "model_bytes": model.bytes().len(),
+        "activation_bytes": pipeline.arena_bytes(),
+        "peak_rss_bytes": memory::peak_rss_bytes(),
+    })
+}
+
+fn as_text(report: &Value) -> String {
+    let number = |key: &str| report[key].as_f64().unwrap_or(0.0);
+    let word = |key: &str| report[key].as_str().unwrap_or_default().to_owned();
+    let bytes = |key: &str| report[key].as_u64().map_or_else(|| "unknown".into(), text::bytes);
+    format!(
+        "model        {} ({}), {}, {} of weights\n\
+         engine       {} {}, {}, {} threads, batch {}\n\
+         evaluation   {:.2} ms: {:.2} ms network (best {:.2}), {:.2} ms share of modulation\n\
+         rate         {:.1} GFLOP/s at {:.3} GFLOP an evaluation\n\
+         memory       {} at the peak, of it {} of activations\n",
+        word("model"),
+        word("name"),
+        word("type"),
+        bytes("model_bytes"),
+        word("backend"),
+        word("isa"),
+        word("device"),
+        number("threads"),
+        number("batch"),
+        number("forward_ms"),
+        number("predict_ms"),
+        number("best_predict_ms"),
+        number("modulation_ms"),
+        number("gflops"),
+        number("gflop"),
+        bytes("peak_rss_bytes"),
+        bytes("activation_bytes"),
+    )
+}
+
+/// To a thousandth: less than a clock tells.
+fn round(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}

@@ -1,0 +1,99 @@
+//! Times the evaluations of sampling runs.
+//!
+//! A run is as many unguided steps as the engine makes modulation vectors for at once. The first evaluation carries
+//! that work for all of them; those after it are the network alone, and a few of them are enough.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use denoir::core::RunError;
+use denoir::core::jit::{JitPlan, Precision};
+use denoir::{Method, Pipeline, Request, Rng, Settings};
+
+use crate::error::Error;
+use crate::interrupt;
+use crate::progress::Progress;
+
+/// Medians in milliseconds.
+pub(super) struct Times {
+    /// One pass of the network.
+    pub(super) predict_ms: f64,
+    /// The fastest pass.
+    pub(super) best_predict_ms: f64,
+    /// One pass's share of the modulation vectors.
+    pub(super) modulation_ms: f64,
+}
+
+impl Times {
+    /// One evaluation in all.
+    pub(super) fn forward_ms(&self) -> f64 {
+        self.predict_ms + self.modulation_ms
+    }
+}
+
+pub(super) fn measure(
+    pipeline: &mut Pipeline,
+    batch: usize,
+    runs: usize,
+    progress: &mut Progress,
+) -> Result<Times, Error> {
+    let network = pipeline.model().network();
+    let chunk = JitPlan::new(network, batch, Precision::WIDE).map_err(denoir::Error::from)?.chunk_times;
+    let classes = network.config.classes;
+    let settings = Settings {
+        // Where vectors are made for one step at a time, Heun's third evaluation is the first without that work.
+        method: if chunk == 1 { Method::Heun } else { Method::Euler },
+        steps: chunk.max(2) as u32,
+        cfg_scale: 1.0,
+        guidance_interval: (0.0, 1.0),
+        flow_shift: 1.0,
+        noise_scale: 1.0,
+        order: 1,
+    };
+    let labels = (0..batch).map(|i| (i % classes) as u32).collect();
+    let request = Request { labels, seed: 1, rng: Rng::Philox, settings };
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for run in 0..=runs {
+        let times = evaluations(pipeline, &request)?;
+        progress.update((run + 1) as f64 / (runs + 1) as f64, &|| format!("run {run}/{runs}"));
+        // The first run warms up: pages of the weights come from the disk, threads start.
+        if run > 0 {
+            with.push(times[0]);
+            without.extend(&times[1 + usize::from(chunk == 1)..]);
+        }
+    }
+    let predict_ms = median(&mut without);
+    Ok(Times {
+        predict_ms,
+        best_predict_ms: without.first().copied().unwrap_or(predict_ms),
+        modulation_ms: (median(&mut with) - predict_ms).max(0.0) / chunk as f64,
+    })
+}
+
+/// Evaluations that are timed in a run, the first included.
+const TIMED: usize = 4;
+
+/// Milliseconds of the first evaluations of a run, which then ends.
+fn evaluations(pipeline: &mut Pipeline, request: &Request) -> Result<Vec<f64>, Error> {
+    let timed = TIMED.min(request.settings.evaluations());
+    let mut times = Vec::with_capacity(timed);
+    let mut last = Instant::now();
+    let result = pipeline.generate(request, &mut |_| {
+        times.push(last.elapsed().as_secs_f64() * 1e3);
+        if times.len() == timed || interrupt::requested() {
+            return ControlFlow::Break(());
+        }
+        last = Instant::now();
+        ControlFlow::Continue(())
+    });
+    match result {
+        Err(denoir::Error::Run(RunError::Cancelled)) if !interrupt::requested() => Ok(times),
+        other => other.map(|_| times).map_err(Error::from),
+    }
+}
+
+/// Sorts the values; the middle one, 0 of none.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
