@@ -40,7 +40,7 @@ pub(crate) struct Args {
     dtype: Option<DType>,
     /// Images in a pass
     #[arg(long, value_name = "N", default_value_t = 1,
-        value_parser = clap::value_parser!(u16).range(1..=denoir::core::jit::MAX_BATCH as i64))]
+        value_parser = clap::value_parser!(u16).range(1..=denoir::core::plan::MAX_BATCH as i64))]
     batch: u16,
     /// Measurements of several evaluations each, after a warm-up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
@@ -93,7 +93,7 @@ fn random(shape: Shape, dtype: DType) -> Result<Arc<Model>, Error> {
 
 fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {
     let (model, device) = (pipeline.model(), pipeline.device());
-    let gflop = model.network().config.flop() as f64 * f64::from(args.batch) / 1e9;
+    let gflop = model.network().flop() as f64 * f64::from(args.batch) / 1e9;
     let place = args.model.as_ref().map(|path| path.to_string_lossy().into_owned());
     json!({
         "model": place.unwrap_or_else(|| args.shape.map_or("demo", Shape::name).to_owned()),

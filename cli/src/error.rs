@@ -21,6 +21,10 @@ pub(crate) enum Error {
     Read(PathBuf, io::Error),
     /// A file could not be written; nothing of it is left.
     Write(PathBuf, io::Error),
+    /// A fixture is damaged, or asks for something unknown.
+    Fixture(PathBuf, String),
+    /// What was computed is not what it should be.
+    Verify(String),
     /// Standard output could not be written.
     Stdout(io::Error),
 }
@@ -59,6 +63,8 @@ impl std::fmt::Display for Error {
             Error::Convert(e) => e.fmt(f),
             Error::Read(path, e) => write!(f, "cannot read {}: {e}", path.display()),
             Error::Write(path, e) => write!(f, "cannot write {}: {e}", path.display()),
+            Error::Fixture(path, what) => write!(f, "{}: {what}", path.display()),
+            Error::Verify(what) => f.write_str(what),
             Error::Stdout(e) => write!(f, "cannot write standard output: {e}"),
         }
     }
@@ -70,7 +76,7 @@ impl std::error::Error for Error {
             Error::Engine(e) => Some(e),
             Error::Convert(e) => Some(e),
             Error::Read(_, e) | Error::Write(_, e) | Error::Stdout(e) => Some(e),
-            Error::Usage(_) | Error::Interrupted => None,
+            Error::Usage(_) | Error::Interrupted | Error::Fixture(..) | Error::Verify(_) => None,
         }
     }
 }

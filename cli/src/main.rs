@@ -19,6 +19,7 @@ mod picture;
 mod progress;
 mod stdout;
 mod text;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,8 @@ enum Command {
     Inspect(inspect::Args),
     /// List the devices that can run a model
     Devices(devices::Args),
+    /// Compare this build with what PyTorch computed
+    Verify(verify::Args),
     /// Time one evaluation of a network
     Bench(bench::Args),
     /// Write the starting noise of a seed
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Noise(args) => noise::run(&args),
     };

@@ -1,9 +1,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use denoir_core::cpu::Cpu;
+use denoir_core::cpu::{Cpu, TapFn};
 use denoir_core::jit::JitPlan;
-use denoir_core::network::Plan as _;
+use denoir_core::network::Plan;
 use denoir_core::plan::Precision;
 use denoir_core::t2i::{T2iPlan, Texts};
 use denoir_core::{Denoiser, Job};
@@ -150,6 +150,7 @@ pub struct Pipeline {
     model: Arc<Model>,
     batch: usize,
     precision: Precision,
+    chunk_times: usize,
     arena: AlignedBytes,
     packed: Packed,
     pool: Pool,
@@ -173,14 +174,14 @@ impl Pipeline {
         // Before the threads start: some instruction sets are asked of the system, for threads yet to come.
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let (batch, precision) = (options.batch.unwrap_or(1), isa.precision());
-        let arena_bytes = match model.network() {
-            Network::Jit(m) => JitPlan::new(m, batch, precision)?.arena_bytes(),
-            Network::T2i(m) => T2iPlan::new(m, batch, precision)?.arena_bytes(),
+        let (arena_bytes, chunk_times) = match model.network() {
+            Network::Jit(m) => sizes_of(&JitPlan::new(m, batch, precision)?),
+            Network::T2i(m) => sizes_of(&T2iPlan::new(m, batch, precision)?),
         };
         let arena = AlignedBytes::zeroed(arena_bytes)?;
         let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;
         let packed = Packed::new(&model, isa, &pool)?;
-        Ok(Pipeline { model, batch, precision, arena, packed, pool, isa })
+        Ok(Pipeline { model, batch, precision, chunk_times, arena, packed, pool, isa })
     }
 
     /// The model.
@@ -208,14 +209,43 @@ impl Pipeline {
         self.arena.as_slice().len()
     }
 
+    /// Solver steps whose modulation vectors are made at once.
+    pub fn chunk_times(&self) -> usize {
+        self.chunk_times
+    }
+
     /// Gives the engine on this pipeline's memory and threads to `f`, for what the other methods do not cover.
     ///
     /// # Errors
     /// Whatever `f` returns.
     pub fn with_denoiser<T>(&mut self, f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>) -> Result<T, Error> {
+        self.run(None, f)
+    }
+
+    /// As [`Pipeline::with_denoiser`], and shows every intermediate tensor to `tap`.
+    ///
+    /// # Errors
+    /// Whatever `f` returns.
+    pub fn with_tap<'t, T>(
+        &'t mut self,
+        tap: &'t mut TapFn<'t>,
+        f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.run(Some(tap), f)
+    }
+
+    fn run<'t, T>(
+        &'t mut self,
+        tap: Option<&'t mut TapFn<'t>>,
+        f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let misaligned = |_| Error::Model(None, denoir_core::ModelError::MisalignedFile);
         let cpu = Cpu::new(self.model.bytes(), self.arena.as_mut_slice(), &self.pool, self.isa).map_err(misaligned)?;
         let cpu = cpu.with_packed(self.packed.bytes());
+        let cpu = match tap {
+            Some(tap) => cpu.with_tap(tap),
+            None => cpu,
+        };
         let failed = |e: denoir_core::ops::OpError<_>| Error::Run(e.into());
         match self.model.network() {
             Network::Jit(m) => {
@@ -275,4 +305,9 @@ impl Pipeline {
         };
         Ok(samples.chunks_exact(pixels).map(image).collect())
     }
+}
+
+/// Bytes of the arena, and time points of a chunk.
+fn sizes_of(plan: &impl Plan) -> (usize, usize) {
+    (plan.arena_bytes(), plan.modulation().chunk_times)
 }

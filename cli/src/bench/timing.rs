@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use denoir::core::RunError;
-use denoir::core::jit::{JitPlan, Precision};
 use denoir::{Method, Pipeline, Request, Rng, Settings};
 
 use crate::error::Error;
@@ -38,8 +37,7 @@ pub(super) fn measure(
     progress: &mut Progress,
 ) -> Result<Times, Error> {
     let network = pipeline.model().network();
-    let chunk = JitPlan::new(network, batch, Precision::WIDE).map_err(denoir::Error::from)?.chunk_times;
-    let classes = network.config.classes;
+    let (chunk, classes) = (pipeline.chunk_times(), network.classes().max(1));
     let settings = Settings {
         // Where vectors are made for one step at a time, Heun's third evaluation is the first without that work.
         method: if chunk == 1 { Method::Heun } else { Method::Euler },
@@ -51,7 +49,7 @@ pub(super) fn measure(
         order: 1,
     };
     let labels = (0..batch).map(|i| (i % classes) as u32).collect();
-    let request = Request { labels, seed: 1, rng: Rng::Philox, settings };
+    let request = Request { labels, texts: None, seed: 1, rng: Rng::Philox, settings };
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for run in 0..=runs {
         let times = evaluations(pipeline, &request)?;

@@ -1,0 +1,129 @@
+//! `denoir verify`: compares this build with what PyTorch computed, tensor by tensor.
+
+mod fixture;
+mod forward;
+mod models;
+mod noise;
+mod op;
+mod outcome;
+mod sample;
+
+use std::path::{Path, PathBuf};
+
+use denoir::core::DType;
+use serde_json::json;
+
+use crate::args::{EngineArgs, extension, parse_type};
+use crate::error::Error;
+use crate::{interrupt, stdout};
+use fixture::Fixture;
+use models::Models;
+use outcome::{Outcome, Verdict};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A fixture names its checkpoint; it is converted on the way. Of each tensor the error is printed beside \
+    its limit,\nand the first that departs is named. Exit code 1 if any is over its limit, or if nothing could be run.\n\n\
+    Examples:\n  denoir verify fixtures/forward\n  denoir verify fixtures/sample/pg-ctx.heun.safetensors --isa scalar\n  \
+    denoir verify fixtures/forward --type int8"
+)]
+pub(crate) struct Args {
+    /// Fixtures (.safetensors), or folders of them
+    #[arg(value_name = "FIXTURE", required = true)]
+    fixtures: Vec<PathBuf>,
+    /// Type of the weights: f32, f16, bf16 or int8
+    #[arg(long = "type", value_name = "T", default_value = "f32", value_parser = parse_type)]
+    dtype: DType,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print failures and the summary only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    interrupt::catch();
+    let mut models = Models::new(args.dtype, &args.engine)?;
+    let mut outcomes = Vec::new();
+    for path in files(&args.fixtures)? {
+        let fixture = Fixture::open(&path)?;
+        let verdict = verify(&fixture, &mut models)?;
+        let outcome = Outcome { file: path, kind: fixture.kind().to_owned(), verdict };
+        if !args.json && !(args.quiet && outcome.verdict.passed()) {
+            stdout::write(outcome.text().as_bytes())?;
+        }
+        outcomes.push(outcome);
+        if interrupt::requested() {
+            return Err(Error::Interrupted);
+        }
+    }
+    report(args, &outcomes)
+}
+
+fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, Error> {
+    if let Some(why) = text_to_image(fixture) {
+        return Ok(Verdict::Skipped(why));
+    }
+    match fixture.kind() {
+        "forward" => forward::verify(fixture, models),
+        "sample" => sample::verify(fixture, models),
+        "noise" => noise::verify(fixture),
+        "op" => op::verify(fixture, models),
+        other => Err(fixture.error(&format!("fixtures of the kind {other:?} are not known"))),
+    }
+}
+
+/// What belongs to a network or an encoder that this version does not have.
+fn text_to_image(fixture: &Fixture) -> Option<&'static str> {
+    let text = fixture.kind() == "text" || fixture.has("text") || fixture.parameter("prompt_embeds").is_ok();
+    (text || fixture.parameter("prompt").is_ok()).then_some("text-to-image is not supported yet")
+}
+
+/// The files named, and those in the folders named, in order.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let mut inside = Vec::new();
+        for entry in path.read_dir().map_err(Error::reading(path))? {
+            inside.push(entry.map_err(Error::reading(path))?.path());
+        }
+        inside.retain(|file: &PathBuf| extension(file) == "safetensors");
+        inside.sort();
+        if inside.is_empty() {
+            return Err(Error::Usage(format!("{}: no .safetensors file is in this folder", path.display())));
+        }
+        files.extend(inside);
+    }
+    Ok(files)
+}
+
+fn report(args: &Args, outcomes: &[Outcome]) -> Result<(), Error> {
+    let count = |of: fn(&Verdict) -> bool| outcomes.iter().filter(|o| of(&o.verdict)).count();
+    let (passed, skipped) = (count(Verdict::passed), count(Verdict::skipped));
+    let failed = outcomes.len() - passed - skipped;
+    if args.json {
+        let files: Vec<_> = outcomes.iter().map(Outcome::json).collect();
+        let of = json!({ "type": args.dtype.name(), "passed": passed, "failed": failed, "skipped": skipped });
+        stdout::json(&json!({ "files": files, "summary": of }))?;
+    } else {
+        stdout::write(format!("{passed} passed, {failed} failed, {skipped} skipped\n").as_bytes())?;
+    }
+    let first = outcomes.iter().find(|o| !o.verdict.passed() && !o.verdict.skipped());
+    match first {
+        Some(outcome) => Err(Error::Verify(outcome.failure())),
+        None if passed == 0 => Err(Error::Verify("nothing was verified".into())),
+        None => Ok(()),
+    }
+}
+
+/// The folder that a fixture's own paths start from.
+fn beside(fixture: &Path, path: &str) -> PathBuf {
+    fixture.parent().unwrap_or(Path::new(".")).join(path)
+}

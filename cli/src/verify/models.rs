@@ -1,0 +1,78 @@
+//! The models of the fixtures: their checkpoints, converted once each.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use denoir::core::DType;
+use denoir::{Isa, Model, Options, Pipeline, Pool};
+use denoir_convert::convert;
+use tempfile::TempDir;
+
+use super::beside;
+use super::fixture::Fixture;
+use crate::args::{EngineArgs, extension};
+use crate::checkpoint;
+use crate::error::Error;
+
+/// Relative error that a forward pass in f32 may have where sums are reordered (SIMD, GPUs).
+const REORDERED_F32: f64 = 1e-5;
+
+/// Checkpoint, configuration, set of weights.
+type Key = (PathBuf, Option<PathBuf>, Option<String>);
+
+/// Converts and opens models as fixtures ask for them.
+pub(super) struct Models {
+    pub(super) dtype: DType,
+    pub(super) options: Options,
+    pub(super) isa: Isa,
+    folder: TempDir,
+    open: HashMap<Key, Arc<Model>>,
+}
+
+impl Models {
+    pub(super) fn new(dtype: DType, engine: &EngineArgs) -> Result<Models, Error> {
+        let folder = TempDir::new().map_err(Error::writing(&std::env::temp_dir()))?;
+        let isa = engine.isa.unwrap_or_else(Isa::detect);
+        Ok(Models { dtype, options: engine.options(1), isa, folder, open: HashMap::new() })
+    }
+
+    /// A pipeline for one image at a time of the fixture's model.
+    pub(super) fn pipeline(&mut self, fixture: &Fixture) -> Result<Pipeline, Error> {
+        Ok(Pipeline::new(self.model(fixture)?, &self.options)?)
+    }
+
+    /// Threads for kernels alone.
+    pub(super) fn pool(&self) -> Result<Pool, Error> {
+        Ok(Pool::new(self.options.threads.unwrap_or(1)).map_err(denoir::Error::Threads)?)
+    }
+
+    fn model(&mut self, fixture: &Fixture) -> Result<Arc<Model>, Error> {
+        let optional = |name| fixture.parameter(name).ok();
+        let checkpoint = checkpoint::locate(&beside(&fixture.path, fixture.parameter("model")?))?;
+        let config = optional("config").map(|path| beside(&fixture.path, path));
+        let weights = optional("weights").map(str::to_owned);
+        let key = (checkpoint.clone(), config.clone(), weights.clone());
+        if let Some(model) = self.open.get(&key) {
+            return Ok(Arc::clone(model));
+        }
+        let file = if extension(&checkpoint) == "gguf" {
+            checkpoint
+        } else {
+            let file = self.folder.path().join(format!("{}.gguf", self.open.len()));
+            let options = denoir_convert::Options { weights, dtype: self.dtype, config, labels: None };
+            convert(&checkpoint, &file, &options, &mut |_| {})?;
+            file
+        };
+        let model = Arc::new(Model::open(file)?);
+        self.open.insert(key, Arc::clone(&model));
+        Ok(model)
+    }
+
+    /// What a forward pass may be off by, for weights of this type.
+    pub(super) fn forward_limit(&self, fixture: &Fixture) -> Result<f64, Error> {
+        let limit = fixture.number(&format!("limit.{}", self.dtype))?;
+        let exact_order = self.dtype != DType::F32 || self.isa == Isa::SCALAR;
+        Ok(if exact_order { limit } else { REORDERED_F32.max(limit) })
+    }
+}

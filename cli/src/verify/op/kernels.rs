@@ -1,0 +1,183 @@
+//! From the fields of a fixture to the descriptor of its kernel.
+
+use denoir::core::ops::{
+    Attention, ClassCondition, ContextTokens, Epilogue, HISTORY, Linear, NormModulate, Op, Patchify, PixelOrder,
+    QkNormRope, QuantizeRows, Rope, RopePairs, SolverStep, StepValues, Swiglu, Unpatchify,
+};
+use denoir::core::{DType, Modulation, Region, TokenLayout, View, Weight};
+
+use super::Case;
+use crate::error::Error;
+use crate::verify::fixture::Tensor;
+
+/// The outputs that are compared, by field.
+type Outputs = Vec<(&'static str, View)>;
+
+/// The descriptor of a case, and what it writes.
+pub(super) fn kernel(c: &mut Case<'_>, name: &str) -> Result<(Op, Outputs), Error> {
+    match name {
+        "linear" => linear(c),
+        "class_condition" => class_condition(c),
+        "context_tokens" => context_tokens(c),
+        "patchify" => patchify(c),
+        "unpatchify" => unpatchify(c),
+        "norm_modulate" => norm_modulate(c),
+        "qk_norm_rope" => qk_norm_rope(c),
+        "attention" => attention(c),
+        "swiglu" => swiglu(c),
+        "quantize_rows" => quantize_rows(c),
+        "solver_step" => solver_step(c),
+        other => Err(c.fixture.error(&format!("the kernel {other:?} is not known"))),
+    }
+}
+
+impl Case<'_> {
+    fn text(&self, parameter: &str) -> Result<&str, Error> {
+        self.fixture.parameter(&self.key(parameter))
+    }
+
+    fn number<T: std::str::FromStr>(&self, parameter: &str) -> Result<T, Error> {
+        self.fixture.number(&self.key(parameter))
+    }
+
+    fn layout(&self, of: &str) -> Result<TokenLayout, Error> {
+        Ok(TokenLayout {
+            images: self.number(&format!("{of}images"))?,
+            image_tokens: self.number(&format!("{of}image_tokens"))?,
+            context_tokens: self.number(&format!("{of}context_tokens"))?,
+        })
+    }
+
+    fn modulation(&mut self) -> Result<Modulation, Error> {
+        Ok(Modulation { table: self.x("modulation")?, rows: self.x("modulation_rows")? })
+    }
+
+    /// The weights of the stored velocities.
+    fn velocities(&self, parameter: &str) -> Result<[f32; HISTORY], Error> {
+        let mut weights = [0.0; HISTORY];
+        for (weight, text) in weights.iter_mut().zip(self.text(parameter)?.split(',')) {
+            *weight = text.parse().map_err(|_| self.fixture.error(&format!("{parameter}: {text:?} is no number")))?;
+        }
+        Ok(weights)
+    }
+}
+
+fn linear(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (x, x_scale) = (c.x("x")?, c.optional(Region::Arena, "x_scale")?);
+    let w = Weight { data: c.w("w")?, scale: c.optional(Region::Weights, "w_scale")? };
+    let bias = c.optional(Region::Weights, "bias")?;
+    let (epilogue, out) = match c.text("epilogue")? {
+        "store" => (Epilogue::Store, c.out("out")?),
+        "silu" => (Epilogue::Silu, c.out("out")?),
+        "residual" => (Epilogue::Residual, c.x("out")?),
+        "add_periodic" => (Epilogue::AddPeriodic(c.w("table")?), c.out("out")?),
+        "gated_residual" => {
+            let (modulation, gate, layout) = (c.modulation()?, c.number("gate")?, c.layout("")?);
+            (Epilogue::GatedResidual { modulation, gate, layout }, c.x("out")?)
+        }
+        other => return Err(c.fixture.error(&format!("the epilogue {other:?} is not known"))),
+    };
+    Ok((Op::Linear(Linear { x, x_scale, w, bias, out, epilogue }), vec![("out", out)]))
+}
+
+fn class_condition(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (t_emb, table, labels, out) = (c.x("t_emb")?, c.w("table")?, c.x("labels")?, c.out("out")?);
+    Ok((Op::ClassCondition(ClassCondition { t_emb, table, labels, out }), vec![("out", out)]))
+}
+
+fn context_tokens(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (table, position, labels, out) = (c.w("table")?, c.w("position")?, c.x("labels")?, c.out("out")?);
+    Ok((Op::ContextTokens(ContextTokens { table, position, labels, out }), vec![("out", out)]))
+}
+
+fn patchify(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (image, out) = (c.x("image")?, c.out("out")?);
+    let (grid, patch) = (c.number("grid")?, c.number("patch")?);
+    Ok((Op::Patchify(Patchify { image, grid, patch, out }), vec![("out", out)]))
+}
+
+fn unpatchify(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (x, out) = (c.x("x")?, c.out("out")?);
+    let order = match c.text("order")? {
+        "channel_last" => PixelOrder::ChannelLast,
+        "channel_first" => PixelOrder::ChannelFirst,
+        other => return Err(c.fixture.error(&format!("the order {other:?} is not known"))),
+    };
+    let (grid, patch) = (c.number("grid")?, c.number("patch")?);
+    Ok((Op::Unpatchify(Unpatchify { x, grid, patch, order, out }), vec![("out", out)]))
+}
+
+fn norm_modulate(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let op = NormModulate {
+        x: c.x("x")?,
+        weight: c.w("weight")?,
+        eps: c.number("eps")?,
+        modulation: c.modulation()?,
+        shift: c.number("shift")?,
+        scale: c.number("scale")?,
+        layout: c.layout("")?,
+        out: c.out("out")?,
+        out_scale: None,
+    };
+    Ok((Op::NormModulate(op), vec![("out", op.out)]))
+}
+
+fn qk_norm_rope(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let heads = c.number("heads")?;
+    let rope = Rope { table: c.x("rope")?, rows: c.number("rotated_rows")?, pairs: RopePairs::Adjacent };
+    let op = QkNormRope {
+        qkv: c.x("qkv")?,
+        q_weight: c.w("q_weight")?,
+        k_weight: c.w("k_weight")?,
+        eps: c.number("eps")?,
+        heads,
+        kv_heads: heads,
+        rope: Some(rope),
+    };
+    Ok((Op::QkNormRope(op), vec![("qkv", op.qkv)]))
+}
+
+fn attention(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let op = Attention {
+        q: c.x("q")?,
+        k: c.x("k")?,
+        v: c.x("v")?,
+        heads: c.number("heads")?,
+        queries: c.layout("queries.")?,
+        keys: c.layout("keys.")?,
+        out: c.out("out")?,
+    };
+    Ok((Op::Attention(op), vec![("out", op.out)]))
+}
+
+fn swiglu(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (x, out) = (c.x("x")?, c.out("out")?);
+    Ok((Op::Swiglu(Swiglu { x, out, out_scale: None }), vec![("out", out)]))
+}
+
+fn quantize_rows(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (x, out, out_scale) = (c.x("x")?, c.out("out")?, c.out("out_scale")?);
+    Ok((Op::QuantizeRows(QuantizeRows { x, out, out_scale }), vec![("out_scale", out_scale), ("out", out)]))
+}
+
+fn solver_step(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let values = StepValues {
+        advance: c.velocities("advance")?,
+        look_ahead: c.velocities("look_ahead")?,
+        remaining: c.number("remaining")?,
+        guidance: c.number("guidance")?,
+        slot: c.number("slot")?,
+    };
+    let (x, x_eval, x_hat, velocity) = (c.x("x")?, c.x("x_eval")?, c.x("x_hat")?, c.x("velocity")?);
+    let bytes = step_bytes(&values);
+    let words = Tensor { dtype: DType::U32, shape: vec![bytes.len() / 4], bytes };
+    let step = c.place(Region::Arena, &words, &words.bytes);
+    let outputs = vec![("x", x), ("x_eval", x_eval), ("velocity", velocity), ("x_hat", x_hat.rows_from(0, x.rows))];
+    Ok((Op::SolverStep(SolverStep { x, x_eval, x_hat, velocity, step }), outputs))
+}
+
+/// Eleven words, as the kernel reads them.
+fn step_bytes(values: &StepValues) -> Vec<u8> {
+    let floats = values.advance.iter().chain(&values.look_ahead).chain([&values.remaining, &values.guidance]);
+    floats.map(|v| v.to_bits()).chain([values.slot]).flat_map(u32::to_le_bytes).collect()
+}
