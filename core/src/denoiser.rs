@@ -11,18 +11,6 @@ use crate::ops::{OpError, SolverStep};
 use crate::plan::{MAX_BATCH, TIMESTEP_WIDTH};
 use crate::sampler::{Evaluation, Settings, SettingsError};
 
-/// The sinusoidal embedding of a time point: 128 cosines, then 128 sines, of `t / max_period^(i / 128)`.
-pub fn timestep_embed(t: f64, max_period: f64) -> [f32; TIMESTEP_WIDTH] {
-    let mut wave = [0f32; TIMESTEP_WIDTH];
-    let (cos, sin) = wave.split_at_mut(TIMESTEP_WIDTH / 2);
-    for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
-        let frequency = libm::exp(-libm::log(max_period) * i as f64 / (TIMESTEP_WIDTH / 2) as f64);
-        *cos = libm::cos(t * frequency) as f32;
-        *sin = libm::sin(t * frequency) as f32;
-    }
-    wave
-}
-
 /// What to draw. `C` is what the network's images are conditioned on: [`Network::Condition`].
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a, C> {
@@ -292,10 +280,16 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         Ok(())
     }
 
-    /// Writes the embeddings of the time points.
+    /// Sinusoids of the time points: 128 cosines, then 128 sines.
     fn waves(&mut self, times: impl Iterator<Item = f64>) -> Result<(), B::Error> {
         for (row, t) in times.enumerate() {
-            let wave = timestep_embed(t, N::MAX_PERIOD);
+            let mut wave = [0f32; TIMESTEP_WIDTH];
+            let (cos, sin) = wave.split_at_mut(TIMESTEP_WIDTH / 2);
+            for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
+                let frequency = libm::exp(-libm::log(N::MAX_PERIOD) * i as f64 / (TIMESTEP_WIDTH / 2) as f64);
+                *cos = libm::cos(t * frequency) as f32;
+                *sin = libm::sin(t * frequency) as f32;
+            }
             let to = self.plan.modulation().t_wave.rows_from(row, 1);
             self.backend.write(&to, bytemuck::cast_slice(&wave))?;
         }

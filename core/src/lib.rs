@@ -46,7 +46,7 @@ pub mod sampler;
 pub mod t2i;
 mod view;
 
-pub use denoiser::{Denoiser, Job, Progress, RunError, timestep_embed};
+pub use denoiser::{Denoiser, Job, Progress, RunError};
 pub use dtype::DType;
 pub use error::ModelError;
 pub use exec::{Executor, Serial};

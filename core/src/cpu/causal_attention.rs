@@ -11,6 +11,8 @@ pub(super) struct Kernel<'a> {
     heads: usize,
     kv_heads: usize,
     lengths: Source<'a, u32>,
+    /// 1 / √head_dim
+    scale: f32,
     out: Rounded<'a>,
 }
 
@@ -26,6 +28,7 @@ pub(super) unsafe fn tiles<'a>(op: &CausalAttention, memory: &Arena<'a>) -> (usi
             heads: op.heads,
             kv_heads: op.kv_heads,
             lengths: memory.source(&op.lengths),
+            scale: 1.0 / libm::sqrtf((op.q.cols / op.heads) as f32),
             out: Rounded::new(memory, &op.out, None),
         }
     };
@@ -43,13 +46,12 @@ impl Tiles for Kernel<'_> {
         let visible = (token + 1).min(self.lengths.row(0)[row / tokens] as usize);
         let kv = head / (self.heads / self.kv_heads) * head_dim;
         let q = &self.q.row(row)[head * head_dim..][..head_dim];
-        let scale = 1.0 / libm::sqrtf(head_dim as f32);
 
         let mut sums = [0.0; MAX_HEAD_DIM];
         let sums = &mut sums[..head_dim];
         let (mut max, mut total) = (f32::NEG_INFINITY, 0.0);
         for key in first..first + visible {
-            let score = dot(s, q, &self.k.row(key)[kv..][..head_dim]) * scale;
+            let score = dot(s, q, &self.k.row(key)[kv..][..head_dim]) * self.scale;
             let new_max = if score > max { score } else { max };
             let (shrink, weight) = (exp1(s, max - new_max), exp1(s, score - new_max));
             max = new_max;

@@ -25,7 +25,7 @@ impl Tiles for Kernel<'_> {
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
         let x = self.x.row(r);
         let centre = s.splat(sum(s, x) / x.len() as f32);
-        let inverse = s.splat(1.0 / libm::sqrtf(sum_of_squares(s, x, centre) / x.len() as f32 + self.eps));
+        let inverse = s.inverse_root(sum_of_squares(s, x, centre) / x.len() as f32 + self.eps);
         // SAFETY: a tile is a row.
         unsafe { self.out.store_row(s, r, x.len(), Normed::<S> { x, centre, inverse }) };
     }

@@ -14,6 +14,7 @@ pub(super) struct Arena<'a> {
     weights: &'a [u8],
     packed: Option<Packed<'a>>,
     threads: usize,
+    panel: usize,
     arena: *mut u8,
     len: usize,
     lives: PhantomData<&'a mut [u8]>,
@@ -27,10 +28,17 @@ unsafe impl Sync for Arena<'_> {}
 
 impl<'a> Arena<'a> {
     /// `None` unless both start at a multiple of 64, the largest alignment that a kernel asks for.
-    pub(super) fn new(weights: &'a [u8], arena: &'a mut [u8], threads: usize) -> Option<Self> {
+    pub(super) fn new(weights: &'a [u8], arena: &'a mut [u8], threads: usize, panel: usize) -> Option<Self> {
         let aligned = |p: *const u8| p.addr().is_multiple_of(64);
-        let this =
-            Arena { weights, packed: None, threads, arena: arena.as_mut_ptr(), len: arena.len(), lives: PhantomData };
+        let this = Arena {
+            weights,
+            packed: None,
+            threads,
+            panel,
+            arena: arena.as_mut_ptr(),
+            len: arena.len(),
+            lives: PhantomData,
+        };
         (aligned(weights.as_ptr()) && aligned(this.arena)).then_some(this)
     }
 
@@ -47,6 +55,11 @@ impl<'a> Arena<'a> {
     /// How many tiles run at once.
     pub(super) fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Columns of a panel of the instruction set in use.
+    pub(super) fn panel(&self) -> usize {
+        self.panel
     }
 
     pub(super) fn bounds(&self) -> Bounds {

@@ -69,7 +69,7 @@ impl<'a, E: Executor> Cpu<'a, E> {
     /// # Errors
     /// [`Misaligned`] unless both start at multiples of 64 bytes.
     pub fn new(file: &'a [u8], arena: &'a mut [u8], executor: E, isa: Isa) -> Result<Self, Misaligned> {
-        let memory = Arena::new(file, arena, executor.threads()).ok_or(Misaligned)?;
+        let memory = Arena::new(file, arena, executor.threads(), isa::shape(isa).panel).ok_or(Misaligned)?;
         Ok(Cpu { memory, executor, isa, tap: None, lives: PhantomData })
     }
 

@@ -43,7 +43,7 @@ impl Tiles for Kernel<'_> {
         let shift = self.modulation.vector(image, self.shift, x.len());
         let scale = self.modulation.vector(image, self.scale, x.len());
         let mean = s.sum_of_squares(x) / x.len() as f32;
-        let inverse = s.splat(1.0 / libm::sqrtf(mean + self.eps));
+        let inverse = s.inverse_root(mean + self.eps);
         // SAFETY: a tile is a row.
         unsafe { self.out.store_row(s, r, x.len(), Modulated::<S> { x, inverse, weight, scale, shift }) };
     }

@@ -49,14 +49,14 @@ impl Tiles for Kernel<'_> {
         for (i, head) in row.chunks_exact_mut(head_dim).enumerate() {
             let weight = if i < self.heads { self.q_weight.row(0) } else { self.k_weight.row(0) };
             let mean = s.sum_of_squares(head) / head_dim as f32;
-            let inverse = s.splat(1.0 / libm::sqrtf(mean + self.eps));
+            let inverse = s.inverse_root(mean + self.eps);
             for (x, w) in head.chunks_mut(S::LANES).zip(weight.chunks(S::LANES)) {
                 s.store_some(x, s.mul(s.mul(s.load_some(x), inverse), s.load_some(w)));
             }
             if let Some(rope) = rope {
                 let waves = rope.table.row(r % rope.table.rows);
                 match rope.pairs {
-                    RopePairs::Adjacent => rotate_adjacent(head, waves),
+                    RopePairs::Adjacent => rotate_adjacent(s, head, waves),
                     RopePairs::Halves => rotate_halves(head, waves),
                 }
             }
@@ -66,10 +66,9 @@ impl Tiles for Kernel<'_> {
 
 /// Rotates the channel pairs `2k, 2k + 1` of a head by the angles of a row.
 #[inline(always)]
-fn rotate_adjacent(head: &mut [f32], waves: &[f32]) {
-    for (pair, wave) in head.as_chunks_mut::<2>().0.iter_mut().zip(waves.as_chunks::<2>().0) {
-        let ([a, b], [cos, sin]) = (*pair, *wave);
-        *pair = [a * cos - b * sin, b * cos + a * sin];
+fn rotate_adjacent<S: Simd>(s: S, head: &mut [f32], waves: &[f32]) {
+    for (x, waves) in head.chunks_mut(S::LANES).zip(waves.chunks(S::LANES)) {
+        s.store_some(x, s.rotate_pairs(s.load_some(x), s.load_some(waves)));
     }
 }
 

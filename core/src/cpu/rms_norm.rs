@@ -34,7 +34,7 @@ impl Tiles for Kernel<'_> {
         let (x, weight) = (self.x.row(r), self.weight.row(0));
         let position = self.position.as_ref().map(|p| p.row(r % p.rows));
         let mean = s.sum_of_squares(x) / x.len() as f32;
-        let inverse = s.splat(1.0 / libm::sqrtf(mean + self.eps));
+        let inverse = s.inverse_root(mean + self.eps);
         // SAFETY: a tile is a row.
         unsafe { self.out.store_row(s, r, x.len(), Normed::<S> { x, inverse, weight, position }) };
     }

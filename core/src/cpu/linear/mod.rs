@@ -132,50 +132,18 @@ impl<'a> Finish<'a> {
     unsafe fn row<S: Simd>(&self, s: S, row: usize, col: usize, cols: usize, sums: &[f32], scale: Scale<'_>) {
         // SAFETY: passed on.
         let out = unsafe { self.out.part(row, col, cols) };
-        let end = col + cols;
-        let bias = self.bias.as_ref().map(|bias| &bias.row(0)[col..end]);
-        let then = match &self.epilogue {
-            Then::Store => Row::Store,
-            Then::Silu => Row::Silu,
-            Then::Residual => Row::Residual,
-            Then::AddPeriodic(table) => Row::Add(&table.row(row % table.rows)[col..end]),
+        let bias = self.bias.as_ref().map(|bias| &bias.row(0)[col..col + cols]);
+        let line = Line { sums, scale, bias, out };
+        match &self.epilogue {
+            Then::Store => line.write(s, Store),
+            Then::Silu => line.write(s, Silu),
+            Then::Residual => line.write(s, Residual),
+            Then::AddPeriodic(table) => line.write(s, Add(&table.row(row % table.rows)[col..col + cols])),
             Then::GatedResidual { modulation, gate, layout } => {
-                Row::Gated(modulation.vector(layout.image_of(row), gate + col, cols))
+                line.write(s, Gated(modulation.vector(layout.image_of(row), gate + col, cols)));
             }
-        };
-        for (i, out) in out.chunks_mut(S::LANES).enumerate() {
-            let c = i * S::LANES;
-            let mut y = match scale {
-                Scale::None => s.load_some(&sums[c..]),
-                Scale::I8 { excess, x, w } => {
-                    // SAFETY: sums are whole vectors, here of i32.
-                    let sum = unsafe { s.load_i32(sums[c..][..S::LANES].as_ptr().cast(), excess) };
-                    s.mul(sum, s.mul(s.splat(x), s.load_some(&w[c..])))
-                }
-            };
-            if let Some(bias) = bias {
-                y = s.add(y, s.load_some(&bias[c..]));
-            }
-            let y = match then {
-                Row::Store => y,
-                Row::Silu => s.silu(y),
-                Row::Residual => s.add(y, s.load_some(out)),
-                Row::Add(table) => s.add(y, s.load_some(&table[c..])),
-                Row::Gated(gates) => s.mul_add(y, s.load_some(&gates[c..]), s.load_some(out)),
-            };
-            s.store_some(out, y);
         }
     }
-}
-
-/// [`Then`] for one row.
-#[derive(Clone, Copy)]
-enum Row<'a> {
-    Store,
-    Silu,
-    Residual,
-    Add(&'a [f32]),
-    Gated(&'a [f32]),
 }
 
 /// What sums are multiplied with.
@@ -188,4 +156,93 @@ enum Scale<'a> {
         x: f32,
         w: &'a [f32],
     },
+}
+
+/// A stretch of one row on its way from sums to output. All slices have the output's length, `sums` whole vectors.
+struct Line<'a> {
+    sums: &'a [f32],
+    scale: Scale<'a>,
+    bias: Option<&'a [f32]>,
+    out: &'a mut [f32],
+}
+
+impl Line<'_> {
+    #[inline(always)]
+    fn write<S: Simd>(self, s: S, end: impl End<S>) {
+        let whole = self.out.len() / S::LANES * S::LANES;
+        let (out, rest) = self.out.split_at_mut(whole);
+        for (i, out) in out.chunks_exact_mut(S::LANES).enumerate() {
+            let c = i * S::LANES;
+            let y = sum(s, self.sums, self.scale, self.bias, c);
+            s.store_some(out, end.apply(s, y, c, out));
+        }
+        if !rest.is_empty() {
+            let y = sum(s, self.sums, self.scale, self.bias, whole);
+            s.store_some(rest, end.apply(s, y, whole, rest));
+        }
+    }
+}
+
+/// The scaled sums with their bias, from column `c` on.
+#[inline(always)]
+fn sum<S: Simd>(s: S, sums: &[f32], scale: Scale<'_>, bias: Option<&[f32]>, c: usize) -> S::F32 {
+    let y = match scale {
+        Scale::None => s.load_some(&sums[c..]),
+        Scale::I8 { excess, x, w } => {
+            // SAFETY: sums are whole vectors, here of i32.
+            let sum = unsafe { s.load_i32(sums[c..][..S::LANES].as_ptr().cast(), excess) };
+            s.mul(sum, s.mul(s.splat(x), s.load_some(&w[c..])))
+        }
+    };
+    match bias {
+        Some(bias) => s.add(y, s.load_some(&bias[c..])),
+        None => y,
+    }
+}
+
+/// An epilogue on one vector. A closure would be compiled without the instruction set.
+trait End<S: Simd> {
+    /// What is written over `old` where the sum is `y`, at column `c`.
+    fn apply(&self, s: S, y: S::F32, c: usize, old: &[f32]) -> S::F32;
+}
+
+struct Store;
+struct Silu;
+struct Residual;
+struct Add<'a>(&'a [f32]);
+struct Gated<'a>(&'a [f32]);
+
+impl<S: Simd> End<S> for Store {
+    #[inline(always)]
+    fn apply(&self, _: S, y: S::F32, _: usize, _: &[f32]) -> S::F32 {
+        y
+    }
+}
+
+impl<S: Simd> End<S> for Silu {
+    #[inline(always)]
+    fn apply(&self, s: S, y: S::F32, _: usize, _: &[f32]) -> S::F32 {
+        s.silu(y)
+    }
+}
+
+impl<S: Simd> End<S> for Residual {
+    #[inline(always)]
+    fn apply(&self, s: S, y: S::F32, _: usize, old: &[f32]) -> S::F32 {
+        s.add(y, s.load_some(old))
+    }
+}
+
+impl<S: Simd> End<S> for Add<'_> {
+    #[inline(always)]
+    fn apply(&self, s: S, y: S::F32, c: usize, _: &[f32]) -> S::F32 {
+        s.add(y, s.load_some(&self.0[c..]))
+    }
+}
+
+impl<S: Simd> End<S> for Gated<'_> {
+    #[inline(always)]
+    fn apply(&self, s: S, y: S::F32, c: usize, old: &[f32]) -> S::F32 {
+        s.mul_add(y, s.load_some(&self.0[c..]), s.load_some(old))
+    }
 }

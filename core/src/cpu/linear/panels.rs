@@ -17,6 +17,7 @@ pub(super) struct Panels<'a> {
     tile_rows: usize,
     /// Tiles that the rows are cut into.
     row_tiles: usize,
+    threads: usize,
 }
 
 /// Tiles that each thread should have, so that none waits long for another at the end.
@@ -38,7 +39,7 @@ pub(super) unsafe fn tiles<'a>(
     let wanted = (memory.threads() * TILES_PER_THREAD).div_ceil(panels.max(1));
     let tile_rows = rows.div_ceil(wanted).next_multiple_of(ROW_STEP).min(rows.max(1));
     let row_tiles = rows.div_ceil(tile_rows);
-    (panels * row_tiles, Panels { operands, weight, finish, rows, k, tile_rows, row_tiles })
+    (panels * row_tiles, Panels { operands, weight, finish, rows, k, tile_rows, row_tiles, threads: memory.threads() })
 }
 
 impl Panels<'_> {
@@ -55,8 +56,13 @@ impl Panels<'_> {
             _ => S::ROWS,
         };
         let mut sums = Sums([0.0; MAX_ROWS * MAX_PANEL]);
+        let mut ahead = self.ahead(index, (end - first).div_ceil(step));
         for row in (first..end).step_by(step) {
             let rows = step.min(end - row);
+            if row == first || rows < step {
+                s.begin_blocks(rows);
+            }
+            ahead.fetch(s);
             // SAFETY: passed on.
             unsafe { self.block(s, row, rows, panel, &mut sums) };
             for i in 0..rows {
@@ -66,6 +72,20 @@ impl Panels<'_> {
             }
         }
         s.end_blocks();
+    }
+
+    /// What this thread will probably read next: the panel of the tile after those that the others take meanwhile.
+    #[inline(always)]
+    fn ahead(&self, index: usize, blocks: usize) -> Ahead<'_> {
+        let next = (index + self.threads) / self.row_tiles;
+        let bytes = if next == index / self.row_tiles { None } else { self.panel_bytes(next) };
+        let bytes = bytes.unwrap_or_default();
+        Ahead { bytes, step: bytes.len().div_ceil(blocks).next_multiple_of(LINE) }
+    }
+
+    #[inline(always)]
+    fn panel_bytes(&self, panel: usize) -> Option<&[u8]> {
+        self.weight.bytes.get(panel * self.weight.panel_bytes..)?.get(..self.weight.panel_bytes)
     }
 
     /// # Safety
@@ -100,6 +120,27 @@ impl Panels<'_> {
         // Where the packed weights are w + 128, the sums are too large by 128 · Σ x.
         let excess = if S::FLIP == 0 { 0 } else { 128 * s.sum_bytes(x.row(row)) };
         Scale::I8 { excess, x: x_scale.row(0)[row], w: &w_scale.row(0)[col..col + cols] }
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// The rest of a panel that is brought into the second-level cache a stretch per block, while blocks are computed:
+/// weights come from memory, and waiting for them would cost more than the products.
+struct Ahead<'a> {
+    bytes: &'a [u8],
+    step: usize,
+}
+
+impl Ahead<'_> {
+    #[inline(always)]
+    fn fetch<S: Simd>(&mut self, s: S) {
+        let (now, later) = self.bytes.split_at(self.step.min(self.bytes.len()));
+        for line in now.chunks(LINE) {
+            s.prefetch(line.as_ptr());
+        }
+        self.bytes = later;
     }
 }
 

@@ -61,15 +61,13 @@ macro_rules! tiles {
         let (full, rest) = (bytes / CHUNK * CHUNK, bytes % CHUNK);
         // SAFETY: passed on.
         let tail = unsafe { Tail::new(b, full, rest) };
-        let config = Config::new(b.rows);
         let second = if b.rows > ROWS { ROWS } else { 0 };
         for half in 0..2 {
-            // SAFETY: the token. Reads whole chunks of the block's rows, its tail, and as many chunks of the panel,
+            // SAFETY: the token; the tiles have the shapes of this many rows. Reads whole chunks of the block's rows, its tail, and as many chunks of the panel,
             // which is padded to whole ones; writes 32 rows of half the columns of the sums.
             unsafe {
                 let to = b.sums.0.as_mut_ptr().cast::<u8>().add(half * STRIDE / 2);
                 asm!(
-                    "ldtilecfg [{config}]",
                     "tilezero tmm0",
                     "tilezero tmm1",
                     "tilezero tmm2",
@@ -77,6 +75,38 @@ macro_rules! tiles {
                     "test {chunks}, {chunks}",
                     "jz 3f",
                     "2:",
+                    "prefetcht0 [{w} + 4096]",
+                    "prefetcht0 [{w} + 4160]",
+                    "prefetcht0 [{w} + 4352]",
+                    "prefetcht0 [{w} + 4416]",
+                    "prefetcht0 [{w} + 4608]",
+                    "prefetcht0 [{w} + 4672]",
+                    "prefetcht0 [{w} + 4864]",
+                    "prefetcht0 [{w} + 4928]",
+                    "prefetcht0 [{w} + 5120]",
+                    "prefetcht0 [{w} + 5184]",
+                    "prefetcht0 [{w} + 5376]",
+                    "prefetcht0 [{w} + 5440]",
+                    "prefetcht0 [{w} + 5632]",
+                    "prefetcht0 [{w} + 5696]",
+                    "prefetcht0 [{w} + 5888]",
+                    "prefetcht0 [{w} + 5952]",
+                    "prefetcht0 [{w} + 6144]",
+                    "prefetcht0 [{w} + 6208]",
+                    "prefetcht0 [{w} + 6400]",
+                    "prefetcht0 [{w} + 6464]",
+                    "prefetcht0 [{w} + 6656]",
+                    "prefetcht0 [{w} + 6720]",
+                    "prefetcht0 [{w} + 6912]",
+                    "prefetcht0 [{w} + 6976]",
+                    "prefetcht0 [{w} + 7168]",
+                    "prefetcht0 [{w} + 7232]",
+                    "prefetcht0 [{w} + 7424]",
+                    "prefetcht0 [{w} + 7488]",
+                    "prefetcht0 [{w} + 7680]",
+                    "prefetcht0 [{w} + 7744]",
+                    "prefetcht0 [{w} + 7936]",
+                    "prefetcht0 [{w} + 8000]",
                     "tileloadd tmm6, [{w} + {w_stride}]",
                     "tileloadd tmm4, [{x0} + {x_stride}]",
                     concat!($dot, " tmm0, tmm4, tmm6"),
@@ -107,7 +137,6 @@ macro_rules! tiles {
                     "tilestored [{to} + {w_stride} + 64], tmm1",
                     "tilestored [{to} + {w_stride} + 4096], tmm2",
                     "tilestored [{to} + {w_stride} + 4160], tmm3",
-                    config = in(reg) &raw const config,
                     chunks = inout(reg) full / CHUNK => _,
                     rest = in(reg) rest,
                     x0 = inout(reg) b.x => _,
@@ -158,6 +187,13 @@ impl Dots for Amx {
     unsafe fn block_bf16(self, b: &mut Block<'_>) {
         let bytes = 2 * b.k;
         tiles!("tdpbf16ps", b, bytes);
+    }
+
+    #[inline(always)]
+    fn begin_blocks(self, rows: usize) {
+        let config = Config::new(rows);
+        // SAFETY: the token; the shapes of the tiles last until the next time, for nothing else touches them.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::product::blocks;
+use super::product::{Lines, blocks};
 use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx2, "avx2", "fma");
@@ -90,6 +90,7 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     type F32 = __m256;
     type I32 = __m256i;
     type Bytes = D::Bytes;
+    type Panel = Lines<16>;
     const LANES: usize = 8;
     const BYTES: usize = 16;
     const ROWS: usize = 6;
@@ -170,11 +171,27 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     #[inline(always)]
+    fn sqrt(self, a: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
     fn pow2(self, n: __m256) -> __m256 {
         // SAFETY: the token.
         unsafe {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        }
+    }
+
+    #[inline(always)]
+    fn rotate_pairs(self, x: __m256, waves: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe {
+            let (cos, sin) = (_mm256_moveldup_ps(waves), _mm256_movehdup_ps(waves));
+            let swapped = _mm256_permute_ps::<0b1011_0001>(x);
+            _mm256_fmaddsub_ps(x, cos, _mm256_mul_ps(swapped, sin))
         }
     }
 
@@ -212,6 +229,12 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b1110>(four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, line: *const u8) {
+        // SAFETY: a hint, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
 
     #[inline(always)]
@@ -258,5 +281,5 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
         sums
     }
 
-    blocks!(6, 2);
+    blocks!(6, 2, 1);
 }

@@ -2,7 +2,7 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::product::{BF16, Block, I8, block, blocks};
+use super::product::{BF16, Block, I8, Lines, block, blocks};
 use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma");
@@ -78,6 +78,8 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
         unsafe { block::<Avx512<Self>, BF16, 6, 4>(Avx512(self), b) }
     }
     #[inline(always)]
+    fn begin_blocks(self, _rows: usize) {}
+    #[inline(always)]
     fn end_blocks(self) {}
 }
 
@@ -150,6 +152,7 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     type F32 = __m512;
     type I32 = __m512i;
     type Bytes = D::Bytes;
+    type Panel = Lines<64>;
     const LANES: usize = 16;
     const BYTES: usize = 32;
     const ROWS: usize = 6;
@@ -231,9 +234,25 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     }
 
     #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        // SAFETY: the token.
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
     fn pow2(self, n: __m512) -> __m512 {
         // SAFETY: the token.
         unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), n) }
+    }
+
+    #[inline(always)]
+    fn rotate_pairs(self, x: __m512, waves: __m512) -> __m512 {
+        // SAFETY: the token.
+        unsafe {
+            let (cos, sin) = (_mm512_moveldup_ps(waves), _mm512_movehdup_ps(waves));
+            let swapped = _mm512_permute_ps::<0b1011_0001>(x);
+            _mm512_fmaddsub_ps(x, cos, _mm512_mul_ps(swapped, sin))
+        }
     }
 
     #[inline(always)]
@@ -262,6 +281,12 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     fn sum_i32(self, x: __m512i) -> i32 {
         // SAFETY: the token.
         unsafe { _mm512_reduce_add_epi32(x) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, line: *const u8) {
+        // SAFETY: a hint, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
 
     #[inline(always)]
@@ -336,6 +361,7 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
         unsafe { self.0.dot_bf16(sums, _mm512_loadu_si512(w.cast()), _mm512_set1_epi32(x.cast_signed())) }
     }
 
+    blocks!(columns 6, 4, 2);
     blocks!(6, 4, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
 
     #[inline(always)]
@@ -348,6 +374,11 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     unsafe fn block_i8(self, b: &mut Block<'_>) {
         // SAFETY: passed on.
         unsafe { self.0.block_i8(b) }
+    }
+
+    #[inline(always)]
+    fn begin_blocks(self, rows: usize) {
+        self.0.begin_blocks(rows);
     }
 
     #[inline(always)]

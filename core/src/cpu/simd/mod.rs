@@ -22,7 +22,7 @@ pub(super) use scalar::Scalar;
 use bytemuck::Pod;
 use half::{bf16, f16};
 
-use product::Block;
+use product::{Block, Columns, Row};
 
 /// Most f32 lanes of any instruction set.
 pub(super) const MAX_LANES: usize = 16;
@@ -50,6 +50,8 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     const BF16: bool;
     /// int8 weights of a vector of columns, or activations repeated in every column, four to a column.
     type Bytes: Copy;
+    /// [`Simd::PANEL`] f32.
+    type Panel: Row;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F32;
@@ -83,8 +85,12 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a · b + c`, fused where the instruction set fuses.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `√a`
+    fn sqrt(self, a: Self::F32) -> Self::F32;
     /// `2^n` for a whole `n` in -126..=127.
     fn pow2(self, n: Self::F32) -> Self::F32;
+    /// Turns each pair of lanes `(a, b)` by its pair `(cos, sin)` of `waves`: `(a·cos − b·sin, b·cos + a·sin)`.
+    fn rotate_pairs(self, x: Self::F32, waves: Self::F32) -> Self::F32;
     /// The sum of the lanes, halves added to halves.
     fn sum(self, x: Self::F32) -> f32;
 
@@ -191,6 +197,17 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn block_i8(self, b: &mut Block<'_>);
     /// Rows of a block of int8 or bf16 products.
     const DENSE_ROWS: usize = Self::ROWS;
+    /// Products with rows of a panel's width.
+    ///
+    /// # Safety
+    /// The promises of [`Columns`].
+    unsafe fn columns(self, c: &Columns);
+    /// Asks for a line of memory that will be read soon.
+    #[inline(always)]
+    fn prefetch(self, _line: *const u8) {}
+    /// Makes ready for `block_i8` and `block_bf16` of this many rows, which must be called before them.
+    #[inline(always)]
+    fn begin_blocks(self, _rows: usize) {}
     /// Ends a run of blocks.
     #[inline(always)]
     fn end_blocks(self) {}
@@ -243,6 +260,12 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
         let x = self.max(self.splat(-88.0), x);
         let e = self.exp(self.sub(self.splat(0.0), x));
         self.div(x, self.add(self.splat(1.0), e))
+    }
+
+    /// `1 / √x` in all lanes. Not libm's root: its instruction would wait for the upper halves of the registers.
+    #[inline(always)]
+    fn inverse_root(self, x: f32) -> Self::F32 {
+        self.div(self.splat(1.0), self.sqrt(self.splat(x)))
     }
 
     /// `Σ x`

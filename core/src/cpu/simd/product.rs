@@ -15,6 +15,31 @@ pub(in crate::cpu) const CHUNK: usize = 64;
 #[repr(C, align(64))]
 pub(in crate::cpu) struct Sums(pub(in crate::cpu) [f32; MAX_ROWS * MAX_PANEL]);
 
+/// A row of a panel's width.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(in crate::cpu) struct Lines<const N: usize>([f32; N]);
+
+/// [`Lines`] of an instruction set's own width.
+pub(in crate::cpu) trait Row: Copy {
+    /// All columns `x`.
+    fn splat(x: f32) -> Self;
+    /// The columns.
+    fn columns(&mut self) -> &mut [f32];
+}
+
+impl<const N: usize> Row for Lines<N> {
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Lines([x; N])
+    }
+
+    #[inline(always)]
+    fn columns(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
+}
+
 /// Rows of activations that meet a panel.
 ///
 /// Whoever makes one promises: `x` is readable for `rows` rows of `k` elements, `stride` bytes apart; `w` is a packed
@@ -129,11 +154,87 @@ unsafe fn step<S: Simd, P: Product<S>, const R: usize, const V: usize>(
     }
 }
 
-/// Every `block_*` of an instruction set by [`block`], with register tiles of this many rows and vectors.
+/// f32 products of a matrix, read one element at a time, with rows of a panel's width; what was there before counts
+/// `keep` times, column by column.
+///
+/// Whoever makes one promises: `x` is readable for `rows · k` elements at these steps, `w` for `k` rows, `keep` for
+/// one, and `out` readable and writable for `rows` rows, all rows of a panel's width.
+pub(in crate::cpu) struct Columns {
+    pub(in crate::cpu) x: *const f32,
+    /// Elements from one row of `x` to the next, and from one `k` to the next.
+    pub(in crate::cpu) x_steps: [usize; 2],
+    pub(in crate::cpu) rows: usize,
+    pub(in crate::cpu) k: usize,
+    pub(in crate::cpu) w: *const f32,
+    pub(in crate::cpu) keep: *const f32,
+    pub(in crate::cpu) out: *mut f32,
+    /// Whether the first half of the columns is enough.
+    pub(in crate::cpu) half: bool,
+}
+
+/// [`Columns`] for the first `V` vectors of columns, `R` rows at a time.
+///
+/// # Safety
+/// The promises of [`Columns`].
+#[inline(always)]
+pub(in crate::cpu) unsafe fn columns<S: Simd, const R: usize, const V: usize>(s: S, c: &Columns) {
+    for first in (0..c.rows).step_by(R) {
+        let rows = R.min(c.rows - first);
+        let mut x = [c.x; R];
+        let mut sums = [[s.splat(0.0); V]; R];
+        for (i, (sums, x)) in sums.iter_mut().zip(&mut x).enumerate() {
+            // Rows past the last repeat it.
+            let row = first + i.min(rows - 1);
+            for (v, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: promised.
+                unsafe {
+                    let old = s.load(c.out.add(row * S::PANEL + v * S::LANES));
+                    *sum = s.mul(old, s.load(c.keep.add(v * S::LANES)));
+                }
+            }
+            // SAFETY: promised.
+            *x = unsafe { x.add(row * c.x_steps[0]) };
+        }
+        for k in 0..c.k {
+            let mut w = [s.splat(0.0); V];
+            for (v, w) in w.iter_mut().enumerate() {
+                // SAFETY: promised.
+                *w = unsafe { s.load(c.w.add(k * S::PANEL + v * S::LANES)) };
+            }
+            for (sums, x) in sums.iter_mut().zip(x) {
+                // SAFETY: promised.
+                let x = s.splat(unsafe { *x.add(k * c.x_steps[1]) });
+                for (sum, w) in sums.iter_mut().zip(w) {
+                    *sum = s.mul_add(x, w, *sum);
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate().take(rows) {
+            for (v, sum) in sums.iter().enumerate() {
+                // SAFETY: promised.
+                unsafe { s.store(c.out.add((first + i) * S::PANEL + v * S::LANES), *sum) };
+            }
+        }
+    }
+}
+
+/// Every `block_*` of an instruction set by [`block`], with register tiles of this many rows and vectors, and
+/// `columns` with as many or half as many.
 macro_rules! blocks {
-    ($rows:literal, $vectors:literal) => {
+    ($rows:literal, $vectors:literal, $half:literal) => {
         blocks!($rows, $vectors, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
         blocks!($rows, $vectors, block_bf16: BF16, block_i8: I8);
+        blocks!(columns $rows, $vectors, $half);
+    };
+    (columns $rows:literal, $vectors:literal, $half:literal) => {
+        #[inline(always)]
+        unsafe fn columns(self, c: &$crate::cpu::simd::product::Columns) {
+            use $crate::cpu::simd::product::columns;
+            // SAFETY: passed on.
+            unsafe {
+                if c.half { columns::<Self, $rows, $half>(self, c) } else { columns::<Self, $rows, $vectors>(self, c) }
+            }
+        }
     };
     ($rows:literal, $vectors:literal, $($name:ident: $product:ident),*) => {
         $(

@@ -1,6 +1,7 @@
 use half::{bf16, f16};
 
-use super::{MAX_LANES, Simd, product::blocks};
+use super::product::{Lines, blocks};
+use super::{MAX_LANES, Simd};
 
 /// Portable Rust. Eight lanes and no fused operation, so that the result is the same everywhere, whatever vectors
 /// the compiler makes of it.
@@ -26,6 +27,7 @@ unsafe impl Simd for Scalar {
     const FLIP: u8 = 0;
     const BF16: bool = false;
     type Bytes = [[i8; 4]; LANES];
+    type Panel = Lines<{ 2 * LANES }>;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Lanes {
@@ -92,8 +94,19 @@ unsafe impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn sqrt(self, a: Lanes) -> Lanes {
+        a.map(libm::sqrtf)
+    }
+
+    #[inline(always)]
     fn pow2(self, n: Lanes) -> Lanes {
         n.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn rotate_pairs(self, x: Lanes, waves: Lanes) -> Lanes {
+        let sign = [-1.0, 1.0];
+        core::array::from_fn(|i| x[i] * waves[i & !1] + sign[i & 1] * (x[i ^ 1] * waves[i | 1]))
     }
 
     #[inline(always)]
@@ -160,7 +173,7 @@ unsafe impl Simd for Scalar {
         sums
     }
 
-    blocks!(2, 2);
+    blocks!(2, 2, 1);
 }
 
 const _: () = assert!(LANES <= MAX_LANES);
