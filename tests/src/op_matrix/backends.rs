@@ -68,7 +68,9 @@ fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<
     if let (true, Op::Linear(op)) = (packed, &case.op) {
         let weights = [&op.w].into_iter();
         region = AlignedBytes::zeroed(packed_bytes(weights.clone(), isa).expect("an address"))?;
-        pack(case.weights.as_slice(), weights, isa, region.as_mut_slice(), &threads, &mut |_| {});
+        let mut packed = 0;
+        pack(case.weights.as_slice(), weights, isa, region.as_mut_slice(), &threads, &mut |_| packed += 1);
+        assert_eq!(packed, 1, "weights left out");
     }
     let mut arena = AlignedBytes::zeroed(case.arena.len())?;
     let cpu = Cpu::new(case.weights.as_slice(), arena.as_mut_slice(), &threads, isa).expect("aligned");
