@@ -4,6 +4,8 @@ use super::Tiles;
 use super::pack::Shape;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
+#[cfg(target_arch = "aarch64")]
+use super::simd::{Dot, Neon};
 use super::simd::{Scalar, Simd};
 use crate::DType;
 use crate::exec::Executor;
@@ -83,6 +85,8 @@ macro_rules! levels {
 
         /// Runs tiles `0..count` of `kernel`, compiled for `isa`.
         pub(super) fn launch<K: Tiles>(isa: Isa, executor: &impl Executor, count: usize, kernel: &K) {
+            // Not every architecture has levels that differ in products.
+            let _ = K::PRODUCTS;
             match isa.0 {
                 // SAFETY: the executor runs each tile once.
                 Level::Scalar => executor.run(count, &|i| unsafe { kernel.tile(Scalar, i) }),
@@ -124,6 +128,8 @@ levels! {
         "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,avx512vnni,avx512bf16", tile_avx512_bf16;
     "x86_64": Amx, Avx512<Amx>, base tile_avx512, "amx",
         "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,avx512vnni,avx512bf16", tile_amx;
+    "aarch64": Neon, Neon, base tile_neon, "neon", "neon", tile_neon;
+    "aarch64": NeonDot, Neon<Dot>, base tile_neon, "neon-dot", "neon,dotprod", tile_neon_dot;
 }
 
 impl Isa {

@@ -8,6 +8,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod cpuid;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(super) mod product;
 mod scalar;
 
@@ -17,6 +19,8 @@ pub(super) use amx::Amx;
 pub(super) use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::{Avx512, Bf16, Vnni};
+#[cfg(target_arch = "aarch64")]
+pub(super) use neon::{Dot, Neon};
 pub(super) use scalar::Scalar;
 
 use bytemuck::Pod;

@@ -1,0 +1,284 @@
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+use half::{bf16, f16};
+
+use super::Simd;
+use super::product::{Lines, blocks};
+
+/// NEON, which every aarch64 has, and what multiplies int8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Neon<D = Plain>(D);
+
+/// int8 products by widening multiplications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plain(());
+
+/// int8 products of the dot product extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dot(());
+
+impl Neon<Plain> {
+    /// The token, where the target has NEON.
+    pub(crate) fn detect() -> Option<Self> {
+        cfg!(target_feature = "neon").then_some(Neon(Plain(())))
+    }
+}
+
+impl Neon<Dot> {
+    /// The token, where the machine has the instructions.
+    pub(crate) fn detect() -> Option<Self> {
+        (Neon::<Plain>::detect().is_some() && has_dotprod()).then_some(Neon(Dot(())))
+    }
+}
+
+impl<D> Neon<D> {
+    /// The same without what it adds to NEON.
+    pub(crate) fn base(self) -> Neon {
+        Neon(Plain(()))
+    }
+}
+
+/// Linux lets a process read the identification register.
+#[cfg(all(not(target_feature = "dotprod"), any(target_os = "linux", target_os = "android")))]
+fn has_dotprod() -> bool {
+    let features: u64;
+    // SAFETY: reads a register that Linux answers for.
+    unsafe { asm!("mrs {}, ID_AA64ISAR0_EL1", out(reg) features, options(nomem, nostack, preserves_flags)) };
+    features >> 44 & 0xf != 0
+}
+
+/// Elsewhere only what the build promises.
+#[cfg(any(target_feature = "dotprod", not(any(target_os = "linux", target_os = "android"))))]
+fn has_dotprod() -> bool {
+    cfg!(target_feature = "dotprod")
+}
+
+/// Products of int8 groups.
+pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
+    fn dot(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t;
+}
+
+impl Dots for Plain {
+    #[inline(always)]
+    fn dot(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: the token.
+        unsafe {
+            // Sums of pairs in 32 bits: those of two products would not fit 16.
+            let low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+            let high = vpaddlq_s16(vmull_high_s8(w, x));
+            vaddq_s32(sums, vpaddq_s32(low, high))
+        }
+    }
+}
+
+impl Dots for Dot {
+    #[inline(always)]
+    fn dot(self, mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: the token. The intrinsic is not stable yet.
+        unsafe {
+            asm!(
+                ".arch_extension dotprod",
+                "sdot {sums:v}.4s, {w:v}.16b, {x:v}.16b",
+                sums = inout(vreg) sums,
+                w = in(vreg) w,
+                x = in(vreg) x,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sums
+    }
+}
+
+// SAFETY: the token exists only where the instructions were detected.
+unsafe impl<D: Dots> Simd for Neon<D> {
+    type F32 = float32x4_t;
+    type I32 = int32x4_t;
+    type Bytes = int8x16_t;
+    type Panel = Lines<16>;
+    const LANES: usize = 4;
+    const BYTES: usize = 16;
+    const ROWS: usize = 6;
+    const PANEL: usize = 16;
+    const FLIP: u8 = 0;
+    const BF16: bool = false;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vdupq_n_f32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> float32x4_t {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { vld1q_f32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const f16) -> float32x4_t {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe {
+            let halves = vld1_u16(from.cast());
+            let wide: float32x4_t;
+            // The intrinsic is not stable yet.
+            asm!(
+                "fcvtl {wide:v}.4s, {halves:v}.4h",
+                wide = out(vreg) wide,
+                halves = in(vreg) halves,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            wide
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const bf16) -> float32x4_t {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, x: float32x4_t) {
+        // SAFETY: the token; writable, as the caller promises.
+        unsafe { vst1q_f32(to, x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vaddq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vsubq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vmulq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vdivq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token. Of a NaN and a number the second operand, as on x86.
+        unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the token. Of a NaN and a number the second operand, as on x86.
+        unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe { vsqrtq_f32(a) }
+    }
+
+    #[inline(always)]
+    fn pow2(self, n: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe {
+            let exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+            vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))
+        }
+    }
+
+    #[inline(always)]
+    fn rotate_pairs(self, x: float32x4_t, waves: float32x4_t) -> float32x4_t {
+        // SAFETY: the token.
+        unsafe {
+            let (cos, sin) = (vtrn1q_f32(waves, waves), vtrn2q_f32(waves, waves));
+            // −sin, sin, −sin, sin
+            let sin = vtrn1q_f32(vnegq_f32(sin), sin);
+            vfmaq_f32(vmulq_f32(vrev64q_f32(x), sin), x, cos)
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, x: float32x4_t) -> f32 {
+        // SAFETY: the token.
+        unsafe { vaddvq_f32(x) }
+    }
+
+    #[inline(always)]
+    fn zero_i32(self) -> int32x4_t {
+        // SAFETY: the token.
+        unsafe { vdupq_n_s32(0) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_i8(self, sums: int32x4_t, a: *const i8, b: *const i8) -> int32x4_t {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { self.0.dot(sums, vld1q_s8(a), vld1q_s8(b)) }
+    }
+
+    #[inline(always)]
+    fn sum_i32(self, x: int32x4_t) -> i32 {
+        // SAFETY: the token.
+        unsafe { vaddvq_s32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(self, from: *const u8) -> int8x16_t {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { vld1q_s8(from.cast()) }
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, x: u32) -> int8x16_t {
+        // SAFETY: the token.
+        unsafe { vreinterpretq_s8_u32(vdupq_n_u32(x)) }
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        self.0.dot(sums, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn store_i32(self, to: *mut i32, x: int32x4_t) {
+        // SAFETY: the token; writable, as the caller promises.
+        unsafe { vst1q_s32(to, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(self, from: *const i32, excess: i32) -> float32x4_t {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { vcvtq_f32_s32(vsubq_s32(vld1q_s32(from), vdupq_n_s32(excess))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(self, from: *const u8) -> [float32x4_t; 2] {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe {
+            let pairs = vreinterpretq_u32_u8(vld1q_u8(from));
+            let high = vandq_u32(pairs, vdupq_n_u32(0xffff_0000));
+            [vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs)), vreinterpretq_f32_u32(high)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_bf16(self, sums: float32x4_t, _: *const u8, _: u32) -> float32x4_t {
+        sums
+    }
+
+    blocks!(6, 4, 2);
+}
