@@ -115,7 +115,10 @@ impl Toolchain {
 
     fn build(&self, project: &Project, target: &str) -> Command {
         let mut command = project.command(&self.cargo);
-        command.env("RUSTC", &self.rustc).args(["build", "--locked", "--target", target]);
+        command
+            .env("RUSTC", &self.rustc)
+            .env("RUSTFLAGS", "-D warnings")
+            .args(["build", "--locked", "--target", target]);
         if self.build_core {
             command.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core");
         }
