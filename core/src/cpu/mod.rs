@@ -103,7 +103,6 @@ impl<'a, E: Executor> Cpu<'a, E> {
 /// instruction set of the caller.
 trait Tiles: Sync {
     /// Whether the code differs between levels of one vector width, which differ in products only.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "other architectures have one level"))]
     const PRODUCTS: bool = false;
 
     /// Computes one tile.
