@@ -56,7 +56,7 @@ fn by_synonym(names: &[String], wanted: &str) -> Option<u32> {
 /// Names that hold the wanted word first, then those that are a few letters away.
 fn close_matches(names: &[String], wanted: &str) -> Vec<String> {
     let wanted = wanted.to_lowercase();
-    let far = wanted.chars().count() / 3 + 1;
+    let far = (wanted.chars().count() / 3).max(1);
     let distance = |name: &String| {
         let name = name.to_lowercase();
         if !wanted.is_empty() && name.contains(&wanted) {

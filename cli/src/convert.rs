@@ -8,7 +8,7 @@ use denoir_convert::{Options, convert};
 use crate::args::parse_type;
 use crate::error::Error;
 use crate::progress::{Progress, Verbosity};
-use crate::{checkpoint, text};
+use crate::{checkpoint, interrupt, text};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -50,7 +50,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         dtype: args.dtype,
         config: args.config.clone(),
         labels: args.labels.clone(),
+        cancel: Some(interrupt::flag()),
     };
+    interrupt::catch();
     let mut progress = Progress::new(Verbosity::new(args.quiet, false));
     let summary = convert(&input, &args.output, &options, &mut |p| show(&mut progress, &p))?;
     progress.finish();

@@ -92,6 +92,9 @@ impl From<denoir::Error> for Error {
 
 impl From<ConvertError> for Error {
     fn from(e: ConvertError) -> Self {
-        Error::Convert(e)
+        match e {
+            ConvertError::Cancelled => Error::Interrupted,
+            other => Error::Convert(other),
+        }
     }
 }

@@ -52,7 +52,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         let fixture = Fixture::open(&path)?;
         let verdict = verify(&fixture, &mut models)?;
         let outcome = Outcome { file: path, kind: fixture.kind().to_owned(), verdict };
-        if !args.json && !(args.quiet && outcome.verdict.passed()) {
+        let hidden = args.json || (args.quiet && outcome.verdict.passed());
+        if !hidden {
             stdout::write(outcome.text().as_bytes())?;
         }
         outcomes.push(outcome);

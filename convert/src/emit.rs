@@ -1,6 +1,7 @@
 //! Tensor data from checkpoint to file, one block of rows at a time.
 
 use std::io::{self, Seek, Write};
+use std::ops::ControlFlow;
 
 use denoir_core::gguf::GgmlType;
 use half::f16;
@@ -55,7 +56,7 @@ pub(crate) fn emit<'w, W: Write + Seek>(
     plan: &Plan<'_>,
     checkpoint: &Checkpoint<'_>,
     out: &'w mut W,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Writer<'w, W>, EmitError> {
     let mut writer = Writer::start(out, &plan.metadata, &plan.entries)?;
     let total = plan.entries.iter().map(|entry| entry.len_bytes).sum();
@@ -63,7 +64,9 @@ pub(crate) fn emit<'w, W: Write + Seek>(
     let mut buffers = Buffers::default();
     let mut entries = plan.entries.iter();
     while let Some(entry) = entries.next() {
-        progress(Progress { tensor: &entry.name, bytes_done: done, bytes_total: total });
+        if progress(Progress { tensor: &entry.name, bytes_done: done, bytes_total: total }).is_break() {
+            return Err(ConvertError::Cancelled.into());
+        }
         let missing = || ConvertError::MissingTensor(entry.name.clone());
         let tensor = plan.selection.tensors.get(&entry.name).ok_or_else(missing)?;
         let bytes = checkpoint.bytes(&entry.name, tensor)?;
@@ -83,7 +86,8 @@ pub(crate) fn emit<'w, W: Write + Seek>(
         }
         writer.end_tensor()?;
     }
-    progress(Progress { tensor: "", bytes_done: total, bytes_total: total });
+    // Nothing is left to stop: the caller looks once more before the file gets its name.
+    let _ = progress(Progress { tensor: "", bytes_done: total, bytes_total: total });
     Ok(writer)
 }
 

@@ -126,6 +126,8 @@ pub enum ConvertError {
         /// The value that the checkpoint says.
         checkpoint: String,
     },
+    /// [`Options::cancel`](crate::Options::cancel) was set; nothing is left behind.
+    Cancelled,
     /// The block that first sees the context tokens is not known for this depth.
     ContextStart {
         /// Number of blocks.
@@ -171,6 +173,7 @@ impl fmt::Display for ConvertError {
             Contradiction { key, config, checkpoint } => {
                 write!(f, "the configuration says {key} = {config}, but the checkpoint says {checkpoint}")
             }
+            Cancelled => f.write_str("cancelled"),
             ContextStart { depth } => write!(
                 f,
                 "in_context_start is not in the checkpoint and not known for {depth} blocks; \

@@ -38,10 +38,12 @@ pub use error::ConvertError;
 pub use safetensors::SafetensorsError;
 pub use torch::{PickleError, ZipError};
 
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use denoir_core::DType;
 use sha2::{Digest, Sha256};
@@ -66,11 +68,19 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// File of class names, one per line.
     pub labels: Option<PathBuf>,
+    /// Set by another thread, it ends the conversion with [`ConvertError::Cancelled`].
+    pub cancel: Option<Arc<AtomicBool>>,
+}
+
+impl Options {
+    fn cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { weights: None, dtype: DType::BF16, config: None, labels: None }
+        Options { weights: None, dtype: DType::BF16, config: None, labels: None, cancel: None }
     }
 }
 
@@ -142,18 +152,25 @@ pub fn convert(
     let plan = Plan::new(&checkpoint, &request)?;
 
     // The hash reads the file once more, on the second core, through a small buffer.
-    let cancelled = AtomicBool::new(false);
+    let failed = AtomicBool::new(false);
+    let stop = || failed.load(Ordering::Relaxed) || options.cancelled();
     let paths: Vec<&Path> = maps.iter().map(|(_, path, _)| path.as_path()).collect();
     let summary = std::thread::scope(|scope| {
-        let hash = scope.spawn(|| sha256_of_files(&paths, &cancelled));
-        let written = emit::emit(&plan, &checkpoint, out.file(), progress);
-        cancelled.store(written.is_err(), Ordering::Relaxed);
+        let hash = scope.spawn(|| sha256_of_files(&paths, &stop));
+        let written = emit::emit(&plan, &checkpoint, out.file(), &mut |p| {
+            progress(p);
+            if options.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        failed.store(written.is_err(), Ordering::Relaxed);
         let hash = hash.join().unwrap_or_else(|_| {
             Err(ConvertError::Read { path: input.to_owned(), source: io::Error::other("the hashing thread failed") })
         });
         let write_error = |source| ConvertError::Write { path: output.to_owned(), source };
         let writer = written.map_err(|error| error.at(output))?;
         let hash = hash?;
+        if options.cancelled() {
+            return Err(ConvertError::Cancelled);
+        }
         let bytes = writer.finish(plan.sha256_at, &hash).map_err(write_error)?;
         Ok::<_, ConvertError>(summarize(&plan, options.dtype, bytes, hash))
     })?;
@@ -184,7 +201,8 @@ pub fn convert_bytes(
     let checkpoint = Checkpoint::open(kind, &[(name.to_owned(), input)])?;
     let plan = Plan::new(&checkpoint, &Request { weights, dtype, config, labels })?;
     let path = Path::new(name);
-    let writer = emit::emit(&plan, &checkpoint, output, &mut |_| {}).map_err(|error| error.at(path))?;
+    let writer =
+        emit::emit(&plan, &checkpoint, output, &mut |_| ControlFlow::Continue(())).map_err(|error| error.at(path))?;
     let hash = hex(&Sha256::digest(input));
     let write_error = |source| ConvertError::Write { path: path.to_owned(), source };
     let bytes = writer.finish(plan.sha256_at, &hash).map_err(write_error)?;
@@ -285,7 +303,7 @@ impl Mapped {
     }
 }
 
-fn sha256_of_files(paths: &[&Path], cancelled: &AtomicBool) -> Result<String, ConvertError> {
+fn sha256_of_files(paths: &[&Path], stop: &dyn Fn() -> bool) -> Result<String, ConvertError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0u8; 1 << 18];
     for path in paths {
@@ -298,7 +316,7 @@ fn sha256_of_files(paths: &[&Path], cancelled: &AtomicBool) -> Result<String, Co
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(read(error)),
             }
-            if cancelled.load(Ordering::Relaxed) {
+            if stop() {
                 return Ok(String::new());
             }
         }

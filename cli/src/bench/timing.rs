@@ -51,14 +51,13 @@ pub(super) fn measure(
     let labels = (0..batch).map(|i| (i % classes) as u32).collect();
     let request = Request { labels, texts: None, seed: 1, rng: Rng::Philox, settings };
     let (mut with, mut without) = (Vec::new(), Vec::new());
-    for run in 0..=runs {
-        let times = evaluations(pipeline, &request)?;
-        progress.update((run + 1) as f64 / (runs + 1) as f64, &|| format!("run {run}/{runs}"));
-        // The first run warms up: pages of the weights come from the disk, threads start.
-        if run > 0 {
-            with.push(times[0]);
-            without.extend(&times[1 + usize::from(chunk == 1)..]);
-        }
+    // One evaluation warms up: pages of the weights come from the disk, threads start.
+    evaluations(pipeline, &request, 1)?;
+    for run in 0..runs {
+        progress.update(run as f64 / runs as f64, &|| format!("run {}/{runs}", run + 1));
+        let times = evaluations(pipeline, &request, TIMED)?;
+        with.push(times[0]);
+        without.extend(&times[1 + usize::from(chunk == 1)..]);
     }
     let predict_ms = median(&mut without);
     Ok(Times {
@@ -69,11 +68,11 @@ pub(super) fn measure(
 }
 
 /// Evaluations that are timed in a run, the first included.
-const TIMED: usize = 4;
+const TIMED: usize = 3;
 
 /// Milliseconds of the first evaluations of a run, which then ends.
-fn evaluations(pipeline: &mut Pipeline, request: &Request) -> Result<Vec<f64>, Error> {
-    let timed = TIMED.min(request.settings.evaluations());
+fn evaluations(pipeline: &mut Pipeline, request: &Request, count: usize) -> Result<Vec<f64>, Error> {
+    let timed = count.min(request.settings.evaluations());
     let mut times = Vec::with_capacity(timed);
     let mut last = Instant::now();
     let result = pipeline.generate(request, &mut |_| {

@@ -14,6 +14,7 @@ use super::fixture::Fixture;
 use crate::args::{EngineArgs, extension};
 use crate::checkpoint;
 use crate::error::Error;
+use crate::interrupt;
 
 /// Relative error that a forward pass in f32 may have where sums are reordered (SIMD, GPUs).
 const REORDERED_F32: f64 = 1e-5;
@@ -60,7 +61,8 @@ impl Models {
             checkpoint
         } else {
             let file = self.folder.path().join(format!("{}.gguf", self.open.len()));
-            let options = denoir_convert::Options { weights, dtype: self.dtype, config, labels: None };
+            let cancel = Some(interrupt::flag());
+            let options = denoir_convert::Options { weights, dtype: self.dtype, config, labels: None, cancel };
             convert(&checkpoint, &file, &options, &mut |_| {})?;
             file
         };

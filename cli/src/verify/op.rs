@@ -106,7 +106,6 @@ impl<'f> Case<'f> {
         let mut cpu = cpu.map_err(|e| self.fixture.error(&e.to_string()))?;
         let program = Program::Predict { images: 1 };
         run(&mut cpu, program, |k| op.record(k)).map_err(|e| self.fixture.error(&format!("{}: {e}", self.name)))?;
-        drop(cpu);
         Ok(arena.as_slice().to_vec())
     }
 }
