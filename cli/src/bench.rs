@@ -12,6 +12,7 @@ use denoir::core::DType;
 use denoir::{AlignedBytes, Model, Pipeline};
 use denoir_convert::random::{RandomModel, Shape};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::args::{EngineArgs, parse_type};
 use crate::error::Error;
@@ -81,14 +82,29 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if args.json { stdout::json(&report) } else { stdout::write(as_text(&report).as_bytes()) }
 }
 
-/// A model in memory; its weights are there once.
+/// A model with random weights.
 fn random(shape: Shape, dtype: DType) -> Result<Arc<Model>, Error> {
     let random = RandomModel::new(shape, dtype)?;
+    if let Some(model) = mapped(&random) {
+        return Ok(Arc::new(model));
+    }
     let len = usize::try_from(random.len_bytes()).unwrap_or(usize::MAX);
     let mut bytes = AlignedBytes::zeroed(len)?;
     let full = |_| Error::from(denoir::Error::Memory(len));
     random.write(SEED, &mut Cursor::new(bytes.as_mut_slice())).map_err(full)?;
     Ok(Arc::new(Model::from_bytes(bytes)?))
+}
+
+/// The model in a temporary file, because a file's pages go back to the system once the weights are packed, as in a
+/// real run. The file loses its name at once and vanishes with the program; where that cannot be, or the disk has no
+/// room, there is none.
+fn mapped(random: &RandomModel) -> Option<Model> {
+    if !cfg!(unix) {
+        return None;
+    }
+    let mut file = NamedTempFile::new().ok()?;
+    random.write(SEED, &mut file).ok()?;
+    Model::open(file.path()).ok()
 }
 
 fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {
