@@ -6,8 +6,33 @@ struct Aligned<T: ?Sized>(T);
 
 static BYTES: &Aligned<[u8]> = &Aligned(*include_bytes!("../../fixtures/demo/emoji.gguf"));
 
-/// What it draws when no class is asked for, where it has a class of this name.
-pub(crate) const DEFAULT_CLASS: &str = "cat-face";
+/// Classes that it draws when none is asked for; several images take turns.
+pub(crate) const SHOWCASE: [&str; 24] = [
+    "cat-face",
+    "face-smiling",
+    "heart",
+    "apple",
+    "flower",
+    "house",
+    "spacecraft",
+    "dog-face",
+    "face-cool",
+    "cake",
+    "tree",
+    "car",
+    "globe",
+    "mushroom",
+    "bear-face",
+    "face-love",
+    "citrus",
+    "star",
+    "train",
+    "fish",
+    "moon-face",
+    "umbrella",
+    "clock",
+    "ball",
+];
 
 /// The model file.
 pub(crate) fn bytes() -> &'static [u8] {

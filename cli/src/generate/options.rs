@@ -17,7 +17,8 @@ const MAX_IMAGES: u32 = 10_000;
 #[command(after_help = "Examples:
   denoir generate
   denoir generate --class 3 --seed 7 -o picture.png
-  denoir generate --class cat-face --class dog-face -b 12 --grid -o sheet.png
+  denoir generate -b 24 --grid -o sheet.png
+  denoir generate --class cat-face --class dog-face -b 12 --grid -o pets.png
   denoir generate -m pixelgen-xl.gguf --class 207 --steps 25 --cfg-scale 3 --preview term
   denoir generate --trajectory denoising.gif
 
@@ -31,7 +32,8 @@ pub(crate) struct Args {
     /// `-`: PNG on standard output
     #[arg(short, long, value_name = "OUT", default_value = "out.png")]
     pub(super) output: PathBuf,
-    /// What to draw, a class by number or name; may be given several times, the images take turns
+    /// What to draw, a class by number or name; may be given several times, the images take turns [default: 0; of the
+    /// demo model, a selection]
     #[arg(long, value_name = "N|NAME")]
     pub(super) class: Vec<String>,
     /// What to draw, in words (text-to-image models)
@@ -202,11 +204,14 @@ fn classes(args: &Args, model: &Model) -> Result<Vec<u32>, Error> {
     if !args.class.is_empty() {
         return args.class.iter().map(|wanted| class::find(model, wanted)).collect();
     }
-    let favourite = match args.model {
-        None => model.class(demo::DEFAULT_CLASS),
-        Some(_) => None,
-    };
-    Ok(vec![favourite.unwrap_or(0)])
+    let mut classes = Vec::new();
+    if args.model.is_none() {
+        classes.extend(demo::SHOWCASE.iter().filter_map(|name| model.class(name)));
+    }
+    if classes.is_empty() {
+        classes.push(0);
+    }
+    Ok(classes)
 }
 
 fn settings(args: &SamplingArgs, preset: &Settings) -> Result<Settings, Error> {
