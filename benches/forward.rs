@@ -1,5 +1,6 @@
-//! Times one evaluation of a network: `forward MODEL.gguf [--threads N] [--batch N] [--isa NAME] [--runs N]`, or makes
-//! the model first: `forward convert CHECKPOINT OUT.gguf TYPE`.
+//! Times one evaluation of a network:
+//! `forward MODEL.gguf [--threads N] [--batch N] [--isa NAME] [--runs N] [--out X_HAT.f32]`.
+//! `forward convert CHECKPOINT OUT.gguf TYPE` makes the model.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +51,10 @@ fn time(model: &str, arguments: &[String]) -> anyhow::Result<()> {
         }
         Ok(())
     })?;
+    if let Some(path) = value("--out") {
+        let bytes: Vec<u8> = x_hat.iter().flat_map(|x| x.to_le_bytes()).collect();
+        std::fs::write(path, bytes)?;
+    }
     let first = times.remove(0);
     let cpu = cpu_times.into_iter().fold(f64::INFINITY, f64::min);
     times.sort_by(f64::total_cmp);

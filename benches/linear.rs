@@ -1,6 +1,8 @@
 //! Linear layers of the networks on one thread: GFLOP/s of every instruction set and type, and the share of the
 //! machine's peak, which is measured in the same run. `linear [--isa NAME] [--type T] [--shape MxNxK]`.
 
+mod roofline;
+
 use std::time::Duration;
 
 use denoir::{AlignedBytes, Isa};
@@ -28,7 +30,8 @@ fn main() {
             if value("--type").is_some_and(|name| name != dtype.name()) {
                 continue;
             }
-            print!("{:12} {:5}", isa.name(), dtype.name());
+            let peak = roofline::peak(isa.name(), dtype, cpu_time);
+            print!("{:12} {:5} peak {:5.0}", isa.name(), dtype.name(), peak.unwrap_or(f64::NAN));
             if let Some(shape) = value("--shape") {
                 let mut sizes = shape.split('x').map(|n| n.parse().expect("MxNxK"));
                 let shape = std::array::from_fn(|_| sizes.next().expect("MxNxK"));
@@ -36,7 +39,9 @@ fn main() {
                 continue;
             }
             for (name, shape) in SHAPES {
-                print!("  {name} {:6.0}", gflops(isa, dtype, shape));
+                let reached = gflops(isa, dtype, shape);
+                print!("  {name} {reached:5.0}");
+                peak.inspect(|peak| print!(" {:3.0}%", 100.0 * reached / peak));
             }
             println!();
         }

@@ -51,9 +51,9 @@ impl Panels<'_> {
         let end = (first + self.tile_rows).min(self.rows);
         let col = panel * S::PANEL;
         let cols = S::PANEL.min(self.finish.out.cols - col);
-        let step = match self.operands {
-            Operands::BF16(..) | Operands::I8 { .. } => S::DENSE_ROWS,
-            _ => S::ROWS,
+        let (step, fetches) = match self.operands {
+            Operands::BF16(..) | Operands::I8 { .. } => (S::DENSE_ROWS, S::FETCHES),
+            _ => (S::ROWS, false),
         };
         let mut sums = Sums([0.0; MAX_ROWS * MAX_PANEL]);
         let mut ahead = self.ahead(index, (end - first).div_ceil(step));
@@ -62,9 +62,12 @@ impl Panels<'_> {
             if row == first || rows < step {
                 s.begin_blocks(rows);
             }
-            ahead.fetch(s);
+            let next = ahead.stretch();
+            if !fetches {
+                fetch(s, next);
+            }
             // SAFETY: passed on.
-            unsafe { self.block(s, row, rows, panel, &mut sums) };
+            unsafe { self.block(s, row, rows, panel, next.as_ptr(), &mut sums) };
             for i in 0..rows {
                 let scale = self.scale(s, row + i, col, cols);
                 // SAFETY: a tile is some rows of a panel's columns.
@@ -91,7 +94,7 @@ impl Panels<'_> {
     /// # Safety
     /// `rows` is what the block of this kind takes.
     #[inline(always)]
-    unsafe fn block<S: Simd>(&self, s: S, row: usize, rows: usize, panel: usize, sums: &mut Sums) {
+    unsafe fn block<S: Simd>(&self, s: S, row: usize, rows: usize, panel: usize, next: *const u8, sums: &mut Sums) {
         let (x, stride) = match &self.operands {
             Operands::F32(x, _) | Operands::WideF16(x, _) | Operands::WideBF16(x, _) => at(x, row),
             Operands::F16(x, _) => at(x, row),
@@ -99,7 +102,7 @@ impl Panels<'_> {
             Operands::I8 { x, .. } => at(x, row),
         };
         let w = self.weight.bytes[panel * self.weight.panel_bytes..][..self.weight.panel_bytes].as_ptr();
-        let b = &mut Block { x, stride, rows, k: self.k, w, sums };
+        let b = &mut Block { x, stride, rows, k: self.k, w, sums, next };
         // SAFETY: the rows are inside the view, which was checked; the panel was packed for this instruction set.
         unsafe {
             match self.operands {
@@ -133,14 +136,19 @@ struct Ahead<'a> {
     step: usize,
 }
 
-impl Ahead<'_> {
+impl<'a> Ahead<'a> {
     #[inline(always)]
-    fn fetch<S: Simd>(&mut self, s: S) {
+    fn stretch(&mut self) -> &'a [u8] {
         let (now, later) = self.bytes.split_at(self.step.min(self.bytes.len()));
-        for line in now.chunks(LINE) {
-            s.prefetch(line.as_ptr());
-        }
         self.bytes = later;
+        now
+    }
+}
+
+#[inline(always)]
+fn fetch<S: Simd>(s: S, bytes: &[u8]) {
+    for line in bytes.chunks(LINE) {
+        s.prefetch(line.as_ptr());
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Amx(Bf16);
 const ROWS: usize = 16;
 /// Rows of a block: two tiles.
 const BLOCK_ROWS: usize = 2 * ROWS;
+/// Bytes of the next panel that are fetched with each chunk.
+const FETCHED: usize = 256;
 /// Bytes from one group of `k` to the next in a panel, and from one row of sums to the next.
 const STRIDE: usize = 4 * MAX_PANEL;
 
@@ -115,6 +117,11 @@ macro_rules! tiles {
                     "tileloadd tmm5, [{x1} + {x_stride}]",
                     concat!($dot, " tmm2, tmm5, tmm6"),
                     concat!($dot, " tmm3, tmm5, tmm7"),
+                    "prefetcht1 [{next}]",
+                    "prefetcht1 [{next} + 64]",
+                    "prefetcht1 [{next} + 128]",
+                    "prefetcht1 [{next} + 192]",
+                    "add {next}, 256",
                     "add {x0}, 64",
                     "add {x1}, 64",
                     "add {w}, 4096",
@@ -138,6 +145,7 @@ macro_rules! tiles {
                     "tilestored [{to} + {w_stride} + 4096], tmm2",
                     "tilestored [{to} + {w_stride} + 4160], tmm3",
                     chunks = inout(reg) full / CHUNK => _,
+                    next = inout(reg) b.next.wrapping_add(half * full / CHUNK * FETCHED) => _,
                     rest = in(reg) rest,
                     x0 = inout(reg) b.x => _,
                     x1 = inout(reg) b.x.add(second * b.stride) => _,
@@ -159,6 +167,7 @@ impl Dots for Amx {
     const FLIP: u8 = 0;
     const BF16: bool = true;
     const DENSE_ROWS: usize = BLOCK_ROWS;
+    const FETCHES: bool = true;
     type Bytes = __m512i;
 
     /// Not reached: int8 goes through tiles.

@@ -267,18 +267,15 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(self, from: *const u8) -> [__m256; 2] {
+    unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> __m256 {
         // SAFETY: the token; readable, as the caller promises.
         unsafe {
             let pairs = _mm256_loadu_si256(from.cast());
-            let high = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
-            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(high)]
+            _mm256_castsi256_ps(match which {
+                0 => _mm256_slli_epi32::<16>(pairs),
+                _ => _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32.cast_signed())),
+            })
         }
-    }
-
-    #[inline(always)]
-    unsafe fn dot_bf16(self, sums: __m256, _: *const u8, _: u32) -> __m256 {
-        sums
     }
 
     blocks!(6, 2, 1);

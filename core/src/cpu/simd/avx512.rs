@@ -2,7 +2,7 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::product::{BF16, Block, I8, Lines, block, blocks};
+use super::product::{BF16, Block, I8, Lines, WidenedBF16, block, blocks};
 use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma");
@@ -56,11 +56,12 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     const FLIP: u8 = 0x80;
     const BF16: bool = false;
     const DENSE_ROWS: usize = 6;
+    const FETCHES: bool = false;
     type Bytes: Copy;
     fn group(self, x: __m512i) -> Self::Bytes;
     fn dot(self, sums: __m512i, w: Self::Bytes, x: Self::Bytes) -> __m512i;
     #[inline(always)]
-    fn dot_bf16(self, sums: __m512, _w: __m512i, _x: __m512i) -> __m512 {
+    fn dot_bf16(self, sums: __m512, _w: Self::Bytes, _x: Self::Bytes) -> __m512 {
         sums
     }
     /// # Safety
@@ -75,7 +76,13 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     #[inline(always)]
     unsafe fn block_bf16(self, b: &mut Block<'_>) {
         // SAFETY: passed on.
-        unsafe { block::<Avx512<Self>, BF16, 6, 4>(Avx512(self), b) }
+        unsafe {
+            if Self::BF16 {
+                block::<Avx512<Self>, BF16, 6, 4>(Avx512(self), b);
+            } else {
+                block::<Avx512<Self>, WidenedBF16, 6, 4>(Avx512(self), b);
+            }
+        }
     }
     #[inline(always)]
     fn begin_blocks(self, _rows: usize) {}
@@ -160,6 +167,7 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     const FLIP: u8 = D::FLIP;
     const BF16: bool = D::BF16;
     const DENSE_ROWS: usize = D::DENSE_ROWS;
+    const FETCHES: bool = D::FETCHES;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -346,19 +354,20 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(self, from: *const u8) -> [__m512; 2] {
+    unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> __m512 {
         // SAFETY: the token; readable, as the caller promises.
         unsafe {
-            let pairs = _mm512_loadu_si512(from.cast());
-            let high = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
-            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(high)]
+            _mm512_castsi512_ps(match which {
+                0 => _mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast())),
+                // A load of its own: keeping the first one's result would push sums out of the registers.
+                _ => _mm512_maskz_loadu_epi16(0xaaaa_aaaa, from.cast()),
+            })
         }
     }
 
     #[inline(always)]
-    unsafe fn dot_bf16(self, sums: __m512, w: *const u8, x: u32) -> __m512 {
-        // SAFETY: the token; readable, as the caller promises.
-        unsafe { self.0.dot_bf16(sums, _mm512_loadu_si512(w.cast()), _mm512_set1_epi32(x.cast_signed())) }
+    fn dot_bf16(self, sums: __m512, w: D::Bytes, x: D::Bytes) -> __m512 {
+        self.0.dot_bf16(sums, w, x)
     }
 
     blocks!(columns 6, 4, 2);

@@ -158,16 +158,17 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
             unsafe { *to.add(i) = bf16::from_f32_const(*x) };
         }
     }
-    /// Widens the first and the second of each pair of bfloat16.
+    /// Widens the first (0) or the second (1) of each pair of bfloat16.
     ///
     /// # Safety
     /// `from` is readable for `LANES` pairs.
-    unsafe fn load_bf16_pairs(self, from: *const u8) -> [Self::F32; 2];
-    /// Adds to each lane the products of its pair and the pair `x`. Where [`Simd::BF16`] says so.
-    ///
-    /// # Safety
-    /// `w` is readable for `LANES` pairs.
-    unsafe fn dot_bf16(self, sums: Self::F32, w: *const u8, x: u32) -> Self::F32;
+    unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> Self::F32;
+    /// Adds to each lane the products of its pair of bfloat16 and the pair `x`. Where [`Simd::BF16`] says so.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 has it so far"))]
+    #[inline(always)]
+    fn dot_bf16(self, sums: Self::F32, _w: Self::Bytes, _x: Self::Bytes) -> Self::F32 {
+        sums
+    }
 
     /// Sums of products of up to [`Simd::ROWS`] rows and a panel of f32 weights.
     ///
@@ -201,6 +202,8 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn block_i8(self, b: &mut Block<'_>);
     /// Rows of a block of int8 or bf16 products.
     const DENSE_ROWS: usize = Self::ROWS;
+    /// Whether such a block fetches [`Block::next`] by itself, between its products.
+    const FETCHES: bool = false;
     /// Products with rows of a panel's width.
     ///
     /// # Safety

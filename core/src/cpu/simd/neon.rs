@@ -266,18 +266,15 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(self, from: *const u8) -> [float32x4_t; 2] {
+    unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> float32x4_t {
         // SAFETY: the token; readable, as the caller promises.
         unsafe {
             let pairs = vreinterpretq_u32_u8(vld1q_u8(from));
-            let high = vandq_u32(pairs, vdupq_n_u32(0xffff_0000));
-            [vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs)), vreinterpretq_f32_u32(high)]
+            vreinterpretq_f32_u32(match which {
+                0 => vshlq_n_u32::<16>(pairs),
+                _ => vandq_u32(pairs, vdupq_n_u32(0xffff_0000)),
+            })
         }
-    }
-
-    #[inline(always)]
-    unsafe fn dot_bf16(self, sums: float32x4_t, _: *const u8, _: u32) -> float32x4_t {
-        sums
     }
 
     blocks!(6, 4, 2);

@@ -1,6 +1,6 @@
 //! Products of rows of activations with a panel of packed weights: one loop for every element type.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::Simd;
 
@@ -53,12 +53,17 @@ pub(in crate::cpu) struct Block<'s> {
     pub(in crate::cpu) k: usize,
     pub(in crate::cpu) w: *const u8,
     pub(in crate::cpu) sums: &'s mut Sums,
+    /// What will be read next, wherever that is: only a hint.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AMX fetches inside its blocks"))]
+    pub(in crate::cpu) next: *const u8,
 }
 
 /// How elements of one pair of types are multiplied, a group of consecutive `k` at a time.
 pub(in crate::cpu) trait Product<S: Simd> {
     /// Elements of a group.
     const GROUP: usize;
+    /// In how many parts a group is multiplied, so that one part's weights fit the registers beside the sums.
+    const PARTS: usize = 1;
     /// Bytes of an activation.
     const X_BYTES: usize;
     /// Bytes of a weight.
@@ -72,10 +77,10 @@ pub(in crate::cpu) trait Product<S: Simd> {
     fn zero(s: S) -> Self::Sum;
     /// # Safety
     /// `from` is readable for a group of each column of a vector.
-    unsafe fn weights(s: S, from: *const u8) -> Self::W;
+    unsafe fn weights(s: S, from: *const u8, part: usize) -> Self::W;
     /// # Safety
     /// `from` is readable for a group.
-    unsafe fn input(s: S, from: *const u8) -> Self::X;
+    unsafe fn input(s: S, from: *const u8, part: usize) -> Self::X;
     fn add(s: S, sum: Self::Sum, w: Self::W, x: Self::X) -> Self::Sum;
     /// # Safety
     /// `to` is writable for a vector.
@@ -139,17 +144,19 @@ unsafe fn step<S: Simd, P: Product<S>, const R: usize, const V: usize>(
     w: *const u8,
 ) {
     let vector = P::GROUP * P::W_BYTES * S::LANES;
-    // SAFETY: passed on.
-    let mut weights = [unsafe { P::weights(s, w) }; V];
-    for (v, weights) in weights.iter_mut().enumerate().skip(1) {
+    for part in 0..P::PARTS {
         // SAFETY: passed on.
-        *weights = unsafe { P::weights(s, w.add(v * vector)) };
-    }
-    for (sums, x) in sums.iter_mut().zip(x) {
-        // SAFETY: passed on.
-        let x = unsafe { P::input(s, x.add(at)) };
-        for (sum, w) in sums.iter_mut().zip(weights) {
-            *sum = P::add(s, *sum, w, x);
+        let mut weights = [unsafe { P::weights(s, w, part) }; V];
+        for (v, weights) in weights.iter_mut().enumerate().skip(1) {
+            // SAFETY: passed on.
+            *weights = unsafe { P::weights(s, w.add(v * vector), part) };
+        }
+        for (sums, x) in sums.iter_mut().zip(x) {
+            // SAFETY: passed on.
+            let x = unsafe { P::input(s, x.add(at), part) };
+            for (sum, w) in sums.iter_mut().zip(weights) {
+                *sum = P::add(s, *sum, w, x);
+            }
         }
     }
 }
@@ -223,7 +230,7 @@ pub(in crate::cpu) unsafe fn columns<S: Simd, const R: usize, const V: usize>(s:
 macro_rules! blocks {
     ($rows:literal, $vectors:literal, $half:literal) => {
         blocks!($rows, $vectors, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
-        blocks!($rows, $vectors, block_bf16: BF16, block_i8: I8);
+        blocks!($rows, $vectors, block_bf16: WidenedBF16, block_i8: I8);
         blocks!(columns $rows, $vectors, $half);
     };
     (columns $rows:literal, $vectors:literal, $half:literal) => {
@@ -269,13 +276,13 @@ macro_rules! single {
             }
 
             #[inline(always)]
-            unsafe fn weights(s: S, from: *const u8) -> S::F32 {
+            unsafe fn weights(s: S, from: *const u8, _: usize) -> S::F32 {
                 // SAFETY: passed on.
                 unsafe { s.$load_w(from.cast::<$w>()) }
             }
 
             #[inline(always)]
-            unsafe fn input(s: S, from: *const u8) -> S::F32 {
+            unsafe fn input(s: S, from: *const u8, _: usize) -> S::F32 {
                 // SAFETY: passed on.
                 let x: $x = unsafe { from.cast::<$x>().read_unaligned() };
                 s.splat($load_x(x))
@@ -308,16 +315,17 @@ single! {
     F16: f16, f16, f16::to_f32_const, load_f16
 }
 
-/// f32 · bf16, widened.
+/// f32 · bf16, widened: the first of each pair, then the second.
 pub(in crate::cpu) struct WideBF16;
 
 impl<S: Simd> Product<S> for WideBF16 {
     const GROUP: usize = 2;
+    const PARTS: usize = 2;
     const X_BYTES: usize = 4;
     const W_BYTES: usize = 2;
     type Sum = S::F32;
-    type W = [S::F32; 2];
-    type X = [S::F32; 2];
+    type W = S::F32;
+    type X = S::F32;
 
     #[inline(always)]
     fn zero(s: S) -> S::F32 {
@@ -325,21 +333,20 @@ impl<S: Simd> Product<S> for WideBF16 {
     }
 
     #[inline(always)]
-    unsafe fn weights(s: S, from: *const u8) -> [S::F32; 2] {
+    unsafe fn weights(s: S, from: *const u8, part: usize) -> S::F32 {
         // SAFETY: passed on.
-        unsafe { s.load_bf16_pairs(from) }
+        unsafe { s.load_bf16_of_pairs(from, part) }
     }
 
     #[inline(always)]
-    unsafe fn input(s: S, from: *const u8) -> [S::F32; 2] {
+    unsafe fn input(s: S, from: *const u8, part: usize) -> S::F32 {
         // SAFETY: passed on.
-        let [a, b] = unsafe { from.cast::<[f32; 2]>().read_unaligned() };
-        [s.splat(a), s.splat(b)]
+        s.splat(unsafe { from.cast::<[f32; 2]>().read_unaligned() }[part])
     }
 
     #[inline(always)]
-    fn add(s: S, sum: S::F32, w: [S::F32; 2], x: [S::F32; 2]) -> S::F32 {
-        s.mul_add(x[1], w[1], s.mul_add(x[0], w[0], sum))
+    fn add(s: S, sum: S::F32, w: S::F32, x: S::F32) -> S::F32 {
+        s.mul_add(x, w, sum)
     }
 
     #[inline(always)]
@@ -349,20 +356,17 @@ impl<S: Simd> Product<S> for WideBF16 {
     }
 }
 
-/// bf16 · bf16: pairs where the instruction set has them, else both widened.
+/// bf16 · bf16, by the instruction set's products of pairs.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 has them so far"))]
 pub(in crate::cpu) struct BF16;
-
-/// A vector of weights of which it is not yet known how they will be read.
-#[derive(Clone, Copy)]
-pub(in crate::cpu) struct At(*const u8);
 
 impl<S: Simd> Product<S> for BF16 {
     const GROUP: usize = 2;
     const X_BYTES: usize = 2;
     const W_BYTES: usize = 2;
     type Sum = S::F32;
-    type W = At;
-    type X = u32;
+    type W = S::Bytes;
+    type X = S::Bytes;
 
     #[inline(always)]
     fn zero(s: S) -> S::F32 {
@@ -370,28 +374,61 @@ impl<S: Simd> Product<S> for BF16 {
     }
 
     #[inline(always)]
-    unsafe fn weights(_: S, from: *const u8) -> At {
-        At(from)
-    }
-
-    #[inline(always)]
-    unsafe fn input(_: S, from: *const u8) -> u32 {
+    unsafe fn weights(s: S, from: *const u8, _: usize) -> S::Bytes {
         // SAFETY: passed on.
-        unsafe { from.cast::<u32>().read_unaligned() }
+        unsafe { s.bytes(from) }
     }
 
     #[inline(always)]
-    fn add(s: S, sum: S::F32, w: At, x: u32) -> S::F32 {
-        if S::BF16 {
-            // SAFETY: `weights` was promised a readable vector.
-            return unsafe { s.dot_bf16(sum, w.0, x) };
-        }
-        // SAFETY: as above.
-        let w = unsafe { s.load_bf16_pairs(w.0) };
-        // The first of a pair is the low half on the little-endian machines that have more than portable code.
-        let [a, b] =
-            if cfg!(target_endian = "little") { [x << 16, x & 0xffff_0000] } else { [x & 0xffff_0000, x << 16] };
-        s.mul_add(s.splat(f32::from_bits(b)), w[1], s.mul_add(s.splat(f32::from_bits(a)), w[0], sum))
+    unsafe fn input(s: S, from: *const u8, _: usize) -> S::Bytes {
+        // SAFETY: passed on.
+        s.splat_bytes(unsafe { from.cast::<u32>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn add(s: S, sum: S::F32, w: S::Bytes, x: S::Bytes) -> S::F32 {
+        s.dot_bf16(sum, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
+        // SAFETY: passed on.
+        unsafe { s.store(to, sum) }
+    }
+}
+
+/// bf16 · bf16, both widened: the first of each pair, then the second.
+pub(in crate::cpu) struct WidenedBF16;
+
+impl<S: Simd> Product<S> for WidenedBF16 {
+    const GROUP: usize = 2;
+    const PARTS: usize = 2;
+    const X_BYTES: usize = 2;
+    const W_BYTES: usize = 2;
+    type Sum = S::F32;
+    type W = S::F32;
+    type X = S::F32;
+
+    #[inline(always)]
+    fn zero(s: S) -> S::F32 {
+        s.splat(0.0)
+    }
+
+    #[inline(always)]
+    unsafe fn weights(s: S, from: *const u8, part: usize) -> S::F32 {
+        // SAFETY: passed on.
+        unsafe { s.load_bf16_of_pairs(from, part) }
+    }
+
+    #[inline(always)]
+    unsafe fn input(s: S, from: *const u8, part: usize) -> S::F32 {
+        // SAFETY: passed on.
+        s.splat(unsafe { from.cast::<[bf16; 2]>().read_unaligned() }[part].to_f32_const())
+    }
+
+    #[inline(always)]
+    fn add(s: S, sum: S::F32, w: S::F32, x: S::F32) -> S::F32 {
+        s.mul_add(x, w, sum)
     }
 
     #[inline(always)]
@@ -418,13 +455,13 @@ impl<S: Simd> Product<S> for I8 {
     }
 
     #[inline(always)]
-    unsafe fn weights(s: S, from: *const u8) -> S::Bytes {
+    unsafe fn weights(s: S, from: *const u8, _: usize) -> S::Bytes {
         // SAFETY: passed on.
         unsafe { s.bytes(from) }
     }
 
     #[inline(always)]
-    unsafe fn input(s: S, from: *const u8) -> S::Bytes {
+    unsafe fn input(s: S, from: *const u8, _: usize) -> S::Bytes {
         // SAFETY: passed on.
         s.splat_bytes(unsafe { from.cast::<u32>().read_unaligned() })
     }

@@ -162,15 +162,9 @@ unsafe impl Simd for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(self, from: *const u8) -> [Lanes; 2] {
+    unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> Lanes {
         // SAFETY: readable, as the caller promises.
-        let pairs = unsafe { from.cast::<[[bf16; 2]; LANES]>().read_unaligned() };
-        [pairs.map(|[a, _]| a.to_f32_const()), pairs.map(|[_, b]| b.to_f32_const())]
-    }
-
-    #[inline(always)]
-    unsafe fn dot_bf16(self, sums: Lanes, _: *const u8, _: u32) -> Lanes {
-        sums
+        unsafe { from.cast::<[[bf16; 2]; LANES]>().read_unaligned() }.map(|pair| pair[which].to_f32_const())
     }
 
     blocks!(2, 2, 1);
