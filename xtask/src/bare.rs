@@ -11,21 +11,35 @@ use crate::tool::{self, Project};
 
 /// A bare target and an emulator of a machine for it.
 struct Machine {
+    name: &'static str,
     target: &'static str,
+    /// Instructions beyond the target's own, as rustc names them: a bare machine has no system to ask what it has.
+    features: &'static str,
     emulator: &'static str,
     args: &'static [&'static str],
 }
 
 const MACHINES: &[Machine] = &[
     Machine {
+        name: "Cortex-M4 with floating point",
         target: "thumbv7em-none-eabihf",
+        features: "",
         emulator: "qemu-system-arm",
         args: &["-M", "mps2-an386", "-serial", "none", "-monitor", "none"],
     },
     Machine {
+        name: "Cortex-A53",
         target: "aarch64-unknown-none",
+        features: "",
         emulator: "qemu-system-aarch64",
         args: &["-M", "virt", "-cpu", "cortex-a53", "-m", "64M", "-nodefaults"],
+    },
+    Machine {
+        name: "Armv8 with dot products",
+        target: "aarch64-unknown-none",
+        features: "+dotprod",
+        emulator: "qemu-system-aarch64",
+        args: &["-M", "virt", "-cpu", "max", "-m", "64M", "-nodefaults"],
     },
 ];
 
@@ -45,7 +59,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
     for machine in MACHINES {
         let toolchain = Toolchain::find(machine.target)
             .ok_or_else(|| Error::Missing { what: format!("core for {}", machine.target), cure: CURE.into() })?;
-        let mut build = toolchain.build(project, machine.target);
+        let mut build = toolchain.build(project, machine);
         build.args(["-p", "denoir-core", "-p", "denoir-bare", "--target-dir"]).arg(&folder);
         let linker_key = format!("CARGO_TARGET_{}_LINKER", machine.target.replace('-', "_").to_uppercase());
         tool::run(build.env(linker_key, &linker).env("CARGO_PROFILE_DEV_DEBUG", "false"))?;
@@ -58,7 +72,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
         if !tool::exists(machine.emulator) {
             return Err(Error::Missing { what: machine.emulator.into(), cure: CURE.into() });
         }
-        println!("{} on {}:", machine.target, machine.args[1]);
+        println!("{}, {}:", machine.target, machine.name);
         let mut emulator = project.command(machine.emulator);
         tool::run_for(emulator.args(machine.args).args(SEMIHOSTING).arg("-kernel").arg(&program), TIME_LIMIT)?;
     }
@@ -113,12 +127,11 @@ impl Toolchain {
         with(false).or_else(|| with(true))
     }
 
-    fn build(&self, project: &Project, target: &str) -> Command {
+    fn build(&self, project: &Project, machine: &Machine) -> Command {
         let mut command = project.command(&self.cargo);
-        command
-            .env("RUSTC", &self.rustc)
-            .env("RUSTFLAGS", "-D warnings")
-            .args(["build", "--locked", "--target", target]);
+        let flags = format!("-D warnings -C target-feature={}", machine.features);
+        command.env("RUSTC", &self.rustc).env("RUSTFLAGS", flags);
+        command.args(["build", "--locked", "--target", machine.target]);
         if self.build_core {
             command.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core");
         }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use denoir_bare::{ARENA_BYTES, Aligned, VALUES, draw};
 use denoir_core::DType;
+use denoir_core::cpu::Isa;
 use denoir_core::gguf::{GgmlType, keys};
 use denoir_core::noise::philox_randn;
 use half::{bf16, f16};
@@ -56,7 +57,7 @@ fn golden(model: &[u8]) -> Result<Vec<u8>, denoir_bare::Failure> {
     let file = &mut file[..model.len()];
     file.copy_from_slice(model);
     let mut image = [0.0; VALUES];
-    draw(file, arena, &mut image)?;
+    draw(file, arena, Isa::SCALAR, &mut image)?;
     Ok(image.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 

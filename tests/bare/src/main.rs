@@ -24,7 +24,8 @@ unsafe fn arena() -> &'static mut [u8] {
 #[cfg(not(target_os = "none"))]
 fn main() -> std::process::ExitCode {
     // SAFETY: the only call, in a program of one thread.
-    match denoir_bare::verify(&MODEL.0, GOLDEN, unsafe { arena() }) {
+    let result = denoir_bare::verify(&MODEL.0, GOLDEN, unsafe { arena() }, &mut |isa, rms| println!("{isa}: {rms:e}"));
+    match result {
         Ok(used) => println!("denoir-bare: the golden image, {used} bytes of arena"),
         Err(e) => {
             eprintln!("denoir-bare: {e}");
@@ -39,7 +40,10 @@ fn main() -> std::process::ExitCode {
 #[unsafe(no_mangle)]
 extern "C" fn bare_main() -> ! {
     // SAFETY: the start code calls this once, and there are no other threads.
-    let result = denoir_bare::verify(&MODEL.0, GOLDEN, unsafe { arena() });
+    let arena = unsafe { arena() };
+    let result = denoir_bare::verify(&MODEL.0, GOLDEN, arena, &mut |isa, rms| {
+        machine::print(format_args!("{isa}: {rms:e}\n"));
+    });
     match &result {
         Ok(used) => machine::print(format_args!(
             "denoir-bare: the golden image, {used} bytes of arena, {} bytes of stack\n",
