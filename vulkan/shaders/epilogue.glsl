@@ -1,0 +1,28 @@
+// What a linear layer does to y = x · wᵀ + bias before it writes it; core's Epilogue.
+
+const uint STORE = 0u;
+const uint SILU = 1u;
+const uint ADD_PERIODIC = 2u;
+const uint GATED_RESIDUAL = 3u;
+
+layout(set = 0, binding = 2) readonly buffer Bias { float bias[]; };
+layout(set = 0, binding = 3) readonly buffer Table { float table[]; };
+layout(set = 0, binding = 4) readonly buffer Rows { uint rows[]; };
+layout(set = 0, binding = 5) buffer Out { float result[]; };
+
+// Where the row's part of `table` starts: the periodic addend or the gates.
+uint table_row(uint row) {
+    if (EPILOGUE == ADD_PERIODIC) return a.table_at + row % a.period * a.table_stride;
+    if (EPILOGUE != GATED_RESIDUAL) return 0u;
+    uint image = image_of(row, a.images, a.image_tokens, a.context_tokens);
+    return a.table_at + rows[a.rows_at + image] * a.table_stride;
+}
+
+void finish(float y, uint row, uint col, uint from) {
+    if (HAS_BIAS) y += bias[a.bias_at + col];
+    uint to = a.out_at + row * a.out_stride + col;
+    if (EPILOGUE == SILU) y = y / (1.0 + exp(-y));
+    if (EPILOGUE == ADD_PERIODIC) y += table[from + col];
+    if (EPILOGUE == GATED_RESIDUAL) y = result[to] + y * table[from + col];
+    result[to] = y;
+}

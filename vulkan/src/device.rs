@@ -1,0 +1,247 @@
+//! Physical devices: what there is, what each can do, and opening one.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use ash::{khr, vk};
+
+use crate::calls::Calls;
+use crate::instance::Instance;
+use crate::tier::{Matrix, Tiers};
+use crate::{Error, Tier};
+
+/// Bindings of the kernel with the most.
+pub(crate) const MAX_BINDINGS: u32 = 8;
+
+/// A device that can run denoir.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// Its number for [`Options::device`](crate::Options::device): real GPUs first.
+    pub index: usize,
+    /// What the driver calls it.
+    pub name: String,
+    /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    pub kind: &'static str,
+    /// The Vulkan version that it supports, such as `1.3.230`.
+    pub api: String,
+    /// Bytes of its largest own memory.
+    pub memory_bytes: u64,
+    /// Whether the processor and the device share one memory.
+    pub unified: bool,
+    /// The tiers that its features allow, before the self-test.
+    pub tiers: Tiers,
+}
+
+/// A physical device and what was found out about it.
+pub(crate) struct Candidate {
+    pub(crate) physical: vk::PhysicalDevice,
+    pub(crate) properties: vk::PhysicalDeviceProperties,
+    pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
+    pub(crate) max_allocation: u64,
+    pub(crate) queue_family: u32,
+    pub(crate) tiers: Tiers,
+    extensions: Vec<&'static CStr>,
+}
+
+impl Candidate {
+    pub(crate) fn name(&self) -> String {
+        self.properties.device_name_as_c_str().map_or_else(|_| "?".into(), |n| n.to_string_lossy().into_owned())
+    }
+
+    pub(crate) fn unified(&self) -> bool {
+        matches!(self.properties.device_type, vk::PhysicalDeviceType::INTEGRATED_GPU | vk::PhysicalDeviceType::CPU)
+    }
+
+    pub(crate) fn info(&self, index: usize) -> DeviceInfo {
+        let local = self.memory.memory_heaps_as_slice().iter();
+        let local = local.filter(|h| h.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL)).map(|h| h.size).max();
+        let v = self.properties.api_version;
+        DeviceInfo {
+            index,
+            name: self.name(),
+            kind: kind(self.properties.device_type).0,
+            api: format!(
+                "{}.{}.{}",
+                vk::api_version_major(v),
+                vk::api_version_minor(v),
+                vk::api_version_patch(v)
+            ),
+            memory_bytes: local.unwrap_or(0),
+            unified: self.unified(),
+            tiers: self.tiers,
+        }
+    }
+}
+
+/// A kind of device, and its place in the order.
+fn kind(of: vk::PhysicalDeviceType) -> (&'static str, u8) {
+    match of {
+        vk::PhysicalDeviceType::DISCRETE_GPU => ("discrete", 0),
+        vk::PhysicalDeviceType::INTEGRATED_GPU => ("integrated", 1),
+        vk::PhysicalDeviceType::VIRTUAL_GPU => ("virtual", 2),
+        vk::PhysicalDeviceType::CPU => ("cpu", 4),
+        _ => ("other", 3),
+    }
+}
+
+/// The devices that can compute with Vulkan 1.1, real GPUs first.
+pub(crate) fn candidates(instance: &Instance) -> Result<Vec<Candidate>, Error> {
+    // SAFETY: no preconditions, here and in `candidate`: queries of a live instance's own devices.
+    let all = instance.calls.make("vkEnumeratePhysicalDevices", || unsafe { instance.raw.enumerate_physical_devices() });
+    let mut found = Vec::new();
+    for physical in all? {
+        found.extend(candidate(instance, physical)?);
+    }
+    found.sort_by_key(|c: &Candidate| kind(c.properties.device_type).1);
+    Ok(found)
+}
+
+fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option<Candidate>, Error> {
+    let raw = &instance.raw;
+    // SAFETY: as above.
+    let (properties, families) = unsafe {
+        (raw.get_physical_device_properties(physical), raw.get_physical_device_queue_family_properties(physical))
+    };
+    let computes = |f: &vk::QueueFamilyProperties| f.queue_flags.contains(vk::QueueFlags::COMPUTE);
+    // A family without graphics first: on a desktop it does not stand in line with the screen.
+    let graphics = |f: &vk::QueueFamilyProperties| f.queue_flags.contains(vk::QueueFlags::GRAPHICS);
+    let family =
+        families.iter().position(|f| computes(f) && !graphics(f)).or_else(|| families.iter().position(computes));
+    let limits = &properties.limits;
+    let (Some(family), true, true) = (
+        family,
+        properties.api_version >= vk::API_VERSION_1_1,
+        limits.max_per_stage_descriptor_storage_buffers >= MAX_BINDINGS && limits.max_push_constants_size >= 128,
+    ) else {
+        return Ok(None);
+    };
+    // SAFETY: as above.
+    let listed = instance.calls.make("vkEnumerateDeviceExtensionProperties", || unsafe {
+        raw.enumerate_device_extension_properties(physical)
+    })?;
+    let lists = |name: &CStr| listed.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
+    let version = instance.version.min(properties.api_version);
+    let (tiers, mut extensions) = tiers(instance, physical, version, &lists)?;
+    extensions.extend([khr::portability_subset::NAME].into_iter().filter(|n| lists(n)));
+    let mut maintenance = vk::PhysicalDeviceMaintenance3Properties::default();
+    let mut more = vk::PhysicalDeviceProperties2::default().push_next(&mut maintenance);
+    // SAFETY: as above.
+    let memory = unsafe {
+        raw.get_physical_device_properties2(physical, &mut more);
+        raw.get_physical_device_memory_properties(physical)
+    };
+    Ok(Some(Candidate {
+        physical,
+        properties,
+        memory,
+        max_allocation: maintenance.max_memory_allocation_size,
+        queue_family: family as u32,
+        tiers,
+        extensions,
+    }))
+}
+
+/// The tiers that a device's features allow, and the extensions to enable for them.
+fn tiers(
+    instance: &Instance,
+    physical: vk::PhysicalDevice,
+    version: u32,
+    lists: &dyn Fn(&CStr) -> bool,
+) -> Result<(Tiers, Vec<&'static CStr>), Error> {
+    let mut float = vk::PhysicalDeviceShaderFloat16Int8Features::default();
+    let mut dot = vk::PhysicalDeviceShaderIntegerDotProductFeatures::default();
+    let has_float = version >= vk::API_VERSION_1_2 || lists(khr::shader_float16_int8::NAME);
+    let has_dot = version >= vk::API_VERSION_1_3 || lists(khr::shader_integer_dot_product::NAME);
+    let mut features = vk::PhysicalDeviceFeatures2::default();
+    if has_float {
+        features = features.push_next(&mut float);
+    }
+    if has_dot {
+        features = features.push_next(&mut dot);
+    }
+    // SAFETY: the chain holds only structures that the device knows.
+    unsafe { instance.raw.get_physical_device_features2(physical, &mut features) };
+    let mut extensions = Vec::new();
+    let (fp16, int8) = (float.shader_float16 == vk::TRUE, dot.shader_integer_dot_product == vk::TRUE);
+    if fp16 && lists(khr::shader_float16_int8::NAME) {
+        extensions.push(khr::shader_float16_int8::NAME);
+    }
+    if int8 && lists(khr::shader_integer_dot_product::NAME) {
+        extensions.push(khr::shader_integer_dot_product::NAME);
+    }
+    let matrix: Option<Matrix> = None;
+    Ok((Tiers { fp16, int8, matrix }, extensions))
+}
+
+/// An open device with one queue. Everything made on it keeps it alive.
+pub(crate) struct Device {
+    pub(crate) raw: ash::Device,
+    pub(crate) queue: vk::Queue,
+    pub(crate) about: Candidate,
+    pub(crate) calls: Calls,
+    /// Outlives the device; last, so that it is dropped last.
+    pub(crate) _instance: Instance,
+}
+
+impl Device {
+    /// Opens a device by its number; the first by default.
+    pub(crate) fn open(instance: Instance, index: Option<usize>) -> Result<Arc<Device>, Error> {
+        let mut found = candidates(&instance)?;
+        let (index, count) = (index.unwrap_or(0), found.len());
+        if count == 0 {
+            return Err(Error::NoDevice);
+        }
+        if index >= count {
+            return Err(Error::NoSuchDevice { index, count });
+        }
+        let about = found.swap_remove(index);
+        let priorities = [1.0];
+        let queues = [vk::DeviceQueueCreateInfo::default()
+            .queue_family_index(about.queue_family)
+            .queue_priorities(&priorities)];
+        let names: Vec<_> = about.extensions.iter().map(|n| n.as_ptr()).collect();
+        let mut float = vk::PhysicalDeviceShaderFloat16Int8Features::default().shader_float16(true);
+        let mut dot = vk::PhysicalDeviceShaderIntegerDotProductFeatures::default().shader_integer_dot_product(true);
+        let mut info = vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&names);
+        if about.tiers.has(Tier::Fp16) {
+            info = info.push_next(&mut float);
+        }
+        if about.tiers.has(Tier::Int8) {
+            info = info.push_next(&mut dot);
+        }
+        let calls = instance.calls.clone();
+        // SAFETY: extensions and features are ones that the device listed; every pointer outlives the call.
+        let raw = calls.make("vkCreateDevice", || unsafe { instance.raw.create_device(about.physical, &info, None) })?;
+        // SAFETY: the queue was asked for above.
+        let queue = unsafe { raw.get_device_queue(about.queue_family, 0) };
+        Ok(Arc::new(Device { raw, queue, about, calls, _instance: instance }))
+    }
+
+    pub(crate) fn limits(&self) -> &vk::PhysicalDeviceLimits {
+        &self.about.properties.limits
+    }
+
+    /// What storage buffer offsets are rounded down to: at least 16, so that vector loads stay aligned.
+    pub(crate) fn offset_alignment(&self) -> usize {
+        (self.limits().min_storage_buffer_offset_alignment as usize).max(16)
+    }
+
+    /// Waits for everything that was submitted.
+    pub(crate) fn wait_idle(&self) -> Result<(), Error> {
+        // SAFETY: the queue is used by one thread at a time: its users are behind `&mut`.
+        self.calls.make("vkDeviceWaitIdle", || unsafe { self.raw.device_wait_idle() })
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // SAFETY: everything made on the device holds it alive, so all of it is gone.
+        unsafe { self.raw.destroy_device(None) };
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Device({})", self.about.name())
+    }
+}

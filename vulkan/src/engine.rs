@@ -1,0 +1,300 @@
+//! The backend: regions, pipelines, recorded programs.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use denoir_core::backend::{Backend, Program};
+use denoir_core::jit::Precision;
+use denoir_core::ops::*;
+use denoir_core::{DType, Region, View};
+
+use crate::calls::{Calls, Faults};
+use crate::device::{Device, DeviceInfo, candidates};
+use crate::instance::{Instance, Validation};
+use crate::memory::{Buffer, Place, Weights};
+use crate::pipelines::Pipelines;
+use crate::recording::{Dispatch, Recording};
+use crate::stream::Stream;
+use crate::tier::Tiers;
+use crate::{Error, Tier, disk_cache, kernels, self_test};
+
+/// Bytes of one weight buffer at most: the allocation size that every device allows.
+const WEIGHT_BYTES: usize = 1 << 30;
+/// A submission's share of the time that a watchdog allows, in seconds.
+const SUBMISSION_SECONDS: f64 = 0.1;
+
+/// How an engine is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The device's number; the first by default.
+    pub device: Option<usize>,
+    /// The highest tier to use; by default all that the device has.
+    pub tier: Option<Tier>,
+    /// A folder for compiled kernels; nothing is kept without one.
+    pub cache: Option<PathBuf>,
+    /// Whether the validation layers watch.
+    pub validation: Validation,
+    /// Makes a call fail: for tests.
+    pub faults: Option<Arc<Faults>>,
+}
+
+/// The devices of this machine.
+///
+/// # Errors
+/// [`Error::NoLoader`] without Vulkan, or what the loader reports.
+pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
+    let instance = match Instance::new(Calls::default(), &Validation::Off) {
+        Err(Error::NoDevice) => return Ok(Vec::new()),
+        other => other?,
+    };
+    Ok(candidates(&instance)?.iter().enumerate().map(|(i, c)| c.info(i)).collect())
+}
+
+/// An open device: what engines are made on.
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    device: Arc<Device>,
+    info: DeviceInfo,
+    tiers: Tiers,
+    wrong: Vec<Tier>,
+    flop_per_second: f64,
+    cache: Option<PathBuf>,
+}
+
+impl Gpu {
+    /// Opens a device and checks every tier that it is to use.
+    ///
+    /// # Errors
+    /// [`Error`], naming what this machine or device lacks.
+    pub fn open(options: &Options) -> Result<Gpu, Error> {
+        let calls = Calls::new(options.faults.clone());
+        let instance = Instance::new(calls, &options.validation)?;
+        let device = Device::open(instance, options.device)?;
+        let info = device.about.info(options.device.unwrap_or(0));
+        let cache = options.cache.as_deref().map(|folder| disk_cache::path(folder, &device.about.properties));
+        let mut tiers = info.tiers;
+        if let Some(tier) = options.tier {
+            if !tiers.has(tier) {
+                return Err(Error::NoTier { device: info.name, tier });
+            }
+            tiers = tiers.up_to(tier);
+        }
+        let mut gpu = Gpu { device, info, tiers, wrong: Vec::new(), flop_per_second: 1e9, cache };
+        self_test::run(&mut gpu)?;
+        match options.tier {
+            Some(tier) if gpu.wrong.contains(&tier) => Err(Error::NoTier { device: gpu.info.name, tier }),
+            _ => Ok(gpu),
+        }
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// The tiers in use.
+    pub fn tiers(&self) -> Tiers {
+        self.tiers
+    }
+
+    /// The tiers that the device claims but computes wrongly; they are not used.
+    pub fn wrong_tiers(&self) -> &[Tier] {
+        &self.wrong
+    }
+
+    /// The activation types that an engine on this device wants.
+    pub fn precision(&self) -> Precision {
+        let f16 = if self.tiers.fp16 { DType::F16 } else { DType::F32 };
+        Precision { f16, ..Precision::WIDE }
+    }
+
+    /// An engine over a model file and an arena of so many bytes.
+    ///
+    /// # Errors
+    /// [`Error`], above all when the device is out of memory.
+    pub fn engine(&self, file: &[u8], arena_bytes: usize) -> Result<Vulkan, Error> {
+        Vulkan::new(self, self.tiers, file, arena_bytes)
+    }
+
+    /// An engine that uses other tiers.
+    pub(crate) fn engine_with(&self, tiers: Tiers, file: &[u8], arena_bytes: usize) -> Result<Vulkan, Error> {
+        Vulkan::new(self, tiers, file, arena_bytes)
+    }
+
+    pub(crate) fn disable(&mut self, tier: Tier) {
+        self.tiers = self.tiers.without(tier);
+        self.wrong.push(tier);
+    }
+
+    pub(crate) fn set_speed(&mut self, flop_per_second: f64) {
+        self.flop_per_second = flop_per_second;
+    }
+}
+
+/// A Vulkan device as a backend.
+pub struct Vulkan {
+    /// In the order in which they must go: first the queue, which waits for the device.
+    stream: Stream,
+    programs: HashMap<Program, Recording>,
+    open: Option<Recording>,
+    pub(crate) pipelines: Pipelines,
+    /// How many of them the cache on disk has.
+    saved: usize,
+    weights: Weights,
+    arena: Buffer,
+    /// For bindings that a variant does not touch.
+    pub(crate) nothing: Buffer,
+    tiers: Tiers,
+    most_flop: u64,
+    device: Arc<Device>,
+}
+
+impl Vulkan {
+    fn new(gpu: &Gpu, tiers: Tiers, file: &[u8], arena_bytes: usize) -> Result<Vulkan, Error> {
+        let device = gpu.device.clone();
+        let most = WEIGHT_BYTES.min(usize::try_from(device.about.max_allocation).unwrap_or(usize::MAX));
+        let mut vulkan = Vulkan {
+            stream: Stream::new(&device)?,
+            programs: HashMap::new(),
+            open: None,
+            pipelines: Pipelines::new(&device, gpu.cache.clone())?,
+            saved: 0,
+            weights: Weights::new(&device, file, most)?,
+            arena: Buffer::new(&device, arena_bytes, Place::Device)?,
+            nothing: Buffer::new(&device, 16, Place::Device)?,
+            tiers,
+            most_flop: (gpu.flop_per_second * SUBMISSION_SECONDS) as u64,
+            device,
+        };
+        for (part, buffer) in &mut vulkan.weights.parts {
+            let bytes = &file[part.clone()];
+            if buffer.is_mapped() {
+                // SAFETY: nothing was submitted that uses it.
+                unsafe { buffer.bytes_mut(bytes.len()) }.copy_from_slice(bytes);
+            } else {
+                vulkan.stream.write(buffer.raw, 0, bytes)?;
+            }
+        }
+        Ok(vulkan)
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(crate) fn tiers(&self) -> Tiers {
+        self.tiers
+    }
+
+    /// The buffer that a view of `len` bytes lies in, and where.
+    pub(crate) fn locate(&self, view: &View, len: usize) -> Result<(ash::vk::Buffer, usize), Error> {
+        match view.region {
+            Region::Arena => Ok((self.arena.raw, view.offset)),
+            Region::Weights => {
+                let most = WEIGHT_BYTES as u64;
+                let cut = Error::TooLarge { what: "a weight", bytes: len as u64, limit: most };
+                self.weights.locate(view.offset, len).map(|(buffer, at)| (buffer.raw, at)).ok_or(cut)
+            }
+        }
+    }
+
+    /// Appends a kernel to the open recording; without one, in a recording of its own that runs at once.
+    pub(crate) fn record(&mut self, dispatch: &Dispatch<'_>) -> Result<(), Error> {
+        if let Some(open) = &mut self.open {
+            return open.push(dispatch);
+        }
+        let mut alone = Recording::new(&self.device, self.most_flop)?;
+        let result = alone.push(dispatch).and_then(|()| alone.finish());
+        let result = result.and_then(|()| self.stream.submit(&alone.segments)).and_then(|()| self.stream.wait());
+        if result.is_err() {
+            // Its commands may be under way.
+            let _ = self.device.wait_idle();
+        }
+        result
+    }
+}
+
+macro_rules! forward_kernels {
+    ($($name:ident: $op:ident,)*) => {
+        impl Kernels for Vulkan {
+            type Error = Error;
+            $(
+                unsafe fn $name(&mut self, op: &$op) -> Result<(), Error> {
+                    kernels::$name::launch(self, op)
+                }
+            )*
+        }
+    };
+}
+
+forward_kernels! {
+    linear: Linear,
+    class_condition: ClassCondition,
+    context_tokens: ContextTokens,
+    patchify: Patchify,
+    unpatchify: Unpatchify,
+    norm_modulate: NormModulate,
+    qk_norm_rope: QkNormRope,
+    attention: Attention,
+    swiglu: Swiglu,
+    quantize_rows: QuantizeRows,
+    solver_step: SolverStep,
+}
+
+// SAFETY: the bounds are the sizes that the buffers were made with.
+unsafe impl Backend for Vulkan {
+    fn precision(&self) -> Precision {
+        let f16 = if self.tiers.fp16 { DType::F16 } else { DType::F32 };
+        Precision { f16, ..Precision::WIDE }
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { weights: self.weights.len, arena: self.arena.len() }
+    }
+
+    fn begin(&mut self, program: Program) -> Result<bool, Error> {
+        // What a failure left behind.
+        self.open = None;
+        if self.programs.contains_key(&program) {
+            return Ok(false);
+        }
+        self.open = Some(Recording::new(&self.device, self.most_flop)?);
+        Ok(true)
+    }
+
+    fn submit(&mut self, program: Program) -> Result<(), Error> {
+        if let Some(mut recording) = self.open.take() {
+            recording.finish()?;
+            self.programs.insert(program, recording);
+        }
+        if let Some(recording) = self.programs.get(&program) {
+            self.stream.submit(&recording.segments)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), Error> {
+        self.stream.write(self.arena.raw, view.offset, bytes)
+    }
+
+    fn read(&mut self, view: &View, bytes: &mut [u8]) -> Result<(), Error> {
+        self.stream.read(self.arena.raw, view.offset, bytes)
+    }
+}
+
+impl Drop for Vulkan {
+    fn drop(&mut self) {
+        // A lost device has nothing under way either.
+        let _ = self.device.wait_idle();
+        if self.pipelines.count() > self.saved {
+            self.pipelines.save();
+        }
+    }
+}
+
+impl std::fmt::Debug for Vulkan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vulkan").field("device", &self.device).field("tiers", &self.tiers).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,115 @@
+//! What can go wrong on a Vulkan device.
+
+use ash::vk;
+
+use crate::Tier;
+
+/// What can go wrong on a Vulkan device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// This machine has no Vulkan loader; the text is the system's.
+    NoLoader(String),
+    /// There is a loader, but no device that can compute.
+    NoDevice,
+    /// There is no device of this number.
+    NoSuchDevice {
+        /// The number asked for.
+        index: usize,
+        /// Devices that there are.
+        count: usize,
+    },
+    /// The device, or the loader, lacks something that is needed.
+    Missing {
+        /// The device's name, or `loader`.
+        device: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The device cannot run a tier that was asked for.
+    NoTier {
+        /// The device's name.
+        device: String,
+        /// The tier.
+        tier: Tier,
+    },
+    /// A kernel gives wrong results even at the floor: the driver is broken.
+    SelfTest {
+        /// The device's name.
+        device: String,
+    },
+    /// A buffer or a kernel's operand is larger than the device allows.
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Bytes.
+        bytes: u64,
+        /// Bytes that the device allows.
+        limit: u64,
+    },
+    /// The device has too little free memory.
+    OutOfDeviceMemory {
+        /// The call that failed.
+        call: &'static str,
+        /// Bytes asked for; 0 where the call does not say.
+        bytes: u64,
+    },
+    /// The machine has too little free memory.
+    OutOfHostMemory {
+        /// The call that failed.
+        call: &'static str,
+    },
+    /// The device stopped answering: a crash or a watchdog. A new engine must be made.
+    DeviceLost {
+        /// The call that found out.
+        call: &'static str,
+    },
+    /// Another call failed.
+    Call {
+        /// The call.
+        call: &'static str,
+        /// Its result.
+        result: vk::Result,
+    },
+}
+
+impl Error {
+    pub(crate) fn of_call(call: &'static str, result: vk::Result) -> Error {
+        match result {
+            vk::Result::ERROR_OUT_OF_DEVICE_MEMORY => Error::OutOfDeviceMemory { call, bytes: 0 },
+            vk::Result::ERROR_OUT_OF_HOST_MEMORY => Error::OutOfHostMemory { call },
+            // A wait that times out means a device that does not answer.
+            vk::Result::ERROR_DEVICE_LOST | vk::Result::TIMEOUT => Error::DeviceLost { call },
+            result => Error::Call { call, result },
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::NoLoader(why) => write!(f, "this machine has no Vulkan: {why}"),
+            Error::NoDevice => f.write_str("no Vulkan device that can compute was found"),
+            Error::NoSuchDevice { index, count } => {
+                write!(f, "there is no Vulkan device {index}: there are {count}, from 0")
+            }
+            Error::Missing { device, what } => write!(f, "Vulkan device {device} lacks {what}"),
+            Error::NoTier { device, tier } => write!(f, "Vulkan device {device} cannot run the tier {tier}"),
+            Error::SelfTest { device } => {
+                write!(f, "Vulkan device {device} computes wrongly: its driver is broken, or too old")
+            }
+            Error::TooLarge { what, bytes, limit } => {
+                write!(f, "{what} has {bytes} bytes, the Vulkan device allows {limit}")
+            }
+            Error::OutOfDeviceMemory { call, bytes: 0 } => write!(f, "the Vulkan device is out of memory ({call})"),
+            Error::OutOfDeviceMemory { call, bytes } => {
+                write!(f, "the Vulkan device is out of memory: {bytes} bytes cannot be had ({call})")
+            }
+            Error::OutOfHostMemory { call } => write!(f, "out of memory ({call})"),
+            Error::DeviceLost { call } => write!(f, "the Vulkan device was lost: it crashed or took too long ({call})"),
+            Error::Call { call, result } => write!(f, "{call} failed: {result}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,55 @@
+use denoir_core::ops::Attention;
+
+use crate::Error;
+use crate::engine::Vulkan;
+use crate::launch::{Launch, element_type, layout_words, word};
+use crate::shader::Shader;
+
+/// Invocations of a workgroup, and how many of them share rows.
+const THREADS: usize = 128;
+const LANES: usize = 16;
+
+pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
+    let head_dim = op.head_dim();
+    let shared = vulkan.device().limits().max_compute_shared_memory_size as usize;
+    let (rows, keys) = tile(head_dim, shared);
+    let mut l = Launch::new(vulkan, Shader::Attention);
+    for (id, value) in [(0, THREADS), (1, rows), (2, keys), (3, head_dim)] {
+        l.constant(id, word(value));
+    }
+    l.constant(4, element_type(op.out.dtype));
+    let q = l.read(&op.q)?;
+    let k = l.read(&op.k)?;
+    let v = l.read(&op.v)?;
+    let out = l.write(&op.out)?;
+    let [images, q_image_tokens, q_context_tokens] = layout_words(&op.queries);
+    let [_, k_image_tokens, k_context_tokens] = layout_words(&op.keys);
+    #[rustfmt::skip]
+    let args = [
+        q.at, q.stride, k.at, k.stride, v.at, v.stride, out.at, out.stride,
+        images, q_image_tokens, q_context_tokens, k_image_tokens, k_context_tokens,
+        (1.0 / (head_dim as f32).sqrt()).to_bits(),
+    ];
+    let groups = [op.queries.tokens().div_ceil(THREADS / LANES * rows), op.heads, op.queries.images];
+    l.run(&args, groups, 4 * op.out.rows * op.keys.tokens() * op.out.cols)
+}
+
+/// Rows of an invocation and keys of a tile: the most that fit the device's shared memory.
+fn tile(head_dim: usize, shared_bytes: usize) -> (usize, usize) {
+    let bytes = |&(rows, keys): &(usize, usize)| {
+        let queries = THREADS / LANES * rows;
+        4 * ((queries + keys) * (head_dim | 1) + queries * (keys + 1) + queries)
+    };
+    [(4, 32), (2, 32), (2, 16)].into_iter().find(|tile| bytes(tile) <= shared_bytes).unwrap_or((1, 16))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn tiles_fit_the_memory_that_every_device_has() {
+        assert_eq!(super::tile(64, 32 << 10), (4, 32));
+        assert_eq!(super::tile(128, 16 << 10), (1, 16));
+        // 8 queries and 16 keys of 128 channels, with padding
+        assert!(4 * (24 * 129 + 8 * 17 + 8) <= 16 << 10);
+    }
+}

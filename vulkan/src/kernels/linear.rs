@@ -1,0 +1,107 @@
+use denoir_core::ops::{Epilogue, Linear};
+use denoir_core::{DType, View};
+
+use crate::Error;
+use crate::engine::Vulkan;
+use crate::launch::{Bound, Launch, element_type, layout_words, word};
+use crate::shader::Shader;
+
+/// Sizes of a workgroup's tile: rows and columns of `out`, and how far it walks along K at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    threads: usize,
+    lanes: usize,
+    /// Rows and columns of an invocation.
+    tm: usize,
+    tn: usize,
+    bk: usize,
+}
+
+impl Tile {
+    const fn rows(&self) -> usize {
+        self.threads / self.lanes * self.tm
+    }
+
+    const fn cols(&self) -> usize {
+        self.lanes * self.tn
+    }
+}
+
+const LARGE: Tile = Tile { threads: 128, lanes: 16, tm: 8, tn: 4, bk: 16 };
+/// For products too small to give every part of a large device a large tile.
+const SMALL: Tile = Tile { threads: 128, lanes: 16, tm: 4, tn: 2, bk: 16 };
+/// Large tiles that keep a large device busy.
+const BUSY: usize = 96;
+
+pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
+    let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
+    let int8 = op.x.dtype == DType::I8;
+    let shader = match (op.x.dtype, vulkan.tiers()) {
+        (DType::I8, t) if t.int8 => Shader::LinearInt8Dot,
+        (DType::I8, _) => Shader::LinearInt8,
+        (DType::F16, t) if t.fp16 => Shader::LinearFp16,
+        _ => Shader::Linear,
+    };
+    let large = m.div_ceil(LARGE.rows()) * n.div_ceil(LARGE.cols()) >= BUSY;
+    let mut tile = if large { LARGE } else { SMALL };
+    tile.bk *= if int8 { 4 } else { 1 };
+    let mut l = Launch::new(vulkan, shader);
+    for (id, value) in (0..).zip([tile.threads, tile.lanes, tile.tm, tile.tn, tile.bk]) {
+        l.constant(id, word(value));
+    }
+    let x = l.read(&op.x)?;
+    let w = l.read(&op.w.data)?;
+    let bias = l.read_some(op.bias.as_ref())?;
+    if !int8 {
+        l.constant(5, element_type(op.x.dtype));
+        l.constant(6, element_type(op.w.data.dtype));
+    }
+    l.constant(7, epilogue(&op.epilogue));
+    l.constant(8, u32::from(op.bias.is_some()));
+    l.constant(9, u32::from(aligned(x, &op.x) && aligned(w, &op.w.data)));
+    let mut table = Bound::default();
+    let mut rows = Bound::default();
+    let mut period = 0;
+    let mut layout = [0; 3];
+    match &op.epilogue {
+        Epilogue::AddPeriodic(view) => {
+            (table, rows, period) = (l.read(view)?, l.nothing(), view.rows);
+        }
+        Epilogue::GatedResidual { modulation, gate, layout: of } => {
+            (table, rows) = l.modulation(modulation)?;
+            table.at += word(*gate);
+            layout = layout_words(of);
+        }
+        Epilogue::Store | Epilogue::Silu => {
+            l.nothing();
+            l.nothing();
+        }
+    }
+    let out = l.write(&op.out)?;
+    let (mut x_scale, mut w_scale) = (Bound::default(), Bound::default());
+    if int8 {
+        x_scale = l.read_some(op.x_scale.as_ref())?;
+        w_scale = l.read_some(op.w.scale.as_ref())?;
+    }
+    let [images, image_tokens, context_tokens] = layout;
+    #[rustfmt::skip]
+    let args = [
+        x.at, x.stride, w.at, w.stride, bias.at, table.at, table.stride, rows.at, out.at, out.stride,
+        x_scale.at, w_scale.at, word(m), word(n), word(k), word(period), images, image_tokens, context_tokens,
+    ];
+    l.run(&args, [n.div_ceil(tile.cols()), m.div_ceil(tile.rows()), 1], 2 * m * n * k)
+}
+
+fn epilogue(of: &Epilogue) -> u32 {
+    match of {
+        Epilogue::Store => 0,
+        Epilogue::Silu => 1,
+        Epilogue::AddPeriodic(_) => 2,
+        Epilogue::GatedResidual { .. } => 3,
+    }
+}
+
+/// Whether every row starts at a multiple of four elements, so that four are loaded as one.
+fn aligned(bound: Bound, view: &View) -> bool {
+    bound.at.is_multiple_of(4) && view.stride.is_multiple_of(4)
+}

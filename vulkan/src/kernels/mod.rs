@@ -1,0 +1,13 @@
+//! The host's half of each kernel: bindings and arguments, one file a kernel, by the stem of its shader and twins.
+
+pub(crate) mod attention;
+pub(crate) mod class_condition;
+pub(crate) mod context_tokens;
+pub(crate) mod linear;
+pub(crate) mod norm_modulate;
+pub(crate) mod patchify;
+pub(crate) mod qk_norm_rope;
+pub(crate) mod quantize_rows;
+pub(crate) mod solver_step;
+pub(crate) mod swiglu;
+pub(crate) mod unpatchify;

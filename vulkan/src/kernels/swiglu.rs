@@ -1,0 +1,16 @@
+use denoir_core::ops::Swiglu;
+
+use crate::Error;
+use crate::engine::Vulkan;
+use crate::launch::{Launch, element_type, word};
+use crate::shader::Shader;
+
+pub(crate) fn launch(vulkan: &mut Vulkan, op: &Swiglu) -> Result<(), Error> {
+    let mut l = Launch::new(vulkan, Shader::Swiglu);
+    l.constant(1, element_type(op.out.dtype));
+    let x = l.read(&op.x)?;
+    let out = l.write(&op.out)?;
+    let scale = l.write_some(op.out_scale.as_ref())?;
+    let args = [x.at, x.stride, out.at, out.stride, scale.at, word(op.out.cols)];
+    l.run(&args, [op.out.rows, 1, 1], 20 * op.out.rows * op.out.cols)
+}

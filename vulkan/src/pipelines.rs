@@ -1,0 +1,162 @@
+//! Compiled pipelines, made when they are first needed and kept; a cache on disk spares the next start.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ash::vk;
+
+use crate::Error;
+use crate::device::{Device, MAX_BINDINGS};
+use crate::disk_cache;
+use crate::shader::Shader;
+
+/// Bytes of push constants that every layout has: what Vulkan guarantees.
+const PUSH_BYTES: u32 = 128;
+const MAIN: &CStr = c"main";
+
+/// A kernel with its specialisation constants: number and value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Variant {
+    pub(crate) shader: Shader,
+    pub(crate) constants: Vec<(u32, u32)>,
+}
+
+/// The layouts that kernels with the same number of bindings share.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Layout {
+    pub(crate) set: vk::DescriptorSetLayout,
+    pub(crate) pipeline: vk::PipelineLayout,
+}
+
+/// All pipelines of an engine.
+pub(crate) struct Pipelines {
+    layouts: [Layout; MAX_BINDINGS as usize + 1],
+    made: HashMap<Variant, vk::Pipeline>,
+    cache: vk::PipelineCache,
+    path: Option<PathBuf>,
+    device: Arc<Device>,
+}
+
+impl Pipelines {
+    /// No pipelines yet; `path` is the file to start from and to save to.
+    pub(crate) fn new(device: &Arc<Device>, path: Option<PathBuf>) -> Result<Pipelines, Error> {
+        let stored = path.as_deref().and_then(|path| disk_cache::load(path, &device.about.properties));
+        let info = vk::PipelineCacheCreateInfo::default().initial_data(stored.as_deref().unwrap_or_default());
+        // SAFETY: the data is this device's and driver's, unchanged since it was saved.
+        let cache = device
+            .calls
+            .make("vkCreatePipelineCache", || unsafe { device.raw.create_pipeline_cache(&info, None) })?;
+        Ok(Pipelines { layouts: Default::default(), made: HashMap::new(), cache, path, device: device.clone() })
+    }
+
+    /// The layouts of kernels with this many bindings.
+    pub(crate) fn layout(&mut self, bindings: u32) -> Result<Layout, Error> {
+        let (device, layout) = (&self.device, &mut self.layouts[bindings as usize]);
+        if layout.set == vk::DescriptorSetLayout::null() {
+            let binding = |i| {
+                vk::DescriptorSetLayoutBinding::default()
+                    .binding(i)
+                    .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
+                    .descriptor_count(1)
+                    .stage_flags(vk::ShaderStageFlags::COMPUTE)
+            };
+            let all: Vec<_> = (0..bindings).map(binding).collect();
+            let info = vk::DescriptorSetLayoutCreateInfo::default().bindings(&all);
+            // SAFETY: plain data.
+            layout.set = device.calls.make("vkCreateDescriptorSetLayout", || unsafe {
+                device.raw.create_descriptor_set_layout(&info, None)
+            })?;
+        }
+        if layout.pipeline == vk::PipelineLayout::null() {
+            let sets = [layout.set];
+            let push = [vk::PushConstantRange { stage_flags: vk::ShaderStageFlags::COMPUTE, offset: 0, size: PUSH_BYTES }];
+            let info = vk::PipelineLayoutCreateInfo::default().set_layouts(&sets).push_constant_ranges(&push);
+            // SAFETY: the set layout is alive.
+            layout.pipeline = device
+                .calls
+                .make("vkCreatePipelineLayout", || unsafe { device.raw.create_pipeline_layout(&info, None) })?;
+        }
+        Ok(*layout)
+    }
+
+    /// The pipeline of a variant.
+    pub(crate) fn pipeline(&mut self, variant: &Variant) -> Result<vk::Pipeline, Error> {
+        if let Some(&pipeline) = self.made.get(variant) {
+            return Ok(pipeline);
+        }
+        let layout = self.layout(variant.shader.bindings())?;
+        let device = &self.device;
+        let words: Vec<u32> = variant.shader.code().chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
+        let info = vk::ShaderModuleCreateInfo::default().code(&words);
+        // SAFETY: the code was validated when it was compiled.
+        let module =
+            device.calls.make("vkCreateShaderModule", || unsafe { device.raw.create_shader_module(&info, None) })?;
+        let pipeline = self.create(variant, layout, module);
+        // SAFETY: pipelines do not need their modules any more.
+        unsafe { device.raw.destroy_shader_module(module, None) };
+        let pipeline = pipeline?;
+        self.made.insert(variant.clone(), pipeline);
+        Ok(pipeline)
+    }
+
+    fn create(&self, variant: &Variant, layout: Layout, module: vk::ShaderModule) -> Result<vk::Pipeline, Error> {
+        let entry = |(i, &(id, _)): (usize, &(u32, u32))| vk::SpecializationMapEntry {
+            constant_id: id,
+            offset: 4 * i as u32,
+            size: 4,
+        };
+        let entries: Vec<_> = variant.constants.iter().enumerate().map(entry).collect();
+        let data: Vec<u8> = variant.constants.iter().flat_map(|(_, value)| value.to_ne_bytes()).collect();
+        let specialisation = vk::SpecializationInfo::default().map_entries(&entries).data(&data);
+        let stage = vk::PipelineShaderStageCreateInfo::default()
+            .stage(vk::ShaderStageFlags::COMPUTE)
+            .module(module)
+            .name(MAIN)
+            .specialization_info(&specialisation);
+        let info = [vk::ComputePipelineCreateInfo::default()
+            .stage(stage)
+            .layout(layout.pipeline)
+            .flags(vk::PipelineCreateFlags::DISPATCH_BASE)];
+        let device = &self.device;
+        let made = device.calls.make("vkCreateComputePipelines", || {
+            // SAFETY: module and layout are alive, the constants are declared by the shader.
+            unsafe { device.raw.create_compute_pipelines(self.cache, &info, None) }.map_err(|(_, e)| e)
+        })?;
+        Ok(made[0])
+    }
+
+    /// Writes the cache to disk, if it has a place there. What fails is not worth an error: the next start is slower.
+    pub(crate) fn save(&self) {
+        let Some(path) = &self.path else { return };
+        let device = &self.device;
+        // SAFETY: the cache is alive.
+        let data = device
+            .calls
+            .make("vkGetPipelineCacheData", || unsafe { device.raw.get_pipeline_cache_data(self.cache) });
+        if let Ok(data) = data {
+            disk_cache::save(path, &data);
+        }
+    }
+
+    /// Pipelines made so far.
+    pub(crate) fn count(&self) -> usize {
+        self.made.len()
+    }
+}
+
+impl Drop for Pipelines {
+    fn drop(&mut self) {
+        let raw = &self.device.raw;
+        // SAFETY: engines wait for the device before they are dropped. Null handles are allowed.
+        unsafe {
+            self.made.values().for_each(|&pipeline| raw.destroy_pipeline(pipeline, None));
+            for layout in &self.layouts {
+                raw.destroy_pipeline_layout(layout.pipeline, None);
+                raw.destroy_descriptor_set_layout(layout.set, None);
+            }
+            raw.destroy_pipeline_cache(self.cache, None);
+        }
+    }
+}

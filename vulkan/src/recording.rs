@@ -1,0 +1,193 @@
+//! Recorded command buffers: a program's kernels, cut into submissions that a watchdog lets pass.
+
+use std::sync::Arc;
+
+use ash::vk;
+
+use crate::Error;
+use crate::device::{Device, MAX_BINDINGS};
+use crate::hazards::{Access, Hazards};
+use crate::pipelines::Layout;
+
+/// Descriptor sets of a pool.
+const SETS: u32 = 64;
+
+/// A kernel with everything that its dispatch needs.
+pub(crate) struct Dispatch<'a> {
+    pub(crate) pipeline: vk::Pipeline,
+    pub(crate) layout: Layout,
+    pub(crate) buffers: &'a [vk::DescriptorBufferInfo],
+    pub(crate) push: &'a [u32],
+    pub(crate) groups: [u32; 3],
+    pub(crate) access: &'a Access,
+    /// About how much work it is, in floating-point operations.
+    pub(crate) flop: u64,
+}
+
+/// Kernels recorded for replay, in order.
+pub(crate) struct Recording {
+    /// One for each submission.
+    pub(crate) segments: Vec<vk::CommandBuffer>,
+    commands: vk::CommandPool,
+    sets: Vec<vk::DescriptorPool>,
+    sets_left: u32,
+    hazards: Hazards,
+    /// Floating-point operations of the open segment.
+    flop: u64,
+    /// The same, at most.
+    most_flop: u64,
+    device: Arc<Device>,
+}
+
+impl Recording {
+    /// An empty recording whose submissions have about `most_flop` operations at most.
+    pub(crate) fn new(device: &Arc<Device>, most_flop: u64) -> Result<Recording, Error> {
+        let info = vk::CommandPoolCreateInfo::default().queue_family_index(device.about.queue_family);
+        // SAFETY: the family is the device's.
+        let commands =
+            device.calls.make("vkCreateCommandPool", || unsafe { device.raw.create_command_pool(&info, None) })?;
+        let mut recording = Recording {
+            segments: Vec::new(),
+            commands,
+            sets: Vec::new(),
+            sets_left: 0,
+            hazards: Hazards::default(),
+            flop: 0,
+            most_flop: most_flop.max(1),
+            device: device.clone(),
+        };
+        recording.open()?;
+        Ok(recording)
+    }
+
+    /// Appends a kernel. One that is too much work for a submission is spread over several.
+    pub(crate) fn push(&mut self, d: &Dispatch<'_>) -> Result<(), Error> {
+        let set = self.descriptor_set(d)?;
+        if self.flop > 0 && self.flop + d.flop > self.most_flop {
+            self.next()?;
+        }
+        let axis = (0..3).max_by_key(|&i| d.groups[i]).unwrap_or(0);
+        let parts = d.flop.div_ceil(self.most_flop).clamp(1, u64::from(d.groups[axis].max(1))) as u32;
+        let step = d.groups[axis].div_ceil(parts).max(1);
+        let mut first = 0;
+        while first < d.groups[axis] {
+            if first > 0 {
+                self.next()?;
+            }
+            let count = step.min(d.groups[axis] - first);
+            let (mut base, mut groups) = ([0; 3], d.groups);
+            (base[axis], groups[axis]) = (first, count);
+            self.dispatch(d, set, base, groups)?;
+            first += count;
+        }
+        self.flop += d.flop / u64::from(parts);
+        Ok(())
+    }
+
+    /// Closes the recording.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        let device = &self.device;
+        let Some(&open) = self.segments.last() else { return Ok(()) };
+        // SAFETY: the command buffer is recording.
+        device.calls.make("vkEndCommandBuffer", || unsafe { device.raw.end_command_buffer(open) })
+    }
+
+    fn dispatch(&mut self, d: &Dispatch<'_>, set: vk::DescriptorSet, base: [u32; 3], groups: [u32; 3]) -> Result<(), Error> {
+        let Some(&commands) = self.segments.last() else { return Ok(()) };
+        if self.hazards.wait_for(d.access) {
+            barrier(&self.device, commands);
+        }
+        let (raw, compute) = (&self.device.raw, vk::PipelineBindPoint::COMPUTE);
+        let push: &[u8] = bytemuck::cast_slice(d.push);
+        // SAFETY: the command buffer is recording; pipeline, layout and set fit each other.
+        unsafe {
+            raw.cmd_bind_pipeline(commands, compute, d.pipeline);
+            raw.cmd_bind_descriptor_sets(commands, compute, d.layout.pipeline, 0, &[set], &[]);
+            raw.cmd_push_constants(commands, d.layout.pipeline, vk::ShaderStageFlags::COMPUTE, 0, push);
+            raw.cmd_dispatch_base(commands, base[0], base[1], base[2], groups[0], groups[1], groups[2]);
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<(), Error> {
+        self.finish()?;
+        self.open()
+    }
+
+    /// Starts a segment.
+    fn open(&mut self) -> Result<(), Error> {
+        let device = &self.device;
+        let info = vk::CommandBufferAllocateInfo::default().command_pool(self.commands).command_buffer_count(1);
+        // SAFETY: the pool is alive and used by this thread alone.
+        let commands = device
+            .calls
+            .make("vkAllocateCommandBuffers", || unsafe { device.raw.allocate_command_buffers(&info) })?[0];
+        let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE);
+        // SAFETY: the command buffer is new.
+        device.calls.make("vkBeginCommandBuffer", || unsafe { device.raw.begin_command_buffer(commands, &info) })?;
+        // What was submitted before is seen by this segment.
+        barrier(device, commands);
+        self.segments.push(commands);
+        self.hazards.clear();
+        self.flop = 0;
+        Ok(())
+    }
+
+    fn descriptor_set(&mut self, d: &Dispatch<'_>) -> Result<vk::DescriptorSet, Error> {
+        let device = &self.device;
+        if self.sets_left == 0 {
+            let sizes = [vk::DescriptorPoolSize {
+                ty: vk::DescriptorType::STORAGE_BUFFER,
+                descriptor_count: SETS * MAX_BINDINGS,
+            }];
+            let info = vk::DescriptorPoolCreateInfo::default().max_sets(SETS).pool_sizes(&sizes);
+            // SAFETY: plain data.
+            let pool = device
+                .calls
+                .make("vkCreateDescriptorPool", || unsafe { device.raw.create_descriptor_pool(&info, None) })?;
+            self.sets.push(pool);
+            self.sets_left = SETS;
+        }
+        let Some(&pool) = self.sets.last() else { return Ok(vk::DescriptorSet::null()) };
+        let layouts = [d.layout.set];
+        let info = vk::DescriptorSetAllocateInfo::default().descriptor_pool(pool).set_layouts(&layouts);
+        // SAFETY: the pool has room, the layout is alive.
+        let set = device
+            .calls
+            .make("vkAllocateDescriptorSets", || unsafe { device.raw.allocate_descriptor_sets(&info) })?[0];
+        self.sets_left -= 1;
+        let writes = d.buffers.chunks(1).zip(0..).map(|(buffer, binding)| {
+            vk::WriteDescriptorSet::default()
+                .dst_set(set)
+                .dst_binding(binding)
+                .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
+                .buffer_info(buffer)
+        });
+        let writes: Vec<_> = writes.collect();
+        // SAFETY: the set is not in use; buffers outlive the recording.
+        unsafe { device.raw.update_descriptor_sets(&writes, &[]) };
+        Ok(set)
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // SAFETY: engines wait for the device before recordings are dropped. Pools take what came from them along.
+        unsafe {
+            self.device.raw.destroy_command_pool(self.commands, None);
+            self.sets.iter().for_each(|&pool| self.device.raw.destroy_descriptor_pool(pool, None));
+        }
+    }
+}
+
+/// Everything before is done and seen by everything after, kernels and copies.
+pub(crate) fn barrier(device: &Device, commands: vk::CommandBuffer) {
+    use vk::{AccessFlags as To, PipelineStageFlags as Stage};
+    let barriers = [vk::MemoryBarrier::default()
+        .src_access_mask(To::SHADER_WRITE | To::TRANSFER_WRITE)
+        .dst_access_mask(To::SHADER_READ | To::SHADER_WRITE | To::TRANSFER_READ | To::TRANSFER_WRITE)];
+    let stages = Stage::COMPUTE_SHADER | Stage::TRANSFER;
+    let flags = vk::DependencyFlags::empty();
+    // SAFETY: the command buffer is recording.
+    unsafe { device.raw.cmd_pipeline_barrier(commands, stages, stages, flags, &barriers, &[], &[]) };
+}

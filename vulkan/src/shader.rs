@@ -1,0 +1,49 @@
+//! The compiled kernels: `vulkan/spirv`, written from `vulkan/shaders` by `cargo xtask shaders`.
+
+/// Declares the kernels: variant, stem of the SPIR-V file, number of bindings.
+macro_rules! shaders {
+    ($($variant:ident: $stem:literal, $bindings:literal;)*) => {
+        /// A compiled kernel. Several may be variants of one source.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Shader {
+            $($variant,)*
+        }
+
+        impl Shader {
+            /// The SPIR-V, as bytes.
+            pub(crate) fn code(self) -> &'static [u8] {
+                match self {
+                    $(Shader::$variant => include_bytes!(concat!("../spirv/", $stem, ".spv")),)*
+                }
+            }
+
+            /// Storage buffers that it declares, numbered from 0.
+            pub(crate) const fn bindings(self) -> u32 {
+                match self { $(Shader::$variant => $bindings,)* }
+            }
+
+            /// The name that reports use.
+            #[cfg_attr(not(test), expect(dead_code, reason = "reports and tests"))]
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Shader::$variant => $stem,)* }
+            }
+        }
+    };
+}
+
+shaders! {
+    Attention: "attention", 4;
+    ClassCondition: "class_condition", 4;
+    ContextTokens: "context_tokens", 4;
+    Linear: "linear", 6;
+    LinearFp16: "linear.fp16", 6;
+    LinearInt8: "linear_int8", 8;
+    LinearInt8Dot: "linear_int8.dot", 8;
+    NormModulate: "norm_modulate", 6;
+    Patchify: "patchify", 2;
+    QkNormRope: "qk_norm_rope", 4;
+    QuantizeRows: "quantize_rows", 3;
+    SolverStep: "solver_step", 5;
+    Swiglu: "swiglu", 3;
+    Unpatchify: "unpatchify", 2;
+}

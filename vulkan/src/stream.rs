@@ -1,0 +1,225 @@
+//! The queue: copies into and out of the arena, and submissions.
+
+use std::sync::Arc;
+
+use ash::vk;
+
+use crate::Error;
+use crate::device::Device;
+use crate::hazards::{Access, Hazards};
+use crate::memory::{Buffer, Place};
+use crate::recording::barrier;
+
+/// Submissions under way at most before the host waits for the oldest.
+const SLOTS: usize = 4;
+/// Bytes of the staging buffer: larger copies go in turns.
+const STAGING_BYTES: usize = 4 << 20;
+/// What `vkCmdUpdateBuffer` takes at most: small values travel inside the command buffer.
+const UPDATE_BYTES: usize = 65536;
+/// How long a submission may take before the device counts as lost.
+const PATIENCE_NS: u64 = 120_000_000_000;
+
+/// Commands of one submission, and the fence that tells when it is done.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    commands: vk::CommandBuffer,
+    fence: vk::Fence,
+    under_way: bool,
+}
+
+/// A queue with its staging memory.
+pub(crate) struct Stream {
+    slots: [Slot; SLOTS],
+    current: usize,
+    /// Whether the current slot's command buffer is recording.
+    open: bool,
+    /// Writes of the open slot.
+    hazards: Hazards,
+    /// A failed submission: fences no longer tell what is under way.
+    broken: bool,
+    pool: vk::CommandPool,
+    staging: Buffer,
+    device: Arc<Device>,
+}
+
+impl Stream {
+    pub(crate) fn new(device: &Arc<Device>) -> Result<Stream, Error> {
+        let staging = Buffer::new(device, STAGING_BYTES, Place::Staging)?;
+        let info = vk::CommandPoolCreateInfo::default()
+            .queue_family_index(device.about.queue_family)
+            .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER);
+        // SAFETY: the family is the device's.
+        let pool =
+            device.calls.make("vkCreateCommandPool", || unsafe { device.raw.create_command_pool(&info, None) })?;
+        let mut stream = Stream {
+            slots: [Slot::default(); SLOTS],
+            current: 0,
+            open: false,
+            hazards: Hazards::default(),
+            broken: false,
+            pool,
+            staging,
+            device: device.clone(),
+        };
+        let info = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(SLOTS as u32);
+        // SAFETY: the pool is alive and used by this thread alone.
+        let commands =
+            device.calls.make("vkAllocateCommandBuffers", || unsafe { device.raw.allocate_command_buffers(&info) })?;
+        for (slot, commands) in stream.slots.iter_mut().zip(commands) {
+            slot.commands = commands;
+            let info = vk::FenceCreateInfo::default();
+            // SAFETY: plain data.
+            slot.fence = device.calls.make("vkCreateFence", || unsafe { device.raw.create_fence(&info, None) })?;
+        }
+        Ok(stream)
+    }
+
+    /// Copies host bytes into a buffer, before what is submitted next.
+    pub(crate) fn write(&mut self, to: vk::Buffer, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        let words = offset.is_multiple_of(4) && bytes.len().is_multiple_of(4);
+        if words && bytes.len() <= UPDATE_BYTES {
+            return self.update(to, offset, bytes);
+        }
+        for (i, part) in bytes.chunks(STAGING_BYTES).enumerate() {
+            // The staging memory may still be read by a copy under way.
+            self.submit(&[])?;
+            self.wait()?;
+            // SAFETY: nothing is under way.
+            unsafe { self.staging.bytes_mut(part.len()) }.copy_from_slice(part);
+            let region =
+                vk::BufferCopy { src_offset: 0, dst_offset: (offset + i * STAGING_BYTES) as u64, size: part.len() as u64 };
+            let commands = self.commands()?;
+            // SAFETY: both ranges lie in their buffers.
+            unsafe { self.device.raw.cmd_copy_buffer(commands, self.staging.raw, to, &[region]) };
+            self.hazards.clear();
+            barrier(&self.device, commands);
+        }
+        Ok(())
+    }
+
+    /// Copies out of a buffer, after everything that was submitted.
+    pub(crate) fn read(&mut self, from: vk::Buffer, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        for (i, part) in bytes.chunks_mut(STAGING_BYTES).enumerate() {
+            let region =
+                vk::BufferCopy { src_offset: (offset + i * STAGING_BYTES) as u64, dst_offset: 0, size: part.len() as u64 };
+            let commands = self.commands()?;
+            barrier(&self.device, commands);
+            let seen = [vk::MemoryBarrier::default()
+                .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+                .dst_access_mask(vk::AccessFlags::HOST_READ)];
+            let (copy, host) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
+            // SAFETY: both ranges lie in their buffers; the command buffer is recording.
+            unsafe {
+                let raw = &self.device.raw;
+                raw.cmd_copy_buffer(commands, from, self.staging.raw, &[region]);
+                raw.cmd_pipeline_barrier(commands, copy, host, vk::DependencyFlags::empty(), &seen, &[], &[]);
+            }
+            self.submit(&[])?;
+            self.wait()?;
+            // SAFETY: nothing is under way.
+            part.copy_from_slice(unsafe { self.staging.bytes_mut(part.len()) });
+        }
+        Ok(())
+    }
+
+    /// Submits the writes so far, then the recorded segments, each as a submission of its own.
+    pub(crate) fn submit(&mut self, segments: &[vk::CommandBuffer]) -> Result<(), Error> {
+        if !self.open && segments.is_empty() {
+            return Ok(());
+        }
+        let writes = self.commands()?;
+        let result = self.submit_all(writes, segments);
+        self.broken |= result.is_err();
+        self.open = false;
+        result
+    }
+
+    /// Waits for everything that was submitted.
+    pub(crate) fn wait(&mut self) -> Result<(), Error> {
+        if self.broken {
+            self.device.wait_idle()?;
+            self.broken = false;
+            self.slots.iter_mut().for_each(|slot| slot.under_way = false);
+        }
+        (0..SLOTS).try_for_each(|i| self.wait_for(i))
+    }
+
+    fn update(&mut self, to: vk::Buffer, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        let commands = self.commands()?;
+        let write = offset..offset + bytes.len();
+        if self.hazards.wait_for(&Access { reads: vec![], writes: vec![write] }) {
+            barrier(&self.device, commands);
+        }
+        // SAFETY: a multiple of 4, at most 65536 bytes, inside the buffer; the command buffer is recording.
+        unsafe { self.device.raw.cmd_update_buffer(commands, to, offset as u64, bytes) };
+        Ok(())
+    }
+
+    /// The command buffer of the next submission, recording.
+    fn commands(&mut self) -> Result<vk::CommandBuffer, Error> {
+        if self.open {
+            return Ok(self.slots[self.current].commands);
+        }
+        if self.broken {
+            self.wait()?;
+        }
+        self.current = (self.current + 1) % SLOTS;
+        self.wait_for(self.current)?;
+        let (device, commands) = (&self.device, self.slots[self.current].commands);
+        let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
+        // SAFETY: its last submission is done. Beginning resets it.
+        device.calls.make("vkBeginCommandBuffer", || unsafe { device.raw.begin_command_buffer(commands, &info) })?;
+        self.open = true;
+        self.hazards.clear();
+        barrier(device, commands);
+        Ok(commands)
+    }
+
+    fn submit_all(&mut self, writes: vk::CommandBuffer, segments: &[vk::CommandBuffer]) -> Result<(), Error> {
+        let (device, slot) = (&self.device, &mut self.slots[self.current]);
+        // SAFETY: the command buffer is recording.
+        device.calls.make("vkEndCommandBuffer", || unsafe { device.raw.end_command_buffer(writes) })?;
+        let fences = [slot.fence];
+        // SAFETY: no submission with the fence is under way.
+        device.calls.make("vkResetFences", || unsafe { device.raw.reset_fences(&fences) })?;
+        let first: Vec<vk::CommandBuffer> = [writes].iter().chain(segments.first()).copied().collect();
+        let mut batches: Vec<&[vk::CommandBuffer]> = vec![&first];
+        batches.extend(segments.iter().skip(1).map(std::slice::from_ref));
+        let last = batches.len() - 1;
+        for (i, batch) in batches.into_iter().enumerate() {
+            let info = [vk::SubmitInfo::default().command_buffers(batch)];
+            let fence = if i == last { slot.fence } else { vk::Fence::null() };
+            // SAFETY: the command buffers are complete and their resources alive; `&mut self` has the queue.
+            device
+                .calls
+                .make("vkQueueSubmit", || unsafe { device.raw.queue_submit(device.queue, &info, fence) })?;
+        }
+        slot.under_way = true;
+        Ok(())
+    }
+
+    fn wait_for(&mut self, slot: usize) -> Result<(), Error> {
+        let (device, slot) = (&self.device, &mut self.slots[slot]);
+        if slot.under_way {
+            let fences = [slot.fence];
+            // SAFETY: the fence was submitted.
+            device.calls.make("vkWaitForFences", || unsafe {
+                device.raw.wait_for_fences(&fences, true, PATIENCE_NS)
+            })?;
+            slot.under_way = false;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // A lost device has nothing under way either.
+        let _ = self.device.wait_idle();
+        // SAFETY: nothing is under way. Null handles are allowed.
+        unsafe {
+            self.slots.iter().for_each(|slot| self.device.raw.destroy_fence(slot.fence, None));
+            self.device.raw.destroy_command_pool(self.pool, None);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Which features of a device the kernels use.
+
+/// A level of device features. Each can be forced, and each is checked against the reference when a device is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Vulkan 1.1 and f32; everything else is unpacked in the shader.
+    Floor,
+    /// 16-bit values in registers and shared memory; sums stay f32.
+    Fp16,
+    /// Integer dot products for int8.
+    Int8,
+    /// `VK_KHR_cooperative_matrix` for f16 and int8, in the shapes that the device lists.
+    Matrix,
+}
+
+impl Tier {
+    /// All tiers, the floor first.
+    pub const ALL: [Tier; 4] = [Tier::Floor, Tier::Fp16, Tier::Int8, Tier::Matrix];
+
+    /// The name that reports and options use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Floor => "floor",
+            Tier::Fp16 => "fp16",
+            Tier::Int8 => "int8-dot",
+            Tier::Matrix => "cooperative-matrix",
+        }
+    }
+
+    /// The tier of this name.
+    pub fn from_name(name: &str) -> Option<Tier> {
+        Tier::ALL.into_iter().find(|t| t.name() == name)
+    }
+}
+
+impl std::fmt::Display for Tier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The tiers in use: the floor always, others where the device has them and computes rightly with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tiers {
+    pub(crate) fp16: bool,
+    pub(crate) int8: bool,
+    pub(crate) matrix: Option<Matrix>,
+}
+
+/// The cooperative matrix shapes that the kernels use, `None` where the device lists none that they can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Matrix {
+    /// (M, N, K) of f16 · f16 + f32.
+    pub(crate) f16: Option<[u32; 3]>,
+    /// (M, N, K) of s8 · s8 + s32.
+    pub(crate) int8: Option<[u32; 3]>,
+    /// Invocations that share a matrix.
+    pub(crate) subgroup: u32,
+}
+
+impl Tiers {
+    /// Whether a tier is among them.
+    pub fn has(&self, tier: Tier) -> bool {
+        match tier {
+            Tier::Floor => true,
+            Tier::Fp16 => self.fp16,
+            Tier::Int8 => self.int8,
+            Tier::Matrix => self.matrix.is_some(),
+        }
+    }
+
+    /// The tiers, the floor first.
+    pub fn list(&self) -> impl Iterator<Item = Tier> + '_ {
+        Tier::ALL.into_iter().filter(|&t| self.has(t))
+    }
+
+    /// Only the tiers up to this one.
+    #[must_use]
+    pub(crate) fn up_to(self, tier: Tier) -> Tiers {
+        Tiers {
+            fp16: self.fp16 && tier >= Tier::Fp16,
+            int8: self.int8 && tier >= Tier::Int8,
+            matrix: self.matrix.filter(|_| tier >= Tier::Matrix),
+        }
+    }
+
+    /// Without this one.
+    #[must_use]
+    pub(crate) fn without(self, tier: Tier) -> Tiers {
+        match tier {
+            Tier::Floor => self,
+            Tier::Fp16 => Tiers { fp16: false, ..self },
+            Tier::Int8 => Tiers { int8: false, ..self },
+            Tier::Matrix => Tiers { matrix: None, ..self },
+        }
+    }
+}
