@@ -3,6 +3,7 @@
 pub mod convert_checkpoint;
 pub mod hostile_alloc;
 pub mod op_matrix;
+pub mod vulkan;
 
 use std::path::Path;
 use std::sync::Arc;

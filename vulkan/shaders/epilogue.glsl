@@ -4,6 +4,7 @@ const uint STORE = 0u;
 const uint SILU = 1u;
 const uint ADD_PERIODIC = 2u;
 const uint GATED_RESIDUAL = 3u;
+const uint RESIDUAL = 4u;
 
 layout(set = 0, binding = 2) readonly buffer Bias { float bias[]; };
 layout(set = 0, binding = 3) readonly buffer Table { float table[]; };
@@ -24,5 +25,6 @@ void finish(float y, uint row, uint col, uint from) {
     if (EPILOGUE == SILU) y = y / (1.0 + exp(-y));
     if (EPILOGUE == ADD_PERIODIC) y += table[from + col];
     if (EPILOGUE == GATED_RESIDUAL) y = result[to] + y * table[from + col];
+    if (EPILOGUE == RESIDUAL) y += result[to];
     result[to] = y;
 }

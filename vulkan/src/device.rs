@@ -1,7 +1,7 @@
 //! Physical devices: what there is, what each can do, and opening one.
 
 use std::ffi::CStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ash::{khr, vk};
 
@@ -176,7 +176,8 @@ fn tiers(
 /// An open device with one queue. Everything made on it keeps it alive.
 pub(crate) struct Device {
     pub(crate) raw: ash::Device,
-    pub(crate) queue: vk::Queue,
+    /// Engines on different threads take turns.
+    queue: Mutex<vk::Queue>,
     pub(crate) about: Candidate,
     pub(crate) calls: Calls,
     /// Outlives the device; last, so that it is dropped last.
@@ -214,7 +215,7 @@ impl Device {
         let raw = calls.make("vkCreateDevice", || unsafe { instance.raw.create_device(about.physical, &info, None) })?;
         // SAFETY: the queue was asked for above.
         let queue = unsafe { raw.get_device_queue(about.queue_family, 0) };
-        Ok(Arc::new(Device { raw, queue, about, calls, _instance: instance }))
+        Ok(Arc::new(Device { raw, queue: Mutex::new(queue), about, calls, _instance: instance }))
     }
 
     pub(crate) fn limits(&self) -> &vk::PhysicalDeviceLimits {
@@ -226,9 +227,15 @@ impl Device {
         (self.limits().min_storage_buffer_offset_alignment as usize).max(16)
     }
 
+    /// The queue, for this thread alone.
+    pub(crate) fn queue(&self) -> MutexGuard<'_, vk::Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for everything that was submitted.
     pub(crate) fn wait_idle(&self) -> Result<(), Error> {
-        // SAFETY: the queue is used by one thread at a time: its users are behind `&mut`.
+        let _turn = self.queue();
+        // SAFETY: this thread has the only queue.
         self.calls.make("vkDeviceWaitIdle", || unsafe { self.raw.device_wait_idle() })
     }
 }

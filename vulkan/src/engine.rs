@@ -235,10 +235,15 @@ forward_kernels! {
     patchify: Patchify,
     unpatchify: Unpatchify,
     norm_modulate: NormModulate,
+    rms_norm: RmsNorm,
+    layer_norm: LayerNorm,
     qk_norm_rope: QkNormRope,
     attention: Attention,
+    causal_attention: CausalAttention,
     swiglu: Swiglu,
     quantize_rows: QuantizeRows,
+    gather_rows: GatherRows,
+    dequantize_blocks: DequantizeBlocks,
     solver_step: SolverStep,
 }
 

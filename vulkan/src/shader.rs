@@ -33,8 +33,12 @@ macro_rules! shaders {
 
 shaders! {
     Attention: "attention", 4;
+    CausalAttention: "causal_attention", 5;
     ClassCondition: "class_condition", 4;
     ContextTokens: "context_tokens", 4;
+    DequantizeBlocks: "dequantize_blocks", 2;
+    GatherRows: "gather_rows", 3;
+    LayerNorm: "layer_norm", 3;
     Linear: "linear", 6;
     LinearFp16: "linear.fp16", 6;
     LinearInt8: "linear_int8", 8;
@@ -43,6 +47,7 @@ shaders! {
     Patchify: "patchify", 2;
     QkNormRope: "qk_norm_rope", 4;
     QuantizeRows: "quantize_rows", 3;
+    RmsNorm: "rms_norm", 5;
     SolverStep: "solver_step", 5;
     Swiglu: "swiglu", 3;
     Unpatchify: "unpatchify", 2;

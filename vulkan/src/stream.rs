@@ -186,13 +186,14 @@ impl Stream {
         let mut batches: Vec<&[vk::CommandBuffer]> = vec![&first];
         batches.extend(segments.iter().skip(1).map(std::slice::from_ref));
         let last = batches.len() - 1;
+        let queue = device.queue();
         for (i, batch) in batches.into_iter().enumerate() {
             let info = [vk::SubmitInfo::default().command_buffers(batch)];
             let fence = if i == last { slot.fence } else { vk::Fence::null() };
-            // SAFETY: the command buffers are complete and their resources alive; `&mut self` has the queue.
+            // SAFETY: the command buffers are complete and their resources alive; this thread has the queue.
             device
                 .calls
-                .make("vkQueueSubmit", || unsafe { device.raw.queue_submit(device.queue, &info, fence) })?;
+                .make("vkQueueSubmit", || unsafe { device.raw.queue_submit(*queue, &info, fence) })?;
         }
         slot.under_way = true;
         Ok(())

@@ -10,6 +10,7 @@ use denoir_core::backend::{self, Backend, Program};
 use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
 use denoir_core::ops::Op;
 use denoir_core::{DType, Executor, Region, View};
+use denoir_vulkan::Tier;
 
 use super::Case;
 
@@ -40,7 +41,8 @@ pub fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Isa::available().flat_map(cpu).collect();
     let missing = Isa::NAMES.iter().filter(|name| Isa::from_name(name).is_none());
     rows.extend(missing.map(|name| absent(name, "this machine lacks the instructions")));
-    rows.extend(["vulkan", "cuda"].map(|name| absent(name, "not in this build")));
+    rows.extend(Tier::ALL.map(vulkan));
+    rows.push(absent("cuda", "not in this build"));
     announce(&rows);
     rows
 }
@@ -60,6 +62,21 @@ fn cpu(isa: Isa) -> [Row; 4] {
             run: Ok(Box::new(move |case| on_cpu(case, isa, threads, packed).map_err(|e| e.to_string())?)),
         }
     })
+}
+
+/// One tier of the first Vulkan device, the validation layers watching.
+fn vulkan(tier: Tier) -> Row {
+    let name = format!("vulkan/{tier}");
+    let run: Result<Run, String> = match crate::vulkan::gpu(tier) {
+        Ok(gpu) => Ok(Box::new(move |case| {
+            let engine = gpu.engine(case.weights.as_slice(), case.arena.len());
+            let after = drive(&mut engine.map_err(|e| e.to_string())?, case)?;
+            crate::vulkan::quiet().map(|()| after)
+        })),
+        Err(e) => Err(e.to_string()),
+    };
+    // The tiers differ in this kernel alone.
+    Row { same_bytes: name.clone(), name, only: (tier > Tier::Floor).then_some("linear"), run }
 }
 
 fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<Vec<u8>, String>, denoir::Error> {
@@ -107,7 +124,7 @@ fn announce(rows: &[Row]) {
     });
     let required = std::env::var("DENOIR_REQUIRE").unwrap_or_default();
     for name in required.split(',').filter(|name| !name.is_empty()) {
-        let here = rows.iter().any(|row| row.run.is_ok() && (row.name == name || row.same_bytes == name));
+        let here = rows.iter().any(|row| row.run.is_ok() && (row.name == name || row.name.starts_with(&format!("{name}/"))));
         assert!(here, "DENOIR_REQUIRE asks for {name}, which does not run here");
     }
 }

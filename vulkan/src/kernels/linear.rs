@@ -72,7 +72,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
             table.at += word(*gate);
             layout = layout_words(of);
         }
-        Epilogue::Store | Epilogue::Silu => {
+        Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {
             l.nothing();
             l.nothing();
         }
@@ -98,6 +98,7 @@ fn epilogue(of: &Epilogue) -> u32 {
         Epilogue::Silu => 1,
         Epilogue::AddPeriodic(_) => 2,
         Epilogue::GatedResidual { .. } => 3,
+        Epilogue::Residual => 4,
     }
 }
 

@@ -1,0 +1,37 @@
+//! Vulkan devices for tests: one for each tier and program, always watched by the validation layers.
+
+use std::sync::{LazyLock, OnceLock};
+
+use denoir_vulkan::{Error, Gpu, Messages, Options, Tier, Validation};
+
+static MESSAGES: LazyLock<Messages> = LazyLock::new(Messages::default);
+
+/// The device that `DENOIR_VULKAN_DEVICE` numbers, or the first, with the tiers up to this one.
+///
+/// # Errors
+/// Why there is none.
+pub fn gpu(tier: Tier) -> Result<&'static Gpu, &'static Error> {
+    static OPEN: [OnceLock<Result<Gpu, Error>>; Tier::ALL.len()] = [const { OnceLock::new() }; Tier::ALL.len()];
+    OPEN[tier as usize].get_or_init(|| Gpu::open(&options(Some(tier)))).as_ref()
+}
+
+/// How tests open a device. With `DENOIR_VULKAN_SYNC` set, synchronisation is validated as well.
+pub fn options(tier: Option<Tier>) -> Options {
+    let device = std::env::var("DENOIR_VULKAN_DEVICE").ok().and_then(|n| n.parse().ok());
+    let validation = match std::env::var_os("DENOIR_VULKAN_SYNC") {
+        Some(_) => Validation::Synchronisation(MESSAGES.clone()),
+        None => Validation::On(MESSAGES.clone()),
+    };
+    Options { device, tier, validation, ..Options::default() }
+}
+
+/// Nothing unless the validation layers had something to say, errors or warnings.
+///
+/// # Errors
+/// What they said.
+pub fn quiet() -> Result<(), String> {
+    match MESSAGES.all() {
+        all if all.is_empty() => Ok(()),
+        all => Err(format!("{} validation messages: {}", all.len(), all[0])),
+    }
+}

@@ -1,0 +1,14 @@
+use denoir_core::ops::DequantizeBlocks;
+
+use crate::Error;
+use crate::engine::Vulkan;
+use crate::launch::{Launch, plane, word};
+use crate::shader::Shader;
+
+pub(crate) fn launch(vulkan: &mut Vulkan, op: &DequantizeBlocks) -> Result<(), Error> {
+    let mut l = Launch::new(vulkan, Shader::DequantizeBlocks);
+    let x = l.read(&op.x)?;
+    let out = l.write(&op.out)?;
+    let args = [x.at, x.stride, out.at, out.stride, word(op.out.rows), word(op.out.cols)];
+    l.run(&args, plane(op.out.rows * op.out.cols), 10 * op.out.rows * op.out.cols)
+}
