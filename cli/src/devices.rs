@@ -36,12 +36,12 @@ fn as_json(device: &Device) -> serde_json::Value {
 fn as_text(device: &Device) -> String {
     let memory = device.memory_bytes.map_or_else(|| "unknown".into(), text::bytes);
     let fastest = device.levels.last().copied().unwrap_or_default();
+    let threads = if device.backend == "cpu" { format!("  threads  {}\n", device.threads) } else { String::new() };
     format!(
-        "{} {}: {}\n  threads  {}\n  memory   {memory}\n  levels   {} (fastest: {fastest})\n",
+        "{} {}: {}\n{threads}  memory   {memory}\n  levels   {} (fastest: {fastest})\n",
         device.backend,
         device.index,
         device.name,
-        device.threads,
         device.levels.join(", "),
     )
 }

@@ -74,15 +74,20 @@ impl Drawing {
             let classes = model.network().classes();
             self.progress.note(&format!("no --class given: drawing class {first} of {classes}"));
         }
+        for warning in pipeline.warnings() {
+            self.progress.note(warning);
+        }
+        let (device, threads) = (pipeline.device(), pipeline.threads());
+        let place = match device.backend {
+            "cpu" => format!("{} on {threads} {}", pipeline.isa().name(), text::plural(threads, "thread", "threads")),
+            _ => format!("{} with {}", device.name, device.levels.join(", ")),
+        };
         self.progress.detail(&format!(
-            "{}: {} of {} weights, {} of activations, {} on {} {}",
+            "{}: {} of {} weights, {} of activations, {place}",
             self.job.model_name,
             text::bytes(model.bytes().len() as u64),
             model.network().weight_type(),
             text::bytes(pipeline.arena_bytes() as u64),
-            pipeline.isa().name(),
-            pipeline.threads(),
-            text::plural(pipeline.threads(), "thread", "threads"),
         ));
         self.progress.detail(&self.job.settings_text());
     }

@@ -72,6 +72,33 @@ pub unsafe trait Backend: Kernels {
     fn read(&mut self, view: &View, bytes: &mut [u8]) -> Result<(), Self::Error>;
 }
 
+// SAFETY: the backend's own bounds.
+unsafe impl<B: Backend + ?Sized> Backend for &mut B {
+    fn precision(&self) -> Precision {
+        (**self).precision()
+    }
+
+    fn bounds(&self) -> Bounds {
+        (**self).bounds()
+    }
+
+    fn begin(&mut self, program: Program) -> Result<bool, Self::Error> {
+        (**self).begin(program)
+    }
+
+    fn submit(&mut self, program: Program) -> Result<(), Self::Error> {
+        (**self).submit(program)
+    }
+
+    fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), Self::Error> {
+        (**self).write(view, bytes)
+    }
+
+    fn read(&mut self, view: &View, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        (**self).read(view, bytes)
+    }
+}
+
 /// Runs a program, recording its kernels where the backend has no recording of it.
 ///
 /// # Errors

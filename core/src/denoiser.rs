@@ -87,6 +87,23 @@ pub enum RunError<E> {
     Op(OpError<E>),
 }
 
+impl<E> RunError<E> {
+    /// The same error with the device's part wrapped, for code that has several backends.
+    pub fn map_device<F>(self, wrap: impl FnOnce(E) -> F) -> RunError<F> {
+        match self {
+            RunError::Settings(e) => RunError::Settings(e),
+            RunError::Batch { images, seeds, room } => RunError::Batch { images, seeds, room },
+            RunError::Label { label, classes } => RunError::Label { label, classes },
+            RunError::Text { len, tokens, width } => RunError::Text { len, tokens, width },
+            RunError::Output { len, needed } => RunError::Output { len, needed },
+            RunError::Cancelled => RunError::Cancelled,
+            RunError::NotFinite => RunError::NotFinite,
+            RunError::Op(OpError::Invalid(e)) => RunError::Op(OpError::Invalid(e)),
+            RunError::Op(OpError::Device(e)) => RunError::Op(OpError::Device(wrap(e))),
+        }
+    }
+}
+
 impl<E> From<OpError<E>> for RunError<E> {
     fn from(e: OpError<E>) -> Self {
         RunError::Op(e)

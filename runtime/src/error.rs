@@ -23,11 +23,33 @@ pub enum Error {
     Memory(usize),
     /// A backend that this build does not have, or a device that this machine does not have.
     Backend(String),
+    /// A device could not be opened.
+    Device(DeviceError),
     /// A worker thread could not be started.
     Threads(std::io::Error),
     /// The images could not be drawn.
-    Run(RunError<Infallible>),
+    Run(RunError<DeviceError>),
 }
+
+/// What can go wrong on a device. The processor has nothing to add here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// A Vulkan device.
+    #[cfg(feature = "vulkan")]
+    Vulkan(denoir_vulkan::Error),
+}
+
+impl std::fmt::Display for DeviceError {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            #[cfg(feature = "vulkan")]
+            DeviceError::Vulkan(ref e) => e.fmt(_f),
+        }
+    }
+}
+
+impl std::error::Error for DeviceError {}
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,6 +62,7 @@ impl std::fmt::Display for Error {
             Error::Condition(what) => f.write_str(what),
             Error::Memory(bytes) => write!(f, "out of memory: {bytes} bytes cannot be had"),
             Error::Backend(what) => f.write_str(what),
+            Error::Device(e) => e.fmt(f),
             Error::Threads(e) => write!(f, "a worker thread could not be started: {e}"),
             Error::Run(e) => e.fmt(f),
         }
@@ -54,6 +77,7 @@ impl std::error::Error for Error {
             Error::Preset(e) => Some(e),
             Error::Plan(e) => Some(e),
             Error::Run(e) => Some(e),
+            Error::Device(e) => Some(e),
             Error::Condition(_) | Error::Memory(_) | Error::Backend(_) => None,
         }
     }
@@ -61,7 +85,21 @@ impl std::error::Error for Error {
 
 impl From<RunError<Infallible>> for Error {
     fn from(e: RunError<Infallible>) -> Self {
-        Error::Run(e)
+        Error::Run(e.map_device(|never| match never {}))
+    }
+}
+
+#[cfg(feature = "vulkan")]
+impl From<RunError<denoir_vulkan::Error>> for Error {
+    fn from(e: RunError<denoir_vulkan::Error>) -> Self {
+        Error::Run(e.map_device(DeviceError::Vulkan))
+    }
+}
+
+#[cfg(feature = "vulkan")]
+impl From<denoir_vulkan::Error> for Error {
+    fn from(e: denoir_vulkan::Error) -> Self {
+        Error::Device(DeviceError::Vulkan(e))
     }
 }
 

@@ -30,6 +30,8 @@ mod packed;
 mod pipeline;
 mod pool;
 mod system;
+#[cfg(feature = "vulkan")]
+mod vulkan;
 
 pub use denoir_core as core;
 pub use denoir_core::cpu::Isa;
@@ -38,7 +40,7 @@ pub use denoir_core::sampler::{Method, Rounding, Settings};
 
 pub use bytes::AlignedBytes;
 pub use engine::{Condition, Engine};
-pub use error::Error;
+pub use error::{DeviceError, Error};
 pub use file::MappedFile;
 pub use image::Image;
 pub use model::Model;

@@ -1,12 +1,13 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use denoir_core::backend::Backend;
 use denoir_core::cpu::{Cpu, TapFn};
 use denoir_core::jit::JitPlan;
 use denoir_core::network::Plan;
 use denoir_core::plan::Precision;
 use denoir_core::t2i::{T2iPlan, Texts};
-use denoir_core::{Denoiser, Job};
+use denoir_core::{Denoiser, Job, RunError};
 
 use crate::packed::Packed;
 use crate::system;
@@ -37,7 +38,7 @@ pub struct Device {
     pub name: String,
     /// Instruction sets or feature tiers, the fastest last.
     pub levels: Vec<&'static str>,
-    /// Things that run at once: processor threads.
+    /// Processor threads; 0 where it is no processor.
     pub threads: usize,
     /// Memory in bytes, where the system tells.
     pub memory_bytes: Option<u64>,
@@ -45,7 +46,10 @@ pub struct Device {
 
 /// The devices that this build can use on this machine.
 pub fn devices() -> Vec<Device> {
-    vec![cpu()]
+    let mut devices = vec![cpu()];
+    #[cfg(feature = "vulkan")]
+    devices.extend(crate::vulkan::devices());
+    devices
 }
 
 fn cpu() -> Device {
@@ -144,17 +148,29 @@ pub struct Progress<'a> {
     pub x_hat: &'a [f32],
 }
 
-/// A model with the memory and threads to run it.
+/// A model with the memory and the device to run it.
 #[derive(Debug)]
 pub struct Pipeline {
     model: Arc<Model>,
     batch: usize,
     precision: Precision,
     chunk_times: usize,
-    arena: AlignedBytes,
-    packed: Packed,
-    pool: Pool,
-    isa: Isa,
+    place: Place,
+    device: Device,
+    warnings: Vec<String>,
+}
+
+/// What runs the network.
+#[derive(Debug)]
+enum Place {
+    Cpu {
+        arena: AlignedBytes,
+        packed: Packed,
+        pool: Pool,
+        isa: Isa,
+    },
+    #[cfg(feature = "vulkan")]
+    Vulkan(Box<denoir_vulkan::Vulkan>),
 }
 
 impl Pipeline {
@@ -164,24 +180,43 @@ impl Pipeline {
     /// [`Error`] for a backend or device that there is not, or memory or threads that cannot be had.
     pub fn new(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
         match options.backend {
-            BackendKind::Auto | BackendKind::Cpu => {}
-            BackendKind::Vulkan => return Err(Error::Backend("this build has no Vulkan backend".into())),
-            BackendKind::Cuda => return Err(Error::Backend("this build has no CUDA backend".into())),
+            BackendKind::Cpu => Pipeline::on_cpu(model, options),
+            BackendKind::Cuda => Err(Error::Backend("this build has no CUDA backend".into())),
+            #[cfg(feature = "vulkan")]
+            BackendKind::Vulkan => Pipeline::on_vulkan(model, options),
+            #[cfg(not(feature = "vulkan"))]
+            BackendKind::Vulkan => Err(Error::Backend("this build has no Vulkan backend".into())),
+            // What only means something on the processor chooses it.
+            #[cfg(feature = "vulkan")]
+            BackendKind::Auto if options.threads.is_none() && options.isa.is_none() && crate::vulkan::has_card() => {
+                Pipeline::on_vulkan(model, options)
+            }
+            BackendKind::Auto => Pipeline::on_cpu(model, options),
         }
+    }
+
+    fn on_cpu(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
         if let Some(device @ 1..) = options.device {
             return Err(Error::Backend(format!("there is no CPU device {device}, only 0")));
         }
         // Before the threads start: some instruction sets are asked of the system, for threads yet to come.
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let (batch, precision) = (options.batch.unwrap_or(1), isa.precision());
-        let (arena_bytes, chunk_times) = match model.network() {
-            Network::Jit(m) => sizes_of(&JitPlan::new(m, batch, precision)?),
-            Network::T2i(m) => sizes_of(&T2iPlan::new(m, batch, precision)?),
-        };
+        let (arena_bytes, chunk_times) = sizes(&model, batch, precision)?;
         let arena = AlignedBytes::zeroed(arena_bytes)?;
         let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;
         let packed = Packed::new(&model, isa, &pool)?;
-        Ok(Pipeline { model, batch, precision, chunk_times, arena, packed, pool, isa })
+        let place = Place::Cpu { arena, packed, pool, isa };
+        Ok(Pipeline { model, batch, precision, chunk_times, place, device: cpu(), warnings: Vec::new() })
+    }
+
+    #[cfg(feature = "vulkan")]
+    fn on_vulkan(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
+        let crate::vulkan::Opened { gpu, device, warnings } = crate::vulkan::open(options)?;
+        let (batch, precision) = (options.batch.unwrap_or(1), gpu.precision());
+        let (arena_bytes, chunk_times) = sizes(&model, batch, precision)?;
+        let place = Place::Vulkan(Box::new(gpu.engine(model.bytes(), arena_bytes)?));
+        Ok(Pipeline { model, batch, precision, chunk_times, place, device, warnings })
     }
 
     /// The model.
@@ -191,22 +226,39 @@ impl Pipeline {
 
     /// The device in use.
     pub fn device(&self) -> Device {
-        cpu()
+        self.device.clone()
     }
 
-    /// The instruction set in use.
+    /// What the user should know about the device, a line each: parts of it that compute wrongly and are not used.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The processor's instruction set in use; the lowest where a device computes.
     pub fn isa(&self) -> Isa {
-        self.isa
+        match &self.place {
+            Place::Cpu { isa, .. } => *isa,
+            #[cfg(feature = "vulkan")]
+            Place::Vulkan(_) => Isa::SCALAR,
+        }
     }
 
-    /// Threads in use.
+    /// Processor threads in use.
     pub fn threads(&self) -> usize {
-        denoir_core::Executor::threads(&self.pool)
+        match &self.place {
+            Place::Cpu { pool, .. } => denoir_core::Executor::threads(pool),
+            #[cfg(feature = "vulkan")]
+            Place::Vulkan(_) => 1,
+        }
     }
 
     /// Bytes of activations.
     pub fn arena_bytes(&self) -> usize {
-        self.arena.as_slice().len()
+        match &self.place {
+            Place::Cpu { arena, .. } => arena.as_slice().len(),
+            #[cfg(feature = "vulkan")]
+            Place::Vulkan(engine) => engine.bounds().arena,
+        }
     }
 
     /// Solver steps whose modulation vectors are made at once.
@@ -214,7 +266,7 @@ impl Pipeline {
         self.chunk_times
     }
 
-    /// Gives the engine on this pipeline's memory and threads to `f`, for what the other methods do not cover.
+    /// Gives the engine on this pipeline's memory and device to `f`, for what the other methods do not cover.
     ///
     /// # Errors
     /// Whatever `f` returns.
@@ -240,22 +292,21 @@ impl Pipeline {
         f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let misaligned = |_| Error::Model(None, denoir_core::ModelError::MisalignedFile);
-        let cpu = Cpu::new(self.model.bytes(), self.arena.as_mut_slice(), &self.pool, self.isa).map_err(misaligned)?;
-        let cpu = cpu.with_packed(self.packed.bytes());
-        let cpu = match tap {
-            Some(tap) => cpu.with_tap(tap),
-            None => cpu,
-        };
-        let failed = |e: denoir_core::ops::OpError<_>| Error::Run(e.into());
-        match self.model.network() {
-            Network::Jit(m) => {
-                let plan = JitPlan::new(m, self.batch, self.precision)?;
-                f(&mut Denoiser::new(m, plan, cpu).map_err(failed)?)
+        match &mut self.place {
+            Place::Cpu { arena, packed, pool, isa } => {
+                let cpu = Cpu::new(self.model.bytes(), arena.as_mut_slice(), &*pool, *isa).map_err(misaligned)?;
+                let cpu = cpu.with_packed(packed.bytes());
+                let cpu = match tap {
+                    Some(tap) => cpu.with_tap(tap),
+                    None => cpu,
+                };
+                with_backend(&self.model, self.batch, self.precision, cpu, f)
             }
-            Network::T2i(m) => {
-                let plan = T2iPlan::new(m, self.batch, self.precision)?;
-                f(&mut Denoiser::new(m, plan, cpu).map_err(failed)?)
-            }
+            #[cfg(feature = "vulkan")]
+            Place::Vulkan(engine) => match tap {
+                Some(tap) => with_backend(&self.model, self.batch, self.precision, engine.tapped(tap), f),
+                None => with_backend(&self.model, self.batch, self.precision, &mut **engine, f),
+            },
         }
     }
 
@@ -308,6 +359,36 @@ impl Pipeline {
 }
 
 /// Bytes of the arena, and time points of a chunk.
+fn sizes(model: &Model, batch: usize, precision: Precision) -> Result<(usize, usize), Error> {
+    match model.network() {
+        Network::Jit(m) => Ok(sizes_of(&JitPlan::new(m, batch, precision)?)),
+        Network::T2i(m) => Ok(sizes_of(&T2iPlan::new(m, batch, precision)?)),
+    }
+}
+
 fn sizes_of(plan: &impl Plan) -> (usize, usize) {
     (plan.arena_bytes(), plan.modulation().chunk_times)
+}
+
+/// Gives a model on a backend to `f`.
+fn with_backend<B: Backend, T>(
+    model: &Model,
+    batch: usize,
+    precision: Precision,
+    backend: B,
+    f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>,
+) -> Result<T, Error>
+where
+    Error: From<RunError<B::Error>>,
+{
+    match model.network() {
+        Network::Jit(m) => {
+            let plan = JitPlan::new(m, batch, precision)?;
+            f(&mut Denoiser::new(m, plan, backend).map_err(RunError::from)?)
+        }
+        Network::T2i(m) => {
+            let plan = T2iPlan::new(m, batch, precision)?;
+            f(&mut Denoiser::new(m, plan, backend).map_err(RunError::from)?)
+        }
+    }
 }

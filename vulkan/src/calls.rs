@@ -1,33 +1,67 @@
 //! The one door to every `vk*` call that can fail.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ash::vk;
 
 use crate::Error;
 
 /// Counts the calls that can fail and makes one of them fail: how tests reach every error path.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Faults {
-    at: u64,
-    result: vk::Result,
     made: AtomicU64,
+    next: Mutex<Option<Fault>>,
+}
+
+/// A call that is to fail.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// How many calls are made before it.
+    pub after: u64,
+    /// Counts only calls of this name, such as `vkAllocateMemory`; all by default.
+    pub call: Option<&'static str>,
+    /// What it returns instead of being made.
+    pub result: vk::Result,
 }
 
 impl Faults {
-    /// Makes call number `at`, from 0, fail with this result instead of being made.
-    pub fn at(at: u64, result: vk::Result) -> Faults {
-        Faults { at, result, made: AtomicU64::new(0) }
+    /// Only counts.
+    pub fn new() -> Faults {
+        Faults::default()
     }
 
-    /// Only counts.
-    pub fn none() -> Faults {
-        Faults::at(u64::MAX, vk::Result::SUCCESS)
+    /// Makes a call fail, once.
+    pub fn arm(&self, fault: Fault) {
+        *self.next() = Some(fault);
+    }
+
+    /// Whether the call that was to fail has come; otherwise it no longer does.
+    pub fn disarm(&self) -> bool {
+        self.next().take().is_none()
     }
 
     /// Calls so far.
     pub fn calls(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
+    }
+
+    fn next(&self) -> MutexGuard<'_, Option<Fault>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call; what it is to return where it is the one to fail.
+    fn count(&self, name: &'static str) -> Option<vk::Result> {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        let mut next = self.next();
+        let fault = next.as_mut().filter(|fault| fault.call.is_none_or(|call| call == name))?;
+        match fault.after.checked_sub(1) {
+            Some(after) => {
+                fault.after = after;
+                None
+            }
+            None => next.take().map(|fault| fault.result),
+        }
     }
 }
 
@@ -41,15 +75,9 @@ impl Calls {
     }
 
     /// Makes a call and names it in its error.
-    pub(crate) fn make<T>(
-        &self,
-        name: &'static str,
-        call: impl FnOnce() -> Result<T, vk::Result>,
-    ) -> Result<T, Error> {
-        if let Some(faults) = &self.0
-            && faults.made.fetch_add(1, Ordering::Relaxed) == faults.at
-        {
-            return Err(Error::of_call(name, faults.result));
+    pub(crate) fn make<T>(&self, name: &'static str, call: impl FnOnce() -> Result<T, vk::Result>) -> Result<T, Error> {
+        if let Some(result) = self.0.as_ref().and_then(|faults| faults.count(name)) {
+            return Err(Error::of_call(name, result));
         }
         call().map_err(|result| Error::of_call(name, result))
     }

@@ -60,12 +60,7 @@ impl Candidate {
             index,
             name: self.name(),
             kind: kind(self.properties.device_type).0,
-            api: format!(
-                "{}.{}.{}",
-                vk::api_version_major(v),
-                vk::api_version_minor(v),
-                vk::api_version_patch(v)
-            ),
+            api: format!("{}.{}.{}", vk::api_version_major(v), vk::api_version_minor(v), vk::api_version_patch(v)),
             memory_bytes: local.unwrap_or(0),
             unified: self.unified(),
             tiers: self.tiers,
@@ -87,7 +82,8 @@ fn kind(of: vk::PhysicalDeviceType) -> (&'static str, u8) {
 /// The devices that can compute with Vulkan 1.1, real GPUs first.
 pub(crate) fn candidates(instance: &Instance) -> Result<Vec<Candidate>, Error> {
     // SAFETY: no preconditions, here and in `candidate`: queries of a live instance's own devices.
-    let all = instance.calls.make("vkEnumeratePhysicalDevices", || unsafe { instance.raw.enumerate_physical_devices() });
+    let all =
+        instance.calls.make("vkEnumeratePhysicalDevices", || unsafe { instance.raw.enumerate_physical_devices() });
     let mut found = Vec::new();
     for physical in all? {
         found.extend(candidate(instance, physical)?);
@@ -197,9 +193,8 @@ impl Device {
         }
         let about = found.swap_remove(index);
         let priorities = [1.0];
-        let queues = [vk::DeviceQueueCreateInfo::default()
-            .queue_family_index(about.queue_family)
-            .queue_priorities(&priorities)];
+        let queues =
+            [vk::DeviceQueueCreateInfo::default().queue_family_index(about.queue_family).queue_priorities(&priorities)];
         let names: Vec<_> = about.extensions.iter().map(|n| n.as_ptr()).collect();
         let mut float = vk::PhysicalDeviceShaderFloat16Int8Features::default().shader_float16(true);
         let mut dot = vk::PhysicalDeviceShaderIntegerDotProductFeatures::default().shader_integer_dot_product(true);
@@ -212,7 +207,8 @@ impl Device {
         }
         let calls = instance.calls.clone();
         // SAFETY: extensions and features are ones that the device listed; every pointer outlives the call.
-        let raw = calls.make("vkCreateDevice", || unsafe { instance.raw.create_device(about.physical, &info, None) })?;
+        let raw =
+            calls.make("vkCreateDevice", || unsafe { instance.raw.create_device(about.physical, &info, None) })?;
         // SAFETY: the queue was asked for above.
         let queue = unsafe { raw.get_device_queue(about.queue_family, 0) };
         Ok(Arc::new(Device { raw, queue: Mutex::new(queue), about, calls, _instance: instance }))

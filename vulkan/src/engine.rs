@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use denoir_core::backend::{Backend, Program};
-use denoir_core::jit::Precision;
 use denoir_core::ops::*;
+use denoir_core::plan::Precision;
 use denoir_core::{DType, Region, View};
 
 use crate::calls::{Calls, Faults};
@@ -52,14 +52,14 @@ pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
 }
 
 /// An open device: what engines are made on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Gpu {
     device: Arc<Device>,
     info: DeviceInfo,
     tiers: Tiers,
     wrong: Vec<Tier>,
     flop_per_second: f64,
-    cache: Option<PathBuf>,
+    pipelines: Arc<Mutex<Pipelines>>,
 }
 
 impl Gpu {
@@ -80,7 +80,8 @@ impl Gpu {
             }
             tiers = tiers.up_to(tier);
         }
-        let mut gpu = Gpu { device, info, tiers, wrong: Vec::new(), flop_per_second: 1e9, cache };
+        let pipelines = Arc::new(Mutex::new(Pipelines::new(&device, cache)?));
+        let mut gpu = Gpu { device, info, tiers, wrong: Vec::new(), flop_per_second: 1e9, pipelines };
         self_test::run(&mut gpu)?;
         match options.tier {
             Some(tier) if gpu.wrong.contains(&tier) => Err(Error::NoTier { device: gpu.info.name, tier }),
@@ -132,15 +133,20 @@ impl Gpu {
     }
 }
 
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu").field("info", &self.info).field("tiers", &self.tiers).finish_non_exhaustive()
+    }
+}
+
 /// A Vulkan device as a backend.
 pub struct Vulkan {
     /// In the order in which they must go: first the queue, which waits for the device.
     stream: Stream,
     programs: HashMap<Program, Recording>,
     open: Option<Recording>,
-    pub(crate) pipelines: Pipelines,
-    /// How many of them the cache on disk has.
-    saved: usize,
+    /// Those of the device: engines share them.
+    pipelines: Arc<Mutex<Pipelines>>,
     weights: Weights,
     arena: Buffer,
     /// For bindings that a variant does not touch.
@@ -158,8 +164,7 @@ impl Vulkan {
             stream: Stream::new(&device)?,
             programs: HashMap::new(),
             open: None,
-            pipelines: Pipelines::new(&device, gpu.cache.clone())?,
-            saved: 0,
+            pipelines: gpu.pipelines.clone(),
             weights: Weights::new(&device, file, most)?,
             arena: Buffer::new(&device, arena_bytes, Place::Device)?,
             nothing: Buffer::new(&device, 16, Place::Device)?,
@@ -185,6 +190,10 @@ impl Vulkan {
 
     pub(crate) fn tiers(&self) -> Tiers {
         self.tiers
+    }
+
+    pub(crate) fn pipelines(&self) -> MutexGuard<'_, Pipelines> {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The buffer that a view of `len` bytes lies in, and where.
@@ -292,9 +301,7 @@ impl Drop for Vulkan {
     fn drop(&mut self) {
         // A lost device has nothing under way either.
         let _ = self.device.wait_idle();
-        if self.pipelines.count() > self.saved {
-            self.pipelines.save();
-        }
+        self.pipelines().save();
     }
 }
 

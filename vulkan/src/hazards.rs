@@ -22,9 +22,8 @@ impl Hazards {
         let meet = |a: &[Range<usize>], b: &[Range<usize>]| {
             a.iter().any(|a| b.iter().any(|b| a.start < b.end && b.start < a.end))
         };
-        let wait = meet(&next.reads, &self.writes)
-            || meet(&next.writes, &self.writes)
-            || meet(&next.writes, &self.reads);
+        let wait =
+            meet(&next.reads, &self.writes) || meet(&next.writes, &self.writes) || meet(&next.writes, &self.reads);
         if wait {
             self.clear();
         }

@@ -135,8 +135,8 @@ fn has_extension(entry: &ash::Entry, calls: &Calls, name: &CStr) -> Result<bool,
 
 fn require_layer(entry: &ash::Entry, calls: &Calls) -> Result<(), Error> {
     // SAFETY: no preconditions.
-    let found = calls
-        .make("vkEnumerateInstanceLayerProperties", || unsafe { entry.enumerate_instance_layer_properties() })?;
+    let found =
+        calls.make("vkEnumerateInstanceLayerProperties", || unsafe { entry.enumerate_instance_layer_properties() })?;
     match found.iter().any(|l| l.layer_name_as_c_str() == Ok(LAYER)) {
         true => Ok(()),
         false => Err(Error::Missing { device: "loader".into(), what: "the validation layers" }),

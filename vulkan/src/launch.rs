@@ -91,8 +91,7 @@ impl<'v> Launch<'v> {
         if counts.contains(&0) {
             return Ok(());
         }
-        let layout = self.vulkan.pipelines.layout(self.variant.shader.bindings())?;
-        let pipeline = self.vulkan.pipelines.pipeline(&self.variant)?;
+        let (layout, pipeline) = self.vulkan.pipelines().get(&self.variant)?;
         self.vulkan.record(&Dispatch {
             pipeline,
             layout,

@@ -33,7 +33,8 @@ mod shader;
 mod stream;
 mod tier;
 
-pub use calls::Faults;
+pub use ash::vk;
+pub use calls::{Fault, Faults};
 pub use device::DeviceInfo;
 pub use engine::{Gpu, Options, Vulkan, devices};
 pub use error::Error;

@@ -63,9 +63,9 @@ impl Buffer {
         if host {
             let flags = vk::MemoryMapFlags::empty();
             // SAFETY: the memory is host-visible and not mapped.
-            let mapped = device.calls.make("vkMapMemory", || unsafe {
-                device.raw.map_memory(buffer.memory, 0, vk::WHOLE_SIZE, flags)
-            })?;
+            let mapped = device
+                .calls
+                .make("vkMapMemory", || unsafe { device.raw.map_memory(buffer.memory, 0, vk::WHOLE_SIZE, flags) })?;
             buffer.mapped = NonNull::new(mapped.cast());
         }
         Ok(buffer)
@@ -160,7 +160,9 @@ fn cuts(file: &[u8], most: usize, align: usize) -> Vec<Range<usize>> {
     let Ok(gguf) = Gguf::parse(file) else { return vec![whole] };
     let mut tensors: Vec<Range<usize>> = gguf
         .tensors()
-        .filter_map(|t| Some(usize::try_from(t.offset).ok()?..usize::try_from(t.offset.checked_add(t.data.len() as u64)?).ok()?))
+        .filter_map(|t| {
+            Some(usize::try_from(t.offset).ok()?..usize::try_from(t.offset.checked_add(t.data.len() as u64)?).ok()?)
+        })
         .collect();
     tensors.sort_unstable_by_key(|t| t.start);
     let mut parts = vec![];

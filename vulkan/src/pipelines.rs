@@ -30,12 +30,14 @@ pub(crate) struct Layout {
     pub(crate) pipeline: vk::PipelineLayout,
 }
 
-/// All pipelines of an engine.
+/// All pipelines of a device.
 pub(crate) struct Pipelines {
     layouts: [Layout; MAX_BINDINGS as usize + 1],
     made: HashMap<Variant, vk::Pipeline>,
     cache: vk::PipelineCache,
     path: Option<PathBuf>,
+    /// How many of them the cache on disk has.
+    saved: usize,
     device: Arc<Device>,
 }
 
@@ -45,14 +47,25 @@ impl Pipelines {
         let stored = path.as_deref().and_then(|path| disk_cache::load(path, &device.about.properties));
         let info = vk::PipelineCacheCreateInfo::default().initial_data(stored.as_deref().unwrap_or_default());
         // SAFETY: the data is this device's and driver's, unchanged since it was saved.
-        let cache = device
-            .calls
-            .make("vkCreatePipelineCache", || unsafe { device.raw.create_pipeline_cache(&info, None) })?;
-        Ok(Pipelines { layouts: Default::default(), made: HashMap::new(), cache, path, device: device.clone() })
+        let cache =
+            device.calls.make("vkCreatePipelineCache", || unsafe { device.raw.create_pipeline_cache(&info, None) })?;
+        Ok(Pipelines {
+            layouts: Default::default(),
+            made: HashMap::new(),
+            cache,
+            path,
+            saved: 0,
+            device: device.clone(),
+        })
+    }
+
+    /// A variant's layouts and its pipeline.
+    pub(crate) fn get(&mut self, variant: &Variant) -> Result<(Layout, vk::Pipeline), Error> {
+        Ok((self.layout(variant.shader.bindings())?, self.pipeline(variant)?))
     }
 
     /// The layouts of kernels with this many bindings.
-    pub(crate) fn layout(&mut self, bindings: u32) -> Result<Layout, Error> {
+    fn layout(&mut self, bindings: u32) -> Result<Layout, Error> {
         let (device, layout) = (&self.device, &mut self.layouts[bindings as usize]);
         if layout.set == vk::DescriptorSetLayout::null() {
             let binding = |i| {
@@ -71,7 +84,8 @@ impl Pipelines {
         }
         if layout.pipeline == vk::PipelineLayout::null() {
             let sets = [layout.set];
-            let push = [vk::PushConstantRange { stage_flags: vk::ShaderStageFlags::COMPUTE, offset: 0, size: PUSH_BYTES }];
+            let push =
+                [vk::PushConstantRange { stage_flags: vk::ShaderStageFlags::COMPUTE, offset: 0, size: PUSH_BYTES }];
             let info = vk::PipelineLayoutCreateInfo::default().set_layouts(&sets).push_constant_ranges(&push);
             // SAFETY: the set layout is alive.
             layout.pipeline = device
@@ -82,13 +96,14 @@ impl Pipelines {
     }
 
     /// The pipeline of a variant.
-    pub(crate) fn pipeline(&mut self, variant: &Variant) -> Result<vk::Pipeline, Error> {
+    fn pipeline(&mut self, variant: &Variant) -> Result<vk::Pipeline, Error> {
         if let Some(&pipeline) = self.made.get(variant) {
             return Ok(pipeline);
         }
         let layout = self.layout(variant.shader.bindings())?;
         let device = &self.device;
-        let words: Vec<u32> = variant.shader.code().chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
+        let words: Vec<u32> =
+            variant.shader.code().chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
         let info = vk::ShaderModuleCreateInfo::default().code(&words);
         // SAFETY: the code was validated when it was compiled.
         let module =
@@ -127,22 +142,18 @@ impl Pipelines {
         Ok(made[0])
     }
 
-    /// Writes the cache to disk, if it has a place there. What fails is not worth an error: the next start is slower.
-    pub(crate) fn save(&self) {
-        let Some(path) = &self.path else { return };
+    /// Writes the cache to disk, if it has a place there and holds something new. What fails is not worth an error:
+    /// the next start is slower.
+    pub(crate) fn save(&mut self) {
+        let Some(path) = self.path.as_deref().filter(|_| self.made.len() > self.saved) else { return };
         let device = &self.device;
         // SAFETY: the cache is alive.
-        let data = device
-            .calls
-            .make("vkGetPipelineCacheData", || unsafe { device.raw.get_pipeline_cache_data(self.cache) });
+        let data =
+            device.calls.make("vkGetPipelineCacheData", || unsafe { device.raw.get_pipeline_cache_data(self.cache) });
         if let Ok(data) = data {
             disk_cache::save(path, &data);
+            self.saved = self.made.len();
         }
-    }
-
-    /// Pipelines made so far.
-    pub(crate) fn count(&self) -> usize {
-        self.made.len()
     }
 }
 

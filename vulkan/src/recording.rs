@@ -92,7 +92,13 @@ impl Recording {
         device.calls.make("vkEndCommandBuffer", || unsafe { device.raw.end_command_buffer(open) })
     }
 
-    fn dispatch(&mut self, d: &Dispatch<'_>, set: vk::DescriptorSet, base: [u32; 3], groups: [u32; 3]) -> Result<(), Error> {
+    fn dispatch(
+        &mut self,
+        d: &Dispatch<'_>,
+        set: vk::DescriptorSet,
+        base: [u32; 3],
+        groups: [u32; 3],
+    ) -> Result<(), Error> {
         let Some(&commands) = self.segments.last() else { return Ok(()) };
         if self.hazards.wait_for(d.access) {
             barrier(&self.device, commands);
@@ -119,9 +125,8 @@ impl Recording {
         let device = &self.device;
         let info = vk::CommandBufferAllocateInfo::default().command_pool(self.commands).command_buffer_count(1);
         // SAFETY: the pool is alive and used by this thread alone.
-        let commands = device
-            .calls
-            .make("vkAllocateCommandBuffers", || unsafe { device.raw.allocate_command_buffers(&info) })?[0];
+        let commands =
+            device.calls.make("vkAllocateCommandBuffers", || unsafe { device.raw.allocate_command_buffers(&info) })?[0];
         let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE);
         // SAFETY: the command buffer is new.
         device.calls.make("vkBeginCommandBuffer", || unsafe { device.raw.begin_command_buffer(commands, &info) })?;
@@ -152,9 +157,8 @@ impl Recording {
         let layouts = [d.layout.set];
         let info = vk::DescriptorSetAllocateInfo::default().descriptor_pool(pool).set_layouts(&layouts);
         // SAFETY: the pool has room, the layout is alive.
-        let set = device
-            .calls
-            .make("vkAllocateDescriptorSets", || unsafe { device.raw.allocate_descriptor_sets(&info) })?[0];
+        let set =
+            device.calls.make("vkAllocateDescriptorSets", || unsafe { device.raw.allocate_descriptor_sets(&info) })?[0];
         self.sets_left -= 1;
         let writes = d.buffers.chunks(1).zip(0..).map(|(buffer, binding)| {
             vk::WriteDescriptorSet::default()

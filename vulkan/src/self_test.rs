@@ -129,9 +129,8 @@ fn fill(bytes: &mut [u8], view: &View, dtype: DType, seed: &mut u32) {
         match dtype {
             DType::I8 => element[0] = small,
             // ±1 to ±1.97 in steps of 1/32: the sign, an exponent of 0, five bits of fraction.
-            DType::F16 => element.copy_from_slice(
-                &(u16::from(small & 0x80) << 8 | 15 << 10 | u16::from(small & 31) << 5).to_le_bytes(),
-            ),
+            DType::F16 => element
+                .copy_from_slice(&(u16::from(small & 0x80) << 8 | 15 << 10 | u16::from(small & 31) << 5).to_le_bytes()),
             _ => element.copy_from_slice(
                 &(u32::from(small & 0x80) << 24 | 127 << 23 | u32::from(small & 31) << 18).to_le_bytes(),
             ),

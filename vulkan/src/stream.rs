@@ -86,8 +86,11 @@ impl Stream {
             self.wait()?;
             // SAFETY: nothing is under way.
             unsafe { self.staging.bytes_mut(part.len()) }.copy_from_slice(part);
-            let region =
-                vk::BufferCopy { src_offset: 0, dst_offset: (offset + i * STAGING_BYTES) as u64, size: part.len() as u64 };
+            let region = vk::BufferCopy {
+                src_offset: 0,
+                dst_offset: (offset + i * STAGING_BYTES) as u64,
+                size: part.len() as u64,
+            };
             let commands = self.commands()?;
             // SAFETY: both ranges lie in their buffers.
             unsafe { self.device.raw.cmd_copy_buffer(commands, self.staging.raw, to, &[region]) };
@@ -100,8 +103,11 @@ impl Stream {
     /// Copies out of a buffer, after everything that was submitted.
     pub(crate) fn read(&mut self, from: vk::Buffer, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
         for (i, part) in bytes.chunks_mut(STAGING_BYTES).enumerate() {
-            let region =
-                vk::BufferCopy { src_offset: (offset + i * STAGING_BYTES) as u64, dst_offset: 0, size: part.len() as u64 };
+            let region = vk::BufferCopy {
+                src_offset: (offset + i * STAGING_BYTES) as u64,
+                dst_offset: 0,
+                size: part.len() as u64,
+            };
             let commands = self.commands()?;
             barrier(&self.device, commands);
             let seen = [vk::MemoryBarrier::default()
@@ -191,9 +197,7 @@ impl Stream {
             let info = [vk::SubmitInfo::default().command_buffers(batch)];
             let fence = if i == last { slot.fence } else { vk::Fence::null() };
             // SAFETY: the command buffers are complete and their resources alive; this thread has the queue.
-            device
-                .calls
-                .make("vkQueueSubmit", || unsafe { device.raw.queue_submit(*queue, &info, fence) })?;
+            device.calls.make("vkQueueSubmit", || unsafe { device.raw.queue_submit(*queue, &info, fence) })?;
         }
         slot.under_way = true;
         Ok(())
@@ -204,9 +208,9 @@ impl Stream {
         if slot.under_way {
             let fences = [slot.fence];
             // SAFETY: the fence was submitted.
-            device.calls.make("vkWaitForFences", || unsafe {
-                device.raw.wait_for_fences(&fences, true, PATIENCE_NS)
-            })?;
+            device
+                .calls
+                .make("vkWaitForFences", || unsafe { device.raw.wait_for_fences(&fences, true, PATIENCE_NS) })?;
             slot.under_way = false;
         }
         Ok(())

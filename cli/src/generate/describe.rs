@@ -179,7 +179,8 @@ pub(super) fn report(job: &Job, pipeline: &Pipeline, outputs: Value, timing: &Ti
         "model": model,
         "backend": device.backend,
         "device": device.name,
-        "isa": pipeline.isa().name(),
+        "isa": (device.backend == "cpu").then(|| pipeline.isa().name()),
+        "levels": device.levels,
         "threads": pipeline.threads(),
         "timing": {
             "load_ms": milliseconds(timing.load),

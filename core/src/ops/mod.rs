@@ -139,6 +139,20 @@ macro_rules! kernels {
             }
         }
 
+        impl<K: Kernels + ?Sized> Kernels for &mut K {
+            type Error = K::Error;
+            $(
+                unsafe fn $name(&mut self, op: &$op) -> Result<(), Self::Error> {
+                    // SAFETY: passed on.
+                    unsafe { (**self).$name(op) }
+                }
+            )*
+
+            fn tap(&mut self, name: Tap, view: &View) -> Result<(), Self::Error> {
+                (**self).tap(name, view)
+            }
+        }
+
         impl Kernels for Memory<'_> {
             type Error = core::convert::Infallible;
             $(

@@ -124,7 +124,8 @@ fn announce(rows: &[Row]) {
     });
     let required = std::env::var("DENOIR_REQUIRE").unwrap_or_default();
     for name in required.split(',').filter(|name| !name.is_empty()) {
-        let here = rows.iter().any(|row| row.run.is_ok() && (row.name == name || row.name.starts_with(&format!("{name}/"))));
+        let here =
+            rows.iter().any(|row| row.run.is_ok() && (row.name == name || row.name.starts_with(&format!("{name}/"))));
         assert!(here, "DENOIR_REQUIRE asks for {name}, which does not run here");
     }
 }
