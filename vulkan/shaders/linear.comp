@@ -17,9 +17,7 @@ layout(constant_id = 3) const uint TN = 4u;
 layout(constant_id = 4) const uint BK = 16u;
 layout(constant_id = 5) const uint X_TYPE = F32;
 layout(constant_id = 6) const uint W_TYPE = F32;
-layout(constant_id = 7) const uint EPILOGUE = 0u;
-layout(constant_id = 8) const bool HAS_BIAS = false;
-layout(constant_id = 9) const bool ALIGNED = false;
+layout(constant_id = 7) const bool ALIGNED = false;
 
 const uint BM = THREADS / LANES * TM;
 const uint BN = LANES * TN;

@@ -14,9 +14,7 @@ layout(constant_id = 1) const uint LANES = 16u;
 layout(constant_id = 2) const uint TM = 8u;
 layout(constant_id = 3) const uint TN = 4u;
 layout(constant_id = 4) const uint BK = 64u;
-layout(constant_id = 7) const uint EPILOGUE = 0u;
-layout(constant_id = 8) const bool HAS_BIAS = false;
-layout(constant_id = 9) const bool ALIGNED = false;
+layout(constant_id = 7) const bool ALIGNED = false;
 
 const uint BM = THREADS / LANES * TM;
 const uint BN = LANES * TN;

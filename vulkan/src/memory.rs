@@ -182,6 +182,7 @@ fn cuts(file: &[u8], most: usize, align: usize) -> Vec<Range<usize>> {
 mod tests {
     #[test]
     fn what_is_no_model_is_not_cut() {
-        assert_eq!(super::cuts(&[0; 1000], 100, 256), [0..1000]);
+        let whole: Vec<_> = super::cuts(&[0; 1000], 100, 256).into_iter().map(|part| (part.start, part.end)).collect();
+        assert_eq!(whole, [(0, 1000)]);
     }
 }

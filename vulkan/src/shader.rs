@@ -21,12 +21,6 @@ macro_rules! shaders {
             pub(crate) const fn bindings(self) -> u32 {
                 match self { $(Shader::$variant => $bindings,)* }
             }
-
-            /// The name that reports use.
-            #[cfg_attr(not(test), expect(dead_code, reason = "reports and tests"))]
-            pub(crate) const fn name(self) -> &'static str {
-                match self { $(Shader::$variant => $stem,)* }
-            }
         }
     };
 }

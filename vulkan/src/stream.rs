@@ -207,10 +207,11 @@ impl Stream {
         let (device, slot) = (&self.device, &mut self.slots[slot]);
         if slot.under_way {
             let fences = [slot.fence];
-            // SAFETY: the fence was submitted.
-            device
-                .calls
-                .make("vkWaitForFences", || unsafe { device.raw.wait_for_fences(&fences, true, PATIENCE_NS) })?;
+            let wait = || {
+                // SAFETY: the fence was submitted.
+                unsafe { device.raw.wait_for_fences(&fences, true, PATIENCE_NS) }
+            };
+            device.calls.make("vkWaitForFences", wait)?;
             slot.under_way = false;
         }
         Ok(())

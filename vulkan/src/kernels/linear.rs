@@ -56,9 +56,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
         l.constant(5, element_type(op.x.dtype));
         l.constant(6, element_type(op.w.data.dtype));
     }
-    l.constant(7, epilogue(&op.epilogue));
-    l.constant(8, u32::from(op.bias.is_some()));
-    l.constant(9, u32::from(aligned(x, &op.x) && aligned(w, &op.w.data)));
+    l.constant(7, u32::from(aligned(x, &op.x) && aligned(w, &op.w.data)));
     let mut table = Bound::default();
     let mut rows = Bound::default();
     let mut period = 0;
@@ -88,6 +86,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
     let args = [
         x.at, x.stride, w.at, w.stride, bias.at, table.at, table.stride, rows.at, out.at, out.stride,
         x_scale.at, w_scale.at, word(m), word(n), word(k), word(period), images, image_tokens, context_tokens,
+        epilogue(&op.epilogue), u32::from(op.bias.is_some()),
     ];
     l.run(&args, [n.div_ceil(tile.cols()), m.div_ceil(tile.rows()), 1], 2 * m * n * k)
 }
