@@ -210,12 +210,27 @@ impl Vulkan {
 
     /// Appends a kernel to the open recording; without one, in a recording of its own that runs at once.
     pub(crate) fn record(&mut self, dispatch: &Dispatch<'_>) -> Result<(), Error> {
-        if let Some(open) = &mut self.open {
-            return open.push(dispatch);
+        let alone = self.open.is_none();
+        if alone {
+            self.open_anew()?;
         }
-        let mut alone = Recording::new(&self.device, self.most_flop)?;
-        let result = alone.push(dispatch).and_then(|()| alone.finish());
-        let result = result.and_then(|()| self.stream.submit(&alone.segments)).and_then(|()| self.stream.wait());
+        if let Some(open) = &mut self.open {
+            open.push(dispatch)?;
+        }
+        if alone { self.run_open() } else { Ok(()) }
+    }
+
+    /// Opens an empty recording.
+    pub(crate) fn open_anew(&mut self) -> Result<(), Error> {
+        self.open = Some(Recording::new(&self.device, self.most_flop)?);
+        Ok(())
+    }
+
+    /// Runs the open recording once and waits for it.
+    pub(crate) fn run_open(&mut self) -> Result<(), Error> {
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        open.finish()?;
+        let result = self.stream.submit(&open.segments).and_then(|()| self.stream.wait());
         if result.is_err() {
             // Its commands may be under way.
             let _ = self.device.wait_idle();
@@ -273,7 +288,7 @@ unsafe impl Backend for Vulkan {
         if self.programs.contains_key(&program) {
             return Ok(false);
         }
-        self.open = Some(Recording::new(&self.device, self.most_flop)?);
+        self.open_anew()?;
         Ok(true)
     }
 

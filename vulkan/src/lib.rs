@@ -14,6 +14,7 @@
 //! | `recording`, `hazards` | recorded command buffers, barriers, the watchdog's limit |
 //! | `pipelines`, `disk_cache`, `shader` | compiled kernels |
 //! | `launch`, `kernels` | from a descriptor to a dispatch |
+//! | `tapped` | an engine that shows intermediate tensors |
 //! | `self_test` | each tier against the reference |
 
 mod calls;
@@ -31,6 +32,7 @@ mod recording;
 mod self_test;
 mod shader;
 mod stream;
+mod tapped;
 mod tier;
 
 pub use ash::vk;
@@ -39,4 +41,5 @@ pub use device::DeviceInfo;
 pub use engine::{Gpu, Options, Vulkan, devices};
 pub use error::Error;
 pub use instance::{Messages, Validation};
+pub use tapped::Tapped;
 pub use tier::{Tier, Tiers};
