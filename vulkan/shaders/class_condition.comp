@@ -2,6 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 // out[t · labels + l] = SiLU(t_emb[t] + table[label[l]]), one value an invocation.
 #include "types.glsl"
+#include "math.glsl"
 
 layout(local_size_x = 64) in;
 layout(constant_id = 1) const uint TABLE_TYPE = F32;
@@ -23,5 +24,5 @@ void main() {
     uint row = i / a.cols, c = i % a.cols;
     uint label = labels[a.labels_at + row % a.label_count];
     float y = t_emb[a.t_emb_at + row / a.label_count * a.t_emb_stride + c] + table(a.table_at + label * a.table_stride + c);
-    result[a.out_at + row * a.out_stride + c] = y / (1.0 + exp(-y));
+    result[a.out_at + row * a.out_stride + c] = silu(y);
 }

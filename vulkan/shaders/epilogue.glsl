@@ -23,7 +23,7 @@ uint table_row(uint row) {
 void finish(float y, uint row, uint col, uint from) {
     if (a.has_bias != 0u) y += bias[a.bias_at + col];
     uint to = a.out_at + row * a.out_stride + col;
-    if (a.epilogue == SILU) y = y / (1.0 + exp(-y));
+    if (a.epilogue == SILU) y = silu(y);
     if (a.epilogue == ADD_PERIODIC) y += table[from + col];
     if (a.epilogue == GATED_RESIDUAL) y = result[to] + y * table[from + col];
     if (a.epilogue == RESIDUAL) y += result[to];

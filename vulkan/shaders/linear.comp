@@ -7,6 +7,7 @@
 // in tiles of both operands in shared memory; an invocation keeps TM × TN sums. Compiled twice: the floor keeps tiles
 // in f32, with -DFP16 16-bit operands stay 16-bit in shared memory.
 #include "types.glsl"
+#include "math.glsl"
 #include "layout.glsl"
 
 layout(local_size_x_id = 0) in;

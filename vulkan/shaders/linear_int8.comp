@@ -6,6 +6,7 @@
 // The int8 rows of the linear kernel: i32 sums, then · x_scale[row] · w_scale[column]. Tiles as in linear.comp, four
 // elements a word. Compiled twice: the floor multiplies bytes one by one, with -DDOT by integer dot products.
 #include "types.glsl"
+#include "math.glsl"
 #include "layout.glsl"
 
 layout(local_size_x_id = 0) in;

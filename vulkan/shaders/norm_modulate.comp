@@ -2,6 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 // out = x / √(mean(x²) + eps) · weight · (1 + scale) + shift, one workgroup a row; int8 rows get a scale.
 #include "types.glsl"
+#include "math.glsl"
 #include "rows.glsl"
 #include "layout.glsl"
 
@@ -41,8 +42,8 @@ void main() {
             most = max(most, abs(z));
         }
         most = row_max(most);
-        inverse = most > 0.0 ? 127.0 / most : 0.0;
-        if (t == 0u) out_scale[a.out_scale_at + row] = most / 127.0;
+        inverse = most > 0.0 ? divide(127.0, most) : 0.0;
+        if (t == 0u) out_scale[a.out_scale_at + row] = divide(most, 127.0);
     }
     for (uint c = t * 4u; c < a.cols; c += ROW_THREADS * 4u) {
         vec4 v = vec4(0.0);

@@ -2,6 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 // Symmetric int8: scale = max|x| / 127, q = round_ties_even(x · (127 / max|x|)), one workgroup a row.
 #include "types.glsl"
+#include "math.glsl"
 #include "rows.glsl"
 
 layout(set = 0, binding = 0) readonly buffer X { float x[]; };
@@ -20,8 +21,8 @@ void main() {
     float most = 0.0;
     for (uint c = t; c < a.cols; c += ROW_THREADS) most = max(most, abs(x[from + c]));
     most = row_max(most);
-    float inverse = most > 0.0 ? 127.0 / most : 0.0;
-    if (t == 0u) out_scale[a.out_scale_at + row] = most / 127.0;
+    float inverse = most > 0.0 ? divide(127.0, most) : 0.0;
+    if (t == 0u) out_scale[a.out_scale_at + row] = divide(most, 127.0);
     for (uint c = t * 4u; c < a.cols; c += ROW_THREADS * 4u) {
         vec4 v = vec4(0.0);
         for (uint j = 0u; j < min(a.cols - c, 4u); ++j) v[j] = roundEven(x[from + c + j] * inverse);

@@ -2,6 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 // out = x / √(mean(x²) + eps) · weight + position, one workgroup a row; int8 rows get a scale.
 #include "types.glsl"
+#include "math.glsl"
 #include "rows.glsl"
 
 layout(constant_id = 1) const uint OUT_TYPE = F32;
@@ -38,8 +39,8 @@ void main() {
         float most = 0.0;
         for (uint c = t; c < a.cols; c += ROW_THREADS) most = max(most, abs(value(row, c, root)));
         most = row_max(most);
-        inverse = most > 0.0 ? 127.0 / most : 0.0;
-        if (t == 0u) out_scale[a.out_scale_at + row] = most / 127.0;
+        inverse = most > 0.0 ? divide(127.0, most) : 0.0;
+        if (t == 0u) out_scale[a.out_scale_at + row] = divide(most, 127.0);
     }
     for (uint c = t * 4u; c < a.cols; c += ROW_THREADS * 4u) {
         vec4 v = vec4(0.0);

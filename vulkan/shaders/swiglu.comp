@@ -2,6 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 // out = SiLU(x[.., ..half]) · x[.., half..], one workgroup a row; int8 rows get a scale.
 #include "types.glsl"
+#include "math.glsl"
 #include "rows.glsl"
 
 layout(constant_id = 1) const uint OUT_TYPE = F32;
@@ -17,8 +18,7 @@ layout(push_constant) uniform Args {
 DEFINE_STORE4(store, out_words, OUT_TYPE)
 
 float value(uint from, uint c) {
-    float gate = x[from + c];
-    precise float y = gate / (1.0 + exp(-gate)) * x[from + a.cols + c];
+    precise float y = silu(x[from + c]) * x[from + a.cols + c];
     return y;
 }
 
@@ -30,8 +30,8 @@ void main() {
         float most = 0.0;
         for (uint c = t; c < a.cols; c += ROW_THREADS) most = max(most, abs(value(from, c)));
         most = row_max(most);
-        inverse = most > 0.0 ? 127.0 / most : 0.0;
-        if (t == 0u) out_scale[a.out_scale_at + row] = most / 127.0;
+        inverse = most > 0.0 ? divide(127.0, most) : 0.0;
+        if (t == 0u) out_scale[a.out_scale_at + row] = divide(most, 127.0);
     }
     for (uint c = t * 4u; c < a.cols; c += ROW_THREADS * 4u) {
         vec4 v = vec4(0.0);

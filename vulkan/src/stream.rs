@@ -17,7 +17,7 @@ const STAGING_BYTES: usize = 4 << 20;
 /// What `vkCmdUpdateBuffer` takes at most: small values travel inside the command buffer.
 const UPDATE_BYTES: usize = 65536;
 /// How long a submission may take before the device counts as lost.
-const PATIENCE_NS: u64 = 120_000_000_000;
+const PATIENCE_NS: u64 = 600_000_000_000;
 
 /// Commands of one submission, and the fence that tells when it is done.
 #[derive(Clone, Copy, Default)]
