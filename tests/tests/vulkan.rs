@@ -56,7 +56,7 @@ impl Fixture {
             dtype,
             config: Some(self.folder.join(self.text("config")?)),
             weights: Some(self.text("weights")?.into()),
-            labels: None,
+            ..Default::default()
         };
         denoir_convert::convert(&self.folder.join(self.text("model")?), &gguf, &options, &mut |_| {})?;
         Ok(Arc::new(Model::from_bytes(AlignedBytes::copied(&std::fs::read(gguf)?)?)?))
