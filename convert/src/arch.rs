@@ -4,7 +4,7 @@
 //! a network, add a module that builds the table and one line to [`read`].
 
 pub(crate) mod jit;
-mod t2i;
+pub(crate) mod t2i;
 
 use denoir_core::DType;
 use denoir_core::gguf::GgmlType;

@@ -68,6 +68,13 @@ pub enum ConvertError {
         /// What is wrong.
         source: ConfigError,
     },
+    /// A file beside the tensors of a text encoder is missing, damaged or of another kind.
+    TextEncoder {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Weights cannot be stored as this type.
     WeightType(denoir_core::DType),
     /// The file of class names does not fit.
@@ -147,6 +154,7 @@ impl fmt::Display for ConvertError {
             Pickle { file, source } => write!(f, "{file}: {source}"),
             Safetensors { file, source } => write!(f, "{file}: {source}"),
             Config { file, source } => write!(f, "{file}: {source}"),
+            TextEncoder { file, reason } => write!(f, "{file}: {reason}"),
             WeightType(dtype) => write!(f, "weights cannot be stored as {dtype}; use f32, f16, bf16 or int8"),
             Labels { reason } => write!(f, "class names: {reason}"),
             Weights { wanted, available } => {

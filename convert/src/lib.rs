@@ -1,6 +1,7 @@
 //! Reads upstream JiT and PixelGen checkpoints and writes denoir's GGUF model file.
 //!
-//! Input is a PixelGen Lightning `.ckpt`, a JiT `.pth`, or `.safetensors` (one file, or an index of shards). No
+//! Input is a PixelGen Lightning `.ckpt`, a JiT `.pth`, or `.safetensors` (one file, or an index of shards), a Qwen3
+//! text encoder's among them, with `config.json` and `tokenizer.json` beside it. No
 //! Python runs and no code from a pickle does: see the module `torch`. The input is memory-mapped and converted
 //! block by block, so memory does not grow with the checkpoint. The output appears complete or not at all.
 //!
@@ -28,6 +29,7 @@ mod error;
 mod output;
 mod plan;
 mod preset;
+mod qwen3;
 pub mod random;
 mod safetensors;
 mod torch;
@@ -131,12 +133,6 @@ pub fn convert(
 ) -> Result<Summary, ConvertError> {
     let config = load_config(options.config.as_deref())?;
     let labels = options.labels.as_deref().map(load_labels).transpose()?;
-    let request = Request {
-        weights: options.weights.as_deref(),
-        dtype: options.dtype,
-        config: &config,
-        labels: labels.as_deref(),
-    };
     let mut out = Output::create(output, input)?;
 
     let first = Mapped::open(input)?;
@@ -149,6 +145,14 @@ pub fn convert(
     let files: Vec<(String, &[u8])> = maps.iter().map(|(name, _, map)| (name.clone(), map.bytes())).collect();
     let mut checkpoint = Checkpoint::open(kind, &files)?;
     checkpoint.file = name;
+    let encoder = qwen3::recognise(&checkpoint).then(|| qwen3::Files::load(input)).transpose()?;
+    let request = Request {
+        weights: options.weights.as_deref(),
+        dtype: options.dtype,
+        config: &config,
+        labels: labels.as_deref(),
+        encoder: encoder.as_ref(),
+    };
     let plan = Plan::new(&checkpoint, &request)?;
 
     // The hash reads the file once more, on the second core, through a small buffer.
@@ -199,7 +203,7 @@ pub fn convert_bytes(
         return Err(ConvertError::Format { file: name.into(), reason });
     }
     let checkpoint = Checkpoint::open(kind, &[(name.to_owned(), input)])?;
-    let plan = Plan::new(&checkpoint, &Request { weights, dtype, config, labels })?;
+    let plan = Plan::new(&checkpoint, &Request { weights, dtype, config, labels, encoder: None })?;
     let path = Path::new(name);
     let writer =
         emit::emit(&plan, &checkpoint, output, &mut |_| ControlFlow::Continue(())).map_err(|error| error.at(path))?;

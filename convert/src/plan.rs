@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, Selection, select};
 use crate::config::{Config, Family};
 use crate::error::ConvertError;
 use crate::preset::{self, Preset};
+use crate::qwen3;
 use crate::writer::{Entry, Metadata, declare_alignment};
 
 /// Hexadecimal digits of a SHA-256.
@@ -32,12 +33,17 @@ pub(crate) struct Request<'r> {
     pub(crate) dtype: DType,
     pub(crate) config: &'r Config,
     pub(crate) labels: Option<&'r [String]>,
+    /// What lies beside the tensors of a text encoder.
+    pub(crate) encoder: Option<&'r qwen3::Files>,
 }
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(checkpoint: &Checkpoint<'a>, request: &Request<'_>) -> Result<Self, ConvertError> {
         if request.dtype == DType::U32 {
             return Err(ConvertError::WeightType(request.dtype));
+        }
+        if qwen3::recognise(checkpoint) {
+            return Plan::of_encoder(checkpoint, request);
         }
         let selection = select(&checkpoint.tensors, request.weights)?;
         let network = arch::read(&selection.tensors, request.config)?;
@@ -52,9 +58,38 @@ impl<'a> Plan<'a> {
         if let Some(labels) = request.labels {
             metadata.strings(keys::CLASS_NAMES, labels);
         }
+        Plan::finish(checkpoint, selection, network, name, metadata, request.dtype)
+    }
+
+    /// A Qwen3 folder.
+    fn of_encoder(checkpoint: &Checkpoint<'a>, request: &Request<'_>) -> Result<Self, ConvertError> {
+        if let Some(wanted) = request.weights {
+            return Err(ConvertError::Weights { wanted: wanted.into(), available: vec!["one unnamed set".into()] });
+        }
+        if request.labels.is_some() {
+            return Err(ConvertError::Labels { reason: "a text encoder has no classes".into() });
+        }
+        let files = request.encoder.ok_or_else(|| ConvertError::TextEncoder {
+            file: checkpoint.file.clone(),
+            reason: "a text encoder needs config.json and tokenizer.json beside it".into(),
+        })?;
+        let qwen3::Parts { selection, network, name, metadata } = qwen3::read(checkpoint, files, request.dtype)?;
+        let name = request.config.name.clone().unwrap_or(name);
+        Plan::finish(checkpoint, selection, network, name, metadata, request.dtype)
+    }
+
+    /// What every file ends its metadata with, and its tensors.
+    fn finish(
+        checkpoint: &Checkpoint<'a>,
+        selection: Selection<'a>,
+        network: Network,
+        name: String,
+        mut metadata: Metadata,
+        dtype: DType,
+    ) -> Result<Self, ConvertError> {
         metadata.string(keys::SOURCE_FILE, &checkpoint.file);
         let sha256_at = metadata.string(keys::SOURCE_SHA256, &"0".repeat(SHA256_DIGITS));
-        let entries = entries(&network, request.dtype)?;
+        let entries = entries(&network, dtype)?;
         Ok(Plan { selection, network, name, metadata, entries, sha256_at })
     }
 }

@@ -6,7 +6,7 @@ use denoir_core::DType;
 use denoir_core::gguf::{GgmlType, keys};
 use half::{bf16, f16};
 
-use crate::arch::jit::Sizes;
+use crate::arch::{Network, jit, t2i};
 use crate::checkpoint::Hints;
 use crate::config::{Config, Family};
 use crate::error::ConvertError;
@@ -14,7 +14,7 @@ use crate::plan::{describe, describe_sampling, entries};
 use crate::preset::{self, Preset};
 use crate::writer::{ALIGNMENT, Entry, Metadata, Writer};
 
-/// A published class-conditional network at 256 × 256.
+/// A published network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Shape {
@@ -23,11 +23,13 @@ pub enum Shape {
     JitH16,
     PixelGenL,
     PixelGenXl,
+    PixelGenXxl,
 }
 
 impl Shape {
     /// All of them.
-    pub const ALL: [Shape; 5] = [Shape::JitB16, Shape::JitL16, Shape::JitH16, Shape::PixelGenL, Shape::PixelGenXl];
+    pub const ALL: [Shape; 6] =
+        [Shape::JitB16, Shape::JitL16, Shape::JitH16, Shape::PixelGenL, Shape::PixelGenXl, Shape::PixelGenXxl];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Shape {
             Shape::JitH16 => "jit-h16",
             Shape::PixelGenL => "pixelgen-l",
             Shape::PixelGenXl => "pixelgen-xl",
+            Shape::PixelGenXxl => "pixelgen-xxl",
         }
     }
 
@@ -48,20 +51,50 @@ impl Shape {
     fn family(self) -> Family {
         match self {
             Shape::JitB16 | Shape::JitL16 | Shape::JitH16 => Family::Jit,
-            Shape::PixelGenL | Shape::PixelGenXl => Family::PixelGen,
+            Shape::PixelGenL | Shape::PixelGenXl | Shape::PixelGenXxl => Family::PixelGen,
         }
     }
 
-    /// (blocks, width, heads, FFN, bottleneck, first block with context tokens).
-    const fn sizes(self) -> (u64, u64, u64, u64, u64, u64) {
-        match self {
+    /// Class-conditional at 256 × 256, text to image at 512 × 512.
+    fn network(self) -> Result<Network, ConvertError> {
+        // (blocks, width, heads, FFN, bottleneck, first block with context tokens)
+        let (depth, hidden, heads, ffn, bottleneck, start) = match self {
             Shape::JitB16 => (12, 768, 12, 2048, 128, 4),
             Shape::JitL16 | Shape::PixelGenL => (24, 1024, 16, 2730, 128, 8),
             Shape::JitH16 => (32, 1280, 16, 3413, 256, 10),
             Shape::PixelGenXl => (28, 1152, 16, 3072, 0, 8),
-        }
+            Shape::PixelGenXxl => return XXL.network(24),
+        };
+        let sizes = jit::Sizes {
+            channels: 3,
+            patch: 16,
+            tokens: 256,
+            hidden,
+            depth,
+            head_dim: hidden / heads,
+            ffn,
+            classes: 1000,
+            bottleneck,
+            context: 32,
+        };
+        sizes.network(heads, start)
     }
 }
+
+/// PixelGen-XXL.
+const XXL: t2i::Sizes = t2i::Sizes {
+    channels: 3,
+    patch: 16,
+    tokens: 1024,
+    hidden: 1536,
+    depth: 16,
+    text_depth: 4,
+    head_dim: 64,
+    ffn: 6144,
+    bottleneck: 256,
+    text_len: 128,
+    text_width: 2048,
+};
 
 /// A model file that is yet to be filled with random weights.
 #[derive(Debug)]
@@ -79,20 +112,7 @@ impl RandomModel {
         if dtype == DType::U32 {
             return Err(ConvertError::WeightType(dtype));
         }
-        let (depth, hidden, heads, ffn, bottleneck, start) = shape.sizes();
-        let sizes = Sizes {
-            channels: 3,
-            patch: 16,
-            tokens: 256,
-            hidden,
-            depth,
-            head_dim: hidden / heads,
-            ffn,
-            classes: 1000,
-            bottleneck,
-            context: 32,
-        };
-        let network = sizes.network(heads, start)?;
+        let network = shape.network()?;
         let mut metadata = Metadata::default();
         describe(&mut metadata, &network, &format!("random {}", preset::name(&network, shape.family())), dtype);
         describe_sampling(&mut metadata, &Preset::of(&network, shape.family(), Hints::default(), &Config::default()));

@@ -9,6 +9,7 @@ use denoir_core::gguf::{GgmlType, keys};
 pub(crate) const ALIGNMENT: u64 = 64;
 
 const TYPE_U32: u32 = 4;
+const TYPE_I32: u32 = 5;
 const TYPE_F32: u32 = 6;
 const TYPE_STRING: u32 = 8;
 const TYPE_ARRAY: u32 = 9;
@@ -49,6 +50,13 @@ impl Metadata {
         self.bytes.extend(TYPE_STRING.to_le_bytes());
         self.bytes.extend((values.len() as u64).to_le_bytes());
         values.iter().for_each(|value| text(&mut self.bytes, value));
+    }
+
+    pub(crate) fn i32s(&mut self, key: &str, values: &[i32]) {
+        self.key(key, TYPE_ARRAY);
+        self.bytes.extend(TYPE_I32.to_le_bytes());
+        self.bytes.extend((values.len() as u64).to_le_bytes());
+        values.iter().for_each(|value| self.bytes.extend(value.to_le_bytes()));
     }
 }
 

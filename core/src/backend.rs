@@ -20,6 +20,8 @@ pub enum Program {
         /// Prompts, the negative one last.
         texts: usize,
     },
+    /// Prompts through the text encoder.
+    Encode,
     /// One evaluation of the network alone.
     Predict {
         /// Images in the pass.

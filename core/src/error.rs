@@ -10,6 +10,8 @@ pub enum ModelError {
     Gguf(GgufError),
     /// `general.architecture` names something that denoir does not run.
     Architecture(Name),
+    /// `general.architecture` is no text encoder's.
+    NoTextEncoder(Name),
     /// A hyper-parameter makes no network.
     Config {
         /// Its key.
@@ -53,6 +55,9 @@ impl core::fmt::Display for ModelError {
         match self {
             ModelError::Gguf(e) => e.fmt(f),
             ModelError::Architecture(name) => write!(f, "general.architecture is {name:?}, which denoir does not run"),
+            ModelError::NoTextEncoder(name) => {
+                write!(f, "general.architecture is {name:?}; a text encoder is \"qwen3\"")
+            }
             ModelError::Config { key, rule } => write!(f, "{key} {rule}"),
             ModelError::Shape { name, rows, cols } => write!(f, "tensor {name:?} should be {rows} × {cols}"),
             ModelError::TensorType { name } => write!(f, "tensor {name:?} has an element type that it cannot have"),

@@ -42,6 +42,7 @@ pub mod noise;
 pub mod ops;
 pub mod params;
 pub mod plan;
+pub mod qwen3;
 pub mod sampler;
 pub mod t2i;
 mod view;

@@ -1,8 +1,9 @@
 //! Weights as views into the model file: what the networks share, and the look-up that checks them.
 
 use crate::error::ModelError;
-use crate::gguf::{Gguf, Name, TensorInfo};
-use crate::ops::{Epilogue, Linear};
+use crate::gguf::{GgmlType, Gguf, Name, TensorInfo};
+use crate::ops::{BLOCK, BLOCK_BYTES, Epilogue, Linear};
+use crate::qwen3::Matrix;
 use crate::{DType, Region, View, Weight};
 
 /// A linear layer.
@@ -120,6 +121,24 @@ impl Tensors<'_> {
             _ => None,
         };
         Ok(Weight { data, scale })
+    }
+
+    /// A matrix in any type of weights, Q8_0 blocks included.
+    pub(crate) fn matrix(
+        &self,
+        name: core::fmt::Arguments<'_>,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Matrix, ModelError> {
+        let (text, tensor) = self.find(name)?;
+        if tensor.ggml_type != GgmlType::Q8_0 {
+            return self.weight(name, rows, cols).map(Matrix::Plain);
+        }
+        if tensor.dims.as_slice() != [rows, cols] || !cols.is_multiple_of(BLOCK) {
+            return Err(ModelError::Shape { name: text, rows, cols });
+        }
+        let offset = usize::try_from(tensor.offset).map_err(|_| ModelError::TooLarge)?;
+        Ok(Matrix::Blocks(View::dense(Region::Weights, DType::I8, offset, rows, cols / BLOCK * BLOCK_BYTES)))
     }
 
     /// A layer with a bias.

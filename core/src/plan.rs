@@ -49,6 +49,13 @@ impl Precision {
 pub enum PlanError {
     /// The batch is empty or larger than [`MAX_BATCH`].
     Batch(usize),
+    /// No prompt, no token, or more than a text encoder takes.
+    Text {
+        /// Prompts that were to be encoded together.
+        prompts: usize,
+        /// Tokens of each.
+        tokens: usize,
+    },
     /// The activations do not fit the address space.
     TooLarge,
 }
@@ -57,6 +64,7 @@ impl core::fmt::Display for PlanError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             PlanError::Batch(n) => write!(f, "a batch of {n} images: it must be 1 to {MAX_BATCH}"),
+            PlanError::Text { prompts, tokens } => write!(f, "{prompts} prompts of {tokens} tokens cannot be encoded"),
             PlanError::TooLarge => f.write_str("the activations do not fit the address space"),
         }
     }

@@ -2,8 +2,11 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use denoir_core::plan::PlanError;
+use denoir_core::qwen3::EncodeError;
 use denoir_core::sampler::SettingsError;
 use denoir_core::{ModelError, RunError};
+
+use crate::TokenizerError;
 
 /// What can go wrong between a model file and an image.
 #[derive(Debug)]
@@ -19,6 +22,12 @@ pub enum Error {
     Plan(PlanError),
     /// A model was asked for something that it does not draw.
     Condition(&'static str),
+    /// A text encoder's file holds no tokenizer that denoir has.
+    Tokenizer(PathBuf, TokenizerError),
+    /// A prompt cannot be cut into tokens.
+    Prompt(TokenizerError),
+    /// A prompt could not be encoded.
+    Encode(EncodeError<Infallible>),
     /// This much memory, in bytes, cannot be had.
     Memory(usize),
     /// A backend that this build does not have, or a device that this machine does not have.
@@ -60,6 +69,9 @@ impl std::fmt::Display for Error {
             Error::Preset(e) => write!(f, "the model file's sampler preset: {e}"),
             Error::Plan(e) => e.fmt(f),
             Error::Condition(what) => f.write_str(what),
+            Error::Tokenizer(path, e) => write!(f, "{}: {e}", path.display()),
+            Error::Prompt(e) => write!(f, "the prompt: {e}"),
+            Error::Encode(e) => e.fmt(f),
             Error::Memory(bytes) => write!(f, "out of memory: {bytes} bytes cannot be had"),
             Error::Backend(what) => f.write_str(what),
             Error::Device(e) => e.fmt(f),
@@ -76,6 +88,8 @@ impl std::error::Error for Error {
             Error::Model(_, e) => Some(e),
             Error::Preset(e) => Some(e),
             Error::Plan(e) => Some(e),
+            Error::Tokenizer(_, e) | Error::Prompt(e) => Some(e),
+            Error::Encode(e) => Some(e),
             Error::Run(e) => Some(e),
             Error::Device(e) => Some(e),
             Error::Condition(_) | Error::Memory(_) | Error::Backend(_) => None,

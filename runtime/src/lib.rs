@@ -30,6 +30,8 @@ mod packed;
 mod pipeline;
 mod pool;
 mod system;
+mod text_encoder;
+mod tokenizer;
 #[cfg(feature = "vulkan")]
 mod vulkan;
 
@@ -47,3 +49,5 @@ pub use model::Model;
 pub use network::Network;
 pub use pipeline::{BackendKind, Device, Options, Pipeline, Progress, PromptEmbeds, Request, devices};
 pub use pool::Pool;
+pub use text_encoder::{HiddenStates, TextEncoder};
+pub use tokenizer::{Tokenizer, TokenizerError};

@@ -88,6 +88,14 @@ impl Network {
         }
     }
 
+    /// The matrices of the modulation, which are read once for many evaluations.
+    pub(crate) fn modulation_matrices(&self) -> Vec<&Weight> {
+        match self {
+            Network::Jit(m) => m.modulation_matrices().collect(),
+            Network::T2i(m) => m.modulation_matrices().collect(),
+        }
+    }
+
     /// The type of most of the weights.
     pub fn weight_type(&self) -> DType {
         match self {

@@ -13,38 +13,35 @@ const TIMESTEP_WIDTH: u64 = 256;
 /// patch size cannot be told apart by shape.
 const CHANNELS: u64 = 3;
 
-struct Sizes {
-    /// Values of a patch: channels x patch x patch.
-    patch_values: u64,
-    tokens: u64,
-    hidden: u64,
-    depth: u64,
-    text_depth: u64,
-    head_dim: u64,
-    ffn: u64,
-    bottleneck: u64,
+/// What the shapes of the tensors say, and the configuration about the channels.
+pub(crate) struct Sizes {
+    /// Image channels.
+    pub(crate) channels: u64,
+    pub(crate) patch: u64,
+    /// Image tokens.
+    pub(crate) tokens: u64,
+    pub(crate) hidden: u64,
+    pub(crate) depth: u64,
+    pub(crate) text_depth: u64,
+    pub(crate) head_dim: u64,
+    /// Hidden width of the SwiGLU.
+    pub(crate) ffn: u64,
+    pub(crate) bottleneck: u64,
     /// Text tokens.
-    text_len: u64,
+    pub(crate) text_len: u64,
     /// Width of a text embedding.
-    text_width: u64,
+    pub(crate) text_width: u64,
 }
 
 pub(super) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, ConvertError> {
-    let sizes = Sizes::of(tensors)?;
-    let side = grid_side(sizes.tokens, "pos_embed", &[1, sizes.tokens, sizes.hidden])?;
+    let sizes = Sizes::of(tensors, config)?;
+    grid_side(sizes.tokens, "pos_embed", &[1, sizes.tokens, sizes.hidden])?;
     let heads = head_count(sizes.hidden, sizes.head_dim, "blocks.0.attn.q_norm.weight")?;
-    let channels = config.size("in_channels").filter(|c| *c != 0).unwrap_or(CHANNELS);
-    let patch = (sizes.patch_values / channels).isqrt();
-    if patch.saturating_mul(patch).checked_mul(channels) != Some(sizes.patch_values) {
-        let wanted = format!("a square patch of {channels} channels");
-        return Err(wrong("x_embedder.proj1.weight", &[sizes.bottleneck, sizes.patch_values], wanted));
-    }
-    let input_size = side.saturating_mul(patch);
     agree(
         config,
         &[
-            ("input_size", input_size),
-            ("patch_size", patch),
+            ("input_size", sizes.input_size()),
+            ("patch_size", sizes.patch),
             ("hidden_size", sizes.hidden),
             ("num_groups", heads),
             ("num_blocks", sizes.depth),
@@ -54,34 +51,11 @@ pub(super) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, Co
             ("bottleneck_dim", sizes.bottleneck),
         ],
     )?;
-    let metadata = narrow(&[
-        (t2i::INPUT_SIZE, input_size),
-        (t2i::PATCH_SIZE, patch),
-        (t2i::IN_CHANNELS, channels),
-        (t2i::EMBEDDING_LENGTH, sizes.hidden),
-        (t2i::BLOCK_COUNT, sizes.depth),
-        (t2i::TEXT_BLOCK_COUNT, sizes.text_depth),
-        (t2i::HEAD_COUNT, heads),
-        (t2i::FEED_FORWARD_LENGTH, sizes.ffn),
-        (t2i::BOTTLENECK_LENGTH, sizes.bottleneck),
-        (t2i::TEXT_LENGTH, sizes.text_len),
-        (t2i::TEXT_EMBEDDING_LENGTH, sizes.text_width),
-    ])?;
-    Ok(Network {
-        architecture: keys::ARCH_T2I,
-        sizes: metadata,
-        specs: sizes.table(),
-        depth: sizes.depth,
-        hidden: sizes.hidden,
-        input_size,
-        patch_size: patch,
-        classes: 0,
-        bottleneck: true,
-    })
+    sizes.network(heads)
 }
 
 impl Sizes {
-    fn of(tensors: &Tensors<'_>) -> Result<Self, ConvertError> {
+    fn of(tensors: &Tensors<'_>, config: &Config) -> Result<Self, ConvertError> {
         let [one, tokens, hidden] = shape::<3>(tensors, "pos_embed")?;
         if one != 1 {
             return Err(wrong("pos_embed", &[one, tokens, hidden], "one row of tokens"));
@@ -91,8 +65,15 @@ impl Sizes {
         let [_, text_width] = shape::<2>(tensors, "y_embedder.proj.weight")?;
         let [head_dim] = shape::<1>(tensors, "blocks.0.attn.q_norm.weight")?;
         let [_, ffn] = shape::<2>(tensors, "blocks.0.mlp.w3.weight")?;
+        let channels = config.size("in_channels").filter(|c| *c != 0).unwrap_or(CHANNELS);
+        let patch = (patch_values / channels).isqrt();
+        if patch.saturating_mul(patch).checked_mul(channels) != Some(patch_values) {
+            let wanted = format!("a square patch of {channels} channels");
+            return Err(wrong("x_embedder.proj1.weight", &[bottleneck, patch_values], wanted));
+        }
         Ok(Sizes {
-            patch_values,
+            channels,
+            patch,
             tokens,
             hidden,
             depth: count_blocks(tensors, "blocks", "attn.qkv_x.weight"),
@@ -105,13 +86,46 @@ impl Sizes {
         })
     }
 
+    /// Height and width of an image.
+    fn input_size(&self) -> u64 {
+        self.tokens.isqrt().saturating_mul(self.patch)
+    }
+
+    /// The network of these sizes.
+    pub(crate) fn network(&self, heads: u64) -> Result<Network, ConvertError> {
+        let sizes = narrow(&[
+            (t2i::INPUT_SIZE, self.input_size()),
+            (t2i::PATCH_SIZE, self.patch),
+            (t2i::IN_CHANNELS, self.channels),
+            (t2i::EMBEDDING_LENGTH, self.hidden),
+            (t2i::BLOCK_COUNT, self.depth),
+            (t2i::TEXT_BLOCK_COUNT, self.text_depth),
+            (t2i::HEAD_COUNT, heads),
+            (t2i::FEED_FORWARD_LENGTH, self.ffn),
+            (t2i::BOTTLENECK_LENGTH, self.bottleneck),
+            (t2i::TEXT_LENGTH, self.text_len),
+            (t2i::TEXT_EMBEDDING_LENGTH, self.text_width),
+        ])?;
+        Ok(Network {
+            architecture: keys::ARCH_T2I,
+            sizes,
+            specs: self.table(),
+            depth: self.depth,
+            hidden: self.hidden,
+            input_size: self.input_size(),
+            patch_size: self.patch,
+            classes: 0,
+            bottleneck: true,
+        })
+    }
+
     /// Every tensor of the network. Products saturate: a shape that large matches nothing.
     fn table(&self) -> Vec<Spec> {
-        let h = self.hidden;
+        let (h, patch_values) = (self.hidden, self.patch.saturating_mul(self.patch).saturating_mul(self.channels));
         let mut t = Table::default();
         t.keep("pos_embed", &[1, self.tokens, h]);
         t.keep("y_pos_embedding", &[1, self.text_len, h]);
-        t.matrix("x_embedder.proj1.weight", &[self.bottleneck, self.patch_values]);
+        t.matrix("x_embedder.proj1.weight", &[self.bottleneck, patch_values]);
         t.linear("x_embedder.proj2", h, self.bottleneck);
         t.linear("t_embedder.mlp.0", h, TIMESTEP_WIDTH);
         t.linear("t_embedder.mlp.2", h, h);
@@ -128,7 +142,7 @@ impl Sizes {
             t.quantizable(format!("{b}.attn.kv_y.weight"), &[h.saturating_mul(2), h]);
             self.rest_of_block(&mut t, &b);
         }
-        t.linear("final_layer.linear", self.patch_values, h);
+        t.linear("final_layer.linear", patch_values, h);
         t.0
     }
 

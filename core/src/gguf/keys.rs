@@ -19,6 +19,9 @@ pub const ARCH_JIT: &str = "jit";
 /// Text-to-image PixelGen.
 pub const ARCH_T2I: &str = "pixelgen-t2i";
 
+/// Qwen3, the text encoder.
+pub const ARCH_QWEN3: &str = "qwen3";
+
 /// Hyper-parameters of [`ARCH_JIT`].
 pub mod jit {
     /// Image height and width in pixels.
@@ -69,6 +72,55 @@ pub mod t2i {
     pub const TEXT_LENGTH: &str = "pixelgen-t2i.text_length";
     /// Width of a text embedding.
     pub const TEXT_EMBEDDING_LENGTH: &str = "pixelgen-t2i.text_embedding_length";
+}
+
+/// Hyper-parameters and tokenizer of [`ARCH_QWEN3`], as llama.cpp names them.
+pub mod qwen3 {
+    /// The tensor of token embeddings.
+    pub const TOKEN_EMBEDDING: &str = "token_embd.weight";
+    /// Layers.
+    pub const BLOCK_COUNT: &str = "qwen3.block_count";
+    /// Most tokens of a text.
+    pub const CONTEXT_LENGTH: &str = "qwen3.context_length";
+    /// Hidden width.
+    pub const EMBEDDING_LENGTH: &str = "qwen3.embedding_length";
+    /// Hidden width of the SwiGLU.
+    pub const FEED_FORWARD_LENGTH: &str = "qwen3.feed_forward_length";
+    /// Query heads.
+    pub const HEAD_COUNT: &str = "qwen3.attention.head_count";
+    /// Key and value heads.
+    pub const HEAD_COUNT_KV: &str = "qwen3.attention.head_count_kv";
+    /// Channels of a query or key head.
+    pub const KEY_LENGTH: &str = "qwen3.attention.key_length";
+    /// Channels of a value head.
+    pub const VALUE_LENGTH: &str = "qwen3.attention.value_length";
+    /// RMSNorm's epsilon (f32).
+    pub const RMS_EPSILON: &str = "qwen3.attention.layer_norm_rms_epsilon";
+    /// Base of the rotary embedding (f32).
+    pub const ROPE_BASE: &str = "qwen3.rope.freq_base";
+}
+
+/// The tokenizer inside a text encoder's file, as llama.cpp names its parts.
+pub mod tokenizer {
+    /// Kind of tokenizer: `gpt2` is byte-level BPE.
+    pub const MODEL: &str = "tokenizer.ggml.model";
+    /// How text is split into words: `qwen2`.
+    pub const PRE: &str = "tokenizer.ggml.pre";
+    /// Tokens in the order of their numbers (strings).
+    pub const TOKENS: &str = "tokenizer.ggml.tokens";
+    /// Kind of each token: 1 normal, 3 control, 4 user-defined, 5 unused (i32).
+    pub const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
+    /// Merges in order, each two tokens with a space between (strings).
+    pub const MERGES: &str = "tokenizer.ggml.merges";
+    /// End of text (u32).
+    pub const EOS: &str = "tokenizer.ggml.eos_token_id";
+    /// Padding (u32).
+    pub const PADDING: &str = "tokenizer.ggml.padding_token_id";
+    /// How Qwen2 and Qwen3 cut text into words: the regular expression that `qwen2` at [`PRE`] stands for.
+    pub const QWEN2_SPLIT: &str = concat!(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|",
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
 }
 
 /// Type of the matrices, as on the command line: `f32`, `f16`, `bf16` or `int8`.

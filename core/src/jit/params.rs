@@ -98,6 +98,11 @@ impl JitModel {
         embed.into_iter().flatten().chain(blocks).chain([&self.final_linear.weight])
     }
 
+    /// The matrices of the modulation, which are read once for all steps of a chunk.
+    pub fn modulation_matrices(&self) -> impl Iterator<Item = &Weight> + Clone {
+        self.blocks.iter().map(|block| &block.modulation.weight).chain([&self.final_modulation.weight])
+    }
+
     /// The type of most of the weights: that of the first block's FFN.
     pub fn weight_type(&self) -> DType {
         self.blocks.first().map_or(DType::F32, |b| b.w12.weight.data.dtype)

@@ -95,6 +95,11 @@ impl T2iModel {
         ends.map(|layer| &layer.weight).chain(texts).chain(images)
     }
 
+    /// The matrices of the modulation, which are read once for all steps of a chunk.
+    pub fn modulation_matrices(&self) -> impl Iterator<Item = &Weight> + Clone {
+        self.all_blocks().map(|block| &block.modulation.weight)
+    }
+
     /// The type of most of the weights: that of the first block's FFN.
     pub fn weight_type(&self) -> DType {
         self.blocks.first().map_or(DType::F32, |b| b.image.w12.weight.data.dtype)

@@ -1,0 +1,151 @@
+use super::params::{LayerParams, Matrix, Qwen3Model};
+use super::plan::Qwen3Plan;
+use crate::ops::{
+    CausalAttention, DequantizeBlocks, Epilogue, GatherRows, Kernels, Linear, OpError, QkNormRope, QuantizeRows,
+    Recorder, RmsNorm, Rope, RopePairs, Swiglu, Tap,
+};
+use crate::plan::typed;
+use crate::{DType, View, Weight};
+
+/// Tokens and lengths in `plan.ids` and `plan.lengths` to the last hidden states in `plan.out`.
+///
+/// # Errors
+/// What the backend reports.
+pub fn forward<K: Kernels + ?Sized>(
+    k: &mut Recorder<'_, K>,
+    model: &Qwen3Model,
+    plan: &Qwen3Plan,
+) -> Result<(), OpError<K::Error>> {
+    embed(k, model, plan)?;
+    k.tap(Tap::Embed, &plan.x)?;
+    for (i, layer) in model.layers.iter().enumerate() {
+        attention_branch(k, model, plan, layer)?;
+        ffn_branch(k, model, plan, layer)?;
+        k.tap(Tap::Layer(i as u16), &plan.x)?;
+    }
+    let (weight, eps) = (model.final_norm, model.config.eps);
+    k.rms_norm(&RmsNorm { x: plan.x, weight, eps, position: None, out: plan.out, out_scale: None })?;
+    k.tap(Tap::LastHiddenState, &plan.out)
+}
+
+/// x = embedding[id]
+fn embed<K: Kernels + ?Sized>(
+    k: &mut Recorder<'_, K>,
+    model: &Qwen3Model,
+    plan: &Qwen3Plan,
+) -> Result<(), OpError<K::Error>> {
+    match (&model.embedding, plan.blocks) {
+        (Matrix::Blocks(x), Some(blocks)) => {
+            k.gather_rows(&GatherRows { x: *x, index: plan.ids, count: 1, out: blocks })?;
+            k.dequantize_blocks(&DequantizeBlocks { x: blocks, out: plan.x })
+        }
+        (Matrix::Plain(Weight { data: x, .. }) | Matrix::Blocks(x), _) => {
+            k.gather_rows(&GatherRows { x: *x, index: plan.ids, count: 1, out: plan.x })
+        }
+    }
+}
+
+/// x += output(attention(rope(norm(q)), rope(norm(k)), v)),  (q, k, v) of attn_norm(x)
+fn attention_branch<K: Kernels + ?Sized>(
+    k: &mut Recorder<'_, K>,
+    model: &Qwen3Model,
+    plan: &Qwen3Plan,
+    layer: &LayerParams,
+) -> Result<(), OpError<K::Error>> {
+    let c = &model.config;
+    let (q_width, kv_width) = (c.q_width(), c.kv_width());
+    let q = plan.qkv.cols_from(0, q_width);
+    let (key, value) = (plan.qkv.cols_from(q_width, kv_width), plan.qkv.cols_from(q_width + kv_width, kv_width));
+    normed(k, plan, layer.attn_norm, c.eps, &[(&layer.q, q), (&layer.k, key), (&layer.v, value)])?;
+    k.qk_norm_rope(&QkNormRope {
+        qkv: plan.qkv,
+        q_weight: layer.q_norm,
+        k_weight: layer.k_norm,
+        eps: c.eps,
+        heads: c.heads,
+        kv_heads: c.kv_heads,
+        rope: Some(Rope { table: plan.rope, rows: plan.rows(), pairs: RopePairs::Halves }),
+    })?;
+    let dtype = input_of(plan, &layer.output);
+    let (z, z_scale) = typed(plan.attended_z, plan.scale, dtype, plan.rows());
+    let out = if dtype == DType::I8 { plan.attended } else { z };
+    let (heads, kv_heads, lengths) = (c.heads, c.kv_heads, plan.lengths);
+    k.causal_attention(&CausalAttention { q, k: key, v: value, heads, kv_heads, lengths, out })?;
+    if let Some(out_scale) = z_scale {
+        k.quantize_rows(&QuantizeRows { x: plan.attended, out: z, out_scale })?;
+    }
+    linear(k, plan, &layer.output, z, z_scale, plan.x, Epilogue::Residual)
+}
+
+/// x += down(SiLU(gate) · up),  (gate, up) of ffn_norm(x)
+fn ffn_branch<K: Kernels + ?Sized>(
+    k: &mut Recorder<'_, K>,
+    model: &Qwen3Model,
+    plan: &Qwen3Plan,
+    layer: &LayerParams,
+) -> Result<(), OpError<K::Error>> {
+    let (c, x) = (&model.config, plan.ffn);
+    let (gate, up) = (x.cols_from(0, c.ffn_hidden), x.cols_from(c.ffn_hidden, c.ffn_hidden));
+    normed(k, plan, layer.ffn_norm, c.eps, &[(&layer.gate, gate), (&layer.up, up)])?;
+    let (out, out_scale) = typed(plan.ffn_z, plan.scale, input_of(plan, &layer.down), plan.rows());
+    k.swiglu(&Swiglu { x, out, out_scale })?;
+    linear(k, plan, &layer.down, out, out_scale, plan.x, Epilogue::Residual)
+}
+
+/// out = w · norm(x) of each pair of weights and output. Where the weights are of several types, the norm is made for
+/// each.
+fn normed<K: Kernels + ?Sized>(
+    k: &mut Recorder<'_, K>,
+    plan: &Qwen3Plan,
+    weight: View,
+    eps: f32,
+    layers: &[(&Matrix, View)],
+) -> Result<(), OpError<K::Error>> {
+    let mut made = None;
+    for (matrix, to) in layers {
+        let dtype = input_of(plan, matrix);
+        let (out, out_scale) = typed(plan.z, plan.scale, dtype, plan.rows());
+        if made.replace(dtype) != Some(dtype) {
+            k.rms_norm(&RmsNorm { x: plan.x, weight, eps, position: None, out, out_scale })?;
+        }
+        linear(k, plan, matrix, out, out_scale, *to, Epilogue::Store)?;
+    }
+    Ok(())
+}
+
+/// out = epilogue(x · wᵀ); Q8_0 blocks some rows at a time.
+fn linear<K: Kernels + ?Sized>(
+    k: &mut Recorder<'_, K>,
+    plan: &Qwen3Plan,
+    matrix: &Matrix,
+    x: View,
+    x_scale: Option<View>,
+    out: View,
+    epilogue: Epilogue,
+) -> Result<(), OpError<K::Error>> {
+    match (matrix, plan.slab) {
+        (Matrix::Blocks(blocks), Some(slab)) => {
+            for first in (0..blocks.rows).step_by(slab.rows) {
+                let rows = slab.rows.min(blocks.rows - first);
+                let data = View::dense(slab.region, slab.dtype, slab.offset, rows, x.cols);
+                k.dequantize_blocks(&DequantizeBlocks { x: blocks.rows_from(first, rows), out: data })?;
+                let (w, out) = (Weight { data, scale: None }, out.cols_from(first, rows));
+                k.linear(&Linear { x, x_scale: None, w, bias: None, out, epilogue })?;
+            }
+            Ok(())
+        }
+        (Matrix::Plain(w), _) => k.linear(&Linear { x, x_scale, w: *w, bias: None, out, epilogue }),
+        // A plan for a model with blocks has a slab.
+        (Matrix::Blocks(data), None) => {
+            k.linear(&Linear { x, x_scale, w: Weight { data: *data, scale: None }, bias: None, out, epilogue })
+        }
+    }
+}
+
+/// The type of the activations that meet this matrix.
+const fn input_of(plan: &Qwen3Plan, matrix: &Matrix) -> DType {
+    match matrix {
+        Matrix::Plain(weight) => plan.precision.input_of(weight),
+        Matrix::Blocks(_) => DType::F32,
+    }
+}

@@ -1,0 +1,135 @@
+use std::path::Path;
+
+use denoir_core::ModelError;
+use denoir_core::cpu::{Cpu, TapFn};
+use denoir_core::gguf::{Gguf, Name, keys};
+use denoir_core::plan::Precision;
+use denoir_core::qwen3::{Encoder, Qwen3Model, Qwen3Plan, prompt_embeds};
+
+use crate::pipeline::available_threads;
+use crate::{AlignedBytes, Error, Isa, MappedFile, Options, Pool, PromptEmbeds, Tokenizer};
+
+/// A text encoder's file, opened and checked: Qwen3 as published for llama.cpp, or converted from its folder.
+///
+/// It is mapped into memory; what it takes to encode is reserved for each call and given back after it. Drop the
+/// encoder before drawing, and the larger of the two models decides how much memory is needed, not their sum.
+#[derive(Debug)]
+pub struct TextEncoder {
+    file: MappedFile,
+    model: Qwen3Model,
+    tokenizer: Tokenizer,
+}
+
+/// The last hidden states of some prompts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HiddenStates {
+    /// `(prompts, tokens, width)`.
+    pub values: Vec<f32>,
+    /// Tokens of each prompt, padding included.
+    pub tokens: usize,
+    /// Width of the encoder.
+    pub width: usize,
+}
+
+impl TextEncoder {
+    /// Maps a text encoder's file into memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read, [`Error::Model`] when it is no `qwen3` model, [`Error::Tokenizer`] when
+    /// it has no tokenizer.
+    pub fn open(path: impl AsRef<Path>) -> Result<TextEncoder, Error> {
+        let path = path.as_ref();
+        let file = MappedFile::open(path)?;
+        let failed = |e: ModelError| Error::Model(Some(path.to_owned()), e);
+        let gguf = Gguf::parse(file.bytes()).map_err(|e| failed(e.into()))?;
+        let architecture = gguf.string(keys::ARCHITECTURE).map_err(|e| failed(e.into()))?;
+        if architecture != keys::ARCH_QWEN3 {
+            let name: Name = architecture.chars().take(16).filter(char::is_ascii).collect();
+            return Err(failed(ModelError::NoTextEncoder(name)));
+        }
+        let model = Qwen3Model::from_gguf(&gguf).map_err(failed)?;
+        let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|e| Error::Tokenizer(path.to_owned(), e))?;
+        Ok(TextEncoder { model, tokenizer, file })
+    }
+
+    /// The network's sizes and weights.
+    pub fn model(&self) -> &Qwen3Model {
+        &self.model
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.file.bytes()
+    }
+
+    /// The last hidden states of prompts, each cut or padded to `tokens`. Of `options` the threads and the instruction
+    /// set count: text is encoded by the processor.
+    ///
+    /// # Errors
+    /// [`Error`] for a text that cannot be cut into tokens, or memory or threads that cannot be had.
+    pub fn encode(&self, prompts: &[&str], tokens: usize, options: &Options) -> Result<HiddenStates, Error> {
+        self.encode_with(prompts, tokens, options, None)
+    }
+
+    /// As [`TextEncoder::encode`], and shows every intermediate tensor to `tap`.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::encode`].
+    pub fn encode_with<'t>(
+        &'t self,
+        prompts: &[&str],
+        tokens: usize,
+        options: &Options,
+        tap: Option<&'t mut TapFn<'t>>,
+    ) -> Result<HiddenStates, Error> {
+        let cut = |prompt: &&str| -> Result<Vec<u32>, Error> {
+            let mut ids = self.tokenizer.encode(prompt).map_err(Error::Prompt)?;
+            ids.truncate(tokens);
+            Ok(ids)
+        };
+        let ids = prompts.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
+        let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        let plan = Qwen3Plan::new(&self.model, prompts.len(), tokens, Precision::WIDE)?;
+        let mut arena = AlignedBytes::zeroed(plan.arena_bytes)?;
+        let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;
+        let isa = options.isa.unwrap_or_else(Isa::detect);
+        let misaligned = |_| Error::Model(None, ModelError::MisalignedFile);
+        let cpu = Cpu::new(self.file.bytes(), arena.as_mut_slice(), &pool, isa).map_err(misaligned)?;
+        let cpu = match tap {
+            Some(tap) => cpu.with_tap(tap),
+            None => cpu,
+        };
+        let mut encoder = Encoder::new(&self.model, plan, cpu).map_err(|e| Error::Encode(e.into()))?;
+        let width = self.model.config.hidden;
+        let mut values = vec![0.0; plan.rows() * width];
+        encoder.encode(&ids, self.tokenizer.pad(), &mut values).map_err(Error::Encode)?;
+        Ok(HiddenStates { values, tokens, width })
+    }
+
+    /// What a text-to-image network of this text size ([`Network::text_size`](crate::Network::text_size)) is given for
+    /// a prompt and a negative prompt.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::encode`].
+    pub fn prompt_embeds(
+        &self,
+        prompt: &str,
+        negative: &str,
+        (tokens, width): (usize, usize),
+        options: &Options,
+    ) -> Result<PromptEmbeds, Error> {
+        let hidden = self.encode(&[prompt, negative], tokens, options)?;
+        let (first, second) = hidden.values.split_at(tokens * hidden.width);
+        let embeds = |hidden_states: &[f32]| {
+            let mut embeds = vec![0.0; tokens * width];
+            prompt_embeds(hidden_states, hidden.width, &mut embeds, width);
+            embeds
+        };
+        Ok(PromptEmbeds { prompt: embeds(first), negative: embeds(second), images: 1 })
+    }
+}

@@ -1,0 +1,137 @@
+//! Prompts: tokens, the text encoder in every type of weights, and pictures from them.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use denoir::{Isa, Model, Options, Pipeline, PromptEmbeds, Request, TextEncoder, Tokenizer};
+use denoir_core::DType;
+use denoir_tests::model;
+
+/// Several languages, marks, spaces, special tokens; long ones and the empty one besides.
+const PROMPTS: [&str; 22] = [
+    "",
+    " ",
+    "a photo of a red apple beside the blue bottle",
+    "It's raining:  3 cats\n\n in the window, 1.5m² — painting",
+    "I'LL we've they'd you're he's can't I'm",
+    "Ein kleiner Fuchs überquert die Straße; es ist früh.",
+    "L’été, un café crème à l’ombre d’un château",
+    "cafe\u{301} A\u{30a} e\u{323}\u{307}",
+    "日本の田舎、夕焼け空と赤い鳥居",
+    "一只戴着眼镜的猫在图书馆里看书",
+    "고양이 세 마리가 비를 맞고 있다",
+    "Кот сидит на окне, за окном дождь",
+    "قطة تجلس على النافذة تحت المطر",
+    "बारिश में तीन बिल्लियाँ",
+    "แมวสามตัวนั่งอยู่ริมหน้าต่าง",
+    "🎨👩🏽‍🚀🏳️‍🌈 rocket 🚀🚀",
+    "sun<|endoftext|>rain",
+    "<|im_start|>user\nhello<|im_end|>\n",
+    "\t\ttabs\r\nand\r\n\r\nlines   \n  ",
+    "12345 67.89 1/2 ½ Ⅳ ١٢٣",
+    "\u{0}\u{7f}\u{200b}\u{fffd}",
+    "x=f(y)*2; // a sign that says \"héllo wörld\" 你好",
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checkpoints/qwen3")
+}
+
+/// The text encoder of the fixtures in this type.
+fn encoder(dtype: DType, out: &Path) -> Result<TextEncoder> {
+    let file = out.join(format!("{dtype}.gguf"));
+    let options = denoir_convert::Options { dtype, ..Default::default() };
+    denoir_convert::convert(&folder().join("model.safetensors"), &file, &options, &mut |_| {})?;
+    Ok(TextEncoder::open(file)?)
+}
+
+#[test]
+fn both_tokenizers_give_the_same_tokens() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    let from_gguf = encoder(DType::BF16, out.path())?;
+    let from_json = Tokenizer::from_json(&std::fs::read(folder().join("tokenizer.json"))?)?;
+    assert_eq!(from_gguf.tokenizer().pad(), from_json.pad());
+    let long = [PROMPTS.concat().repeat(40), "a".repeat(20_000), " ".repeat(5_000), "日".repeat(5_000)];
+    for prompt in PROMPTS.iter().copied().chain(long.iter().map(String::as_str)) {
+        let tokens = from_json.encode(prompt)?;
+        assert_eq!(from_gguf.tokenizer().encode(prompt)?, tokens, "{prompt:?}");
+        assert_eq!(tokens.is_empty(), prompt.is_empty());
+    }
+    Ok(())
+}
+
+#[test]
+fn every_weight_type_encodes_nearly_the_same() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    let prompts = [PROMPTS[2], PROMPTS[0], PROMPTS[9]];
+    let exact = encoder(DType::F32, out.path())?.encode(&prompts, 12, &Options::default())?;
+    for (dtype, limit) in [(DType::F16, 1e-6), (DType::BF16, 1e-6), (DType::I8, 3e-2)] {
+        let encoder = encoder(dtype, out.path())?;
+        for isa in Isa::available() {
+            let options = Options { isa: Some(isa), threads: Some(2), ..Options::default() };
+            let hidden = encoder.encode(&prompts, 12, &options)?;
+            // The checkpoint's weights are bf16, so f16 and bf16 lose nothing of them but what lies below f16's range.
+            let error = relative(&hidden.values, &exact.values);
+            assert!(error < limit, "{dtype} {}: {error}", isa.name());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn one_encoding_serves_many_images_however_they_are_drawn() -> Result<()> {
+    let model = model("t2i.ckpt", "t2i.json", DType::F32)?;
+    let out = tempfile::tempdir()?;
+    let size = model.network().text_size().unwrap_or_default();
+    let texts = encoder(DType::F32, out.path())?.prompt_embeds(PROMPTS[2], "", size, &Options::default())?;
+    for isa in Isa::available() {
+        let all = draw(&model, isa, 1, 1, 40, PromptEmbeds { images: 3, ..texts.clone() })?;
+        for (threads, batch) in [(2, 1), (1, 2), (2, 3)] {
+            let again = draw(&model, isa, threads, batch, 40, PromptEmbeds { images: 3, ..texts.clone() })?;
+            assert!(all == again, "{}: {threads} threads, batch {batch}", isa.name());
+        }
+        assert!(all[2..] == draw(&model, isa, 1, 1, 42, texts.clone())?, "{}: an image alone", isa.name());
+    }
+    Ok(())
+}
+
+fn draw(
+    model: &Arc<Model>,
+    isa: Isa,
+    threads: usize,
+    batch: usize,
+    seed: u64,
+    texts: PromptEmbeds,
+) -> Result<Vec<denoir::Image>> {
+    let options = Options { isa: Some(isa), threads: Some(threads), batch: Some(batch), ..Options::default() };
+    let settings = denoir::Settings { steps: 4, ..*model.preset() };
+    let request = Request { texts: Some(texts), seed, settings, ..Request::preset(model) };
+    Ok(Pipeline::new(Arc::clone(model), &options)?.generate(&request, &mut |_| ControlFlow::Continue(()))?)
+}
+
+#[test]
+fn wrong_conditions_are_refused() -> Result<()> {
+    let (text, class) = (model("t2i.ckpt", "t2i.json", DType::F32)?, model("jit.pth", "jit.json", DType::F32)?);
+    let refused = |model: &Arc<Model>, request: Request| -> Result<String> {
+        let mut pipeline = Pipeline::new(Arc::clone(model), &Options::default())?;
+        let result = pipeline.generate(&request, &mut |_| ControlFlow::Continue(()));
+        Ok(result.err().map(|e| e.to_string()).unwrap_or_default())
+    };
+    let texts = PromptEmbeds { prompt: vec![0.0; 3], negative: vec![0.0; 3], images: 1 };
+    assert!(refused(&text, Request::preset(&text))?.contains("there is none"));
+    assert!(
+        refused(&text, Request { texts: Some(texts.clone()), ..Request::preset(&text) })?.contains("takes 12 × 40")
+    );
+    let none = PromptEmbeds { images: 0, ..texts.clone() };
+    assert!(refused(&text, Request { texts: Some(none), ..Request::preset(&text) })?.contains("0 images"));
+    assert!(refused(&class, Request { texts: Some(texts), ..Request::preset(&class) })?.contains("not prompts"));
+    Ok(())
+}
+
+fn relative(got: &[f32], want: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let difference: f64 = got.iter().zip(want).map(|(g, w)| square(f64::from(g - w))).sum();
+    (difference / want.iter().map(|&w| square(w.into())).sum::<f64>()).sqrt()
+}
