@@ -33,7 +33,8 @@ pub(crate) struct Args {
     /// Model file [default: the demo model built into the program]
     #[arg(short, long, value_name = "MODEL.gguf", conflicts_with = "shape")]
     model: Option<PathBuf>,
-    /// Random weights of a published size: jit-b16, jit-l16, jit-h16, pixelgen-l or pixelgen-xl; needs no file
+    /// Random weights of a published size: jit-b16, jit-l16, jit-h16, pixelgen-l, pixelgen-xl or pixelgen-xxl; needs no
+    /// file
     #[arg(long, value_name = "SHAPE", value_parser = parse_shape)]
     shape: Option<Shape>,
     /// Type of the random weights: f32, f16, bf16 or int8 [default: bf16]
@@ -57,9 +58,6 @@ pub(crate) struct Args {
 }
 
 fn parse_shape(name: &str) -> Result<Shape, String> {
-    if name == "pixelgen-xxl" {
-        return Err("text-to-image models are not supported yet".into());
-    }
     let names = Shape::ALL.map(Shape::name).join(", ");
     Shape::from_name(name).ok_or_else(|| format!("use one of {names}"))
 }

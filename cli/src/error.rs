@@ -17,6 +17,8 @@ pub(crate) enum Error {
     Engine(denoir::Error),
     /// The conversion's word.
     Convert(ConvertError),
+    /// A file of prompt embeddings does not fit.
+    Embeds(PathBuf, String),
     /// A file could not be read.
     Read(PathBuf, io::Error),
     /// A file could not be written; nothing of it is left.
@@ -61,6 +63,7 @@ impl std::fmt::Display for Error {
             Error::Interrupted => f.write_str("interrupted"),
             Error::Engine(e) => e.fmt(f),
             Error::Convert(e) => e.fmt(f),
+            Error::Embeds(path, what) => write!(f, "{}: {what}", path.display()),
             Error::Read(path, e) => write!(f, "cannot read {}: {e}", path.display()),
             Error::Write(path, e) => write!(f, "cannot write {}: {e}", path.display()),
             Error::Fixture(path, what) => write!(f, "{}: {what}", path.display()),
@@ -76,7 +79,7 @@ impl std::error::Error for Error {
             Error::Engine(e) => Some(e),
             Error::Convert(e) => Some(e),
             Error::Read(_, e) | Error::Write(_, e) | Error::Stdout(e) => Some(e),
-            Error::Usage(_) | Error::Interrupted | Error::Fixture(..) | Error::Verify(_) => None,
+            Error::Embeds(..) | Error::Usage(_) | Error::Interrupted | Error::Fixture(..) | Error::Verify(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use denoir::core::RunError;
-use denoir::{Image, Pipeline, Request, Rounding, Settings};
+use denoir::{Image, Model, Pipeline, PromptEmbeds, Request, Rounding, Settings};
 
 pub(crate) use options::Args;
 
@@ -29,12 +29,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let model = model::open(args.model.as_deref())?;
     let job = options::job(args, &model)?;
     interrupt::catch();
+    let progress = Progress::new(Verbosity::new(args.quiet, args.verbose));
+    // Before the pipeline reserves its memory: the encoder is gone by then.
+    let texts = texts(args, &model, &job, &progress)?;
     let mut drawing = Drawing {
+        texts,
         sink: Sink::new(target, &job, args.grid, !args.no_metadata)?,
         preview: args.preview.as_deref().map(Preview::new).transpose()?,
         frames: args.trajectory.as_deref().map(|to| Frames::new(to, args.grid, &job)).transpose()?,
         rounding: model.rounding(),
-        progress: Progress::new(Verbosity::new(args.quiet, args.verbose)),
+        progress,
         job,
     };
     let mut pipeline = Pipeline::new(model, &args.engine.options(1))?;
@@ -55,8 +59,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
+/// The text of the images, where the model draws from one.
+fn texts(args: &Args, model: &Model, job: &Job, progress: &Progress) -> Result<Option<PromptEmbeds>, Error> {
+    let (Some(size), Some(source)) = (model.network().text_size(), &job.source) else { return Ok(None) };
+    let start = Instant::now();
+    let texts = source.embeds(size, &args.engine.options(1), &mut |line| progress.note(line))?;
+    progress.detail(&format!("text encoded in {}", text::seconds(start.elapsed().as_secs_f64())));
+    Ok(Some(texts))
+}
+
 /// A job under way.
 struct Drawing {
+    texts: Option<PromptEmbeds>,
     job: Job,
     sink: Sink,
     preview: Option<Preview>,
@@ -69,9 +83,9 @@ impl Drawing {
     /// Says what is going to be drawn, and with what.
     fn introduce(&self, pipeline: &Pipeline, args: &Args) {
         let model = pipeline.model();
-        if args.class.is_empty() && args.model.is_some() {
-            let first = class::describe(model, self.job.images[0].class);
-            let classes = model.network().classes();
+        let class = self.job.images[0].class.filter(|_| args.class.is_empty() && args.model.is_some());
+        if let Some(class) = class {
+            let (first, classes) = (class::describe(model, class), model.network().classes());
             self.progress.note(&format!("no --class given: drawing class {first} of {classes}"));
         }
         for warning in pipeline.warnings() {
@@ -96,7 +110,8 @@ impl Drawing {
     fn draw(&mut self, pipeline: &mut Pipeline, number: usize) -> Result<(), Error> {
         let image = &self.job.images[number];
         let (settings, rng) = (self.job.settings, self.job.rng);
-        let request = Request { labels: vec![image.class], texts: None, seed: image.seed, rng, settings };
+        let labels = image.class.into_iter().collect();
+        let request = Request { labels, texts: self.texts.clone(), seed: image.seed, rng, settings };
         let (start, costs) = (Instant::now(), Costs::new(&settings));
         let (mut seen, mut failure) = (0, None);
         let result = pipeline.generate(&request, &mut |p| {

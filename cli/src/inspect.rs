@@ -1,5 +1,6 @@
 //! `denoir inspect`: what a model file holds. Any GGUF can be listed, also one that denoir does not run.
 
+mod text_models;
 mod value;
 
 use std::collections::BTreeMap;
@@ -8,8 +9,11 @@ use std::path::PathBuf;
 
 use denoir::core::ModelError;
 use denoir::core::gguf::{Gguf, TensorInfo, keys};
-use denoir::core::jit::{JitConfig, JitModel, JitPlan, Precision};
+use denoir::core::jit::{JitConfig, JitModel, JitPlan};
+use denoir::core::plan::Precision;
+use denoir::core::qwen3::Qwen3Model;
 use denoir::core::sampler::Method;
+use denoir::core::t2i::{T2iModel, T2iPlan};
 use denoir::{MappedFile, Settings};
 use serde_json::{Value as Json, json};
 
@@ -42,11 +46,25 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     stdout::write(report.text(args.tensors).as_bytes())
 }
 
+/// What denoir runs.
+// One of them is made in a run.
+#[allow(clippy::large_enum_variant)]
+enum Model {
+    Jit(JitModel),
+    T2i(T2iModel),
+    Qwen3(Qwen3Model),
+}
+
 /// The network in a file of an architecture that denoir runs.
-type Network = Option<Result<JitModel, ModelError>>;
+type Network = Option<Result<Model, ModelError>>;
 
 fn network(gguf: &Gguf<'_>) -> Network {
-    (gguf.string(keys::ARCHITECTURE) == Ok(keys::ARCH_JIT)).then(|| JitModel::from_gguf(gguf))
+    match gguf.string(keys::ARCHITECTURE).ok()? {
+        keys::ARCH_JIT => Some(JitModel::from_gguf(gguf).map(Model::Jit)),
+        keys::ARCH_T2I => Some(T2iModel::from_gguf(gguf).map(Model::T2i)),
+        keys::ARCH_QWEN3 => Some(Qwen3Model::from_gguf(gguf).map(Model::Qwen3)),
+        _ => None,
+    }
 }
 
 struct Report<'g> {
@@ -79,8 +97,11 @@ impl Report<'_> {
 
     /// Bytes of activations for one image, guided.
     fn activations(&self) -> Option<usize> {
-        let model = self.network.as_ref()?.as_ref().ok()?;
-        JitPlan::new(model, 1, Precision::WIDE).ok().map(|plan| plan.arena_bytes)
+        match self.network.as_ref()?.as_ref().ok()? {
+            Model::Jit(model) => JitPlan::new(model, 1, Precision::WIDE).ok().map(|plan| plan.arena_bytes),
+            Model::T2i(model) => T2iPlan::new(model, 1, Precision::WIDE).ok().map(|plan| plan.arena_bytes),
+            Model::Qwen3(_) => None,
+        }
     }
 
     fn class_names(&self) -> Vec<&str> {
@@ -94,7 +115,9 @@ impl Report<'_> {
         line(&mut out, "architecture", &self.architecture());
         line(&mut out, "weights", &self.weights());
         match &self.network {
-            Some(Ok(model)) => self.describe(&mut out, model),
+            Some(Ok(Model::Jit(model))) => self.describe(&mut out, model),
+            Some(Ok(Model::T2i(model))) => self.describe_t2i(&mut out, model),
+            Some(Ok(Model::Qwen3(model))) => self.describe_encoder(&mut out, model),
             Some(Err(e)) => {
                 line(&mut out, "unusable", &e.to_string());
                 self.metadata_text(&mut out);
@@ -110,6 +133,8 @@ impl Report<'_> {
     fn architecture(&self) -> String {
         match self.string(keys::ARCHITECTURE) {
             Some(keys::ARCH_JIT) => "jit, class-conditional".into(),
+            Some(keys::ARCH_T2I) => "pixelgen-t2i, text to image".into(),
+            Some(keys::ARCH_QWEN3) => "qwen3, text encoder".into(),
             Some(other) => format!("{}, which this version does not run", text::one_line(other)),
             None => "not named".into(),
         }
@@ -126,15 +151,16 @@ impl Report<'_> {
 
     fn describe(&self, out: &mut String, model: &JitModel) {
         let c = &model.config;
-        let (grid, tokens) = (c.grid(), c.image_tokens());
-        let image = format!(
-            "{0} × {0}, {1} channels, patches of {2}: {grid} × {grid} = {tokens} tokens",
-            c.input_size, c.channels, c.patch_size
-        );
-        line(out, "image", &image);
+        line(out, "image", &image_text(c.input_size, c.channels, c.patch_size));
         line(out, "network", &network_text(c));
+        self.describe_run(out, c.flop());
+        line(out, "classes", &classes_text(c.classes, &self.class_names()));
+    }
+
+    /// What drawing takes, and where the model comes from.
+    fn describe_run(&self, out: &mut String, flop: u64) {
         let activations = text::bytes(self.activations().unwrap_or(0) as u64);
-        let gflop = c.flop() as f64 / 1e9;
+        let gflop = flop as f64 / 1e9;
         line(out, "cost", &format!("{gflop:.3} GFLOP an evaluation; {activations} of activations for one image"));
         line(out, "sampler", &self.sampler_text());
         line(out, "rounding", self.string(keys::ROUNDING).unwrap_or("pixelgen"));
@@ -142,7 +168,6 @@ impl Report<'_> {
             let hash = self.string(keys::SOURCE_SHA256).unwrap_or("unknown");
             line(out, "source", &format!("{source}, SHA-256 {hash}"));
         }
-        line(out, "classes", &classes_text(c.classes, &self.class_names()));
     }
 
     fn sampler_text(&self) -> String {
@@ -197,7 +222,11 @@ impl Report<'_> {
         });
         match &self.network {
             Some(Ok(model)) => {
-                report["network"] = network_json(&model.config);
+                report["network"] = match model {
+                    Model::Jit(model) => network_json(&model.config),
+                    Model::T2i(model) => text_models::t2i_json(&model.config),
+                    Model::Qwen3(model) => text_models::encoder_json(&model.config),
+                };
                 report["activation_bytes"] = json!(self.activations());
             }
             Some(Err(e)) => report["problem"] = json!(e.to_string()),
@@ -212,6 +241,11 @@ impl Report<'_> {
 
 fn line(out: &mut String, label: &str, value: &str) {
     let _ = writeln!(out, "{label:<13} {value}");
+}
+
+fn image_text(side: usize, channels: usize, patch: usize) -> String {
+    let grid = side / patch;
+    format!("{side} × {side}, {channels} channels, patches of {patch}: {grid} × {grid} = {} tokens", grid * grid)
 }
 
 fn network_text(c: &JitConfig) -> String {

@@ -8,6 +8,7 @@ mod convert;
 mod demo;
 mod devices;
 mod encode;
+mod encode_prompt;
 mod error;
 mod generate;
 mod inspect;
@@ -17,6 +18,7 @@ mod noise;
 mod output;
 mod picture;
 mod progress;
+mod prompt;
 mod stdout;
 mod text;
 mod verify;
@@ -41,6 +43,8 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Make a model file from an upstream checkpoint
     Convert(convert::Args),
+    /// Make prompt embeddings with a text encoder
+    Encode(encode_prompt::Args),
     /// Show what a model file holds
     Inspect(inspect::Args),
     /// List the devices that can run a model
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Encode(args) => encode_prompt::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -7,6 +7,7 @@ mod noise;
 mod op;
 mod outcome;
 mod sample;
+mod text;
 
 use std::path::{Path, PathBuf};
 
@@ -65,22 +66,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 }
 
 fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, Error> {
-    if let Some(why) = text_to_image(fixture) {
-        return Ok(Verdict::Skipped(why));
-    }
     match fixture.kind() {
         "forward" => forward::verify(fixture, models),
         "sample" => sample::verify(fixture, models),
         "noise" => noise::verify(fixture),
         "op" => op::verify(fixture, models),
+        "text" => text::verify(fixture, models),
         other => Err(fixture.error(&format!("fixtures of the kind {other:?} are not known"))),
     }
-}
-
-/// What belongs to a network or an encoder that this version does not have.
-fn text_to_image(fixture: &Fixture) -> Option<&'static str> {
-    let text = fixture.kind() == "text" || fixture.has("text") || fixture.parameter("prompt_embeds").is_ok();
-    (text || fixture.parameter("prompt").is_ok()).then_some("text-to-image is not supported yet")
 }
 
 /// The files named, and those in the folders named, in order.

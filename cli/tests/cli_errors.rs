@@ -55,7 +55,7 @@ fn wrong_usage_is_exit_code_2() -> Result<()> {
         ("noise --seed 1 --shape 3 -o n.txt", ".npy"),
         ("verify", "required"),
         ("bench --shape vae", "jit-b16"),
-        ("bench --shape pixelgen-xxl", "not supported yet"),
+        ("bench --shape pixelgen-xxxl", "use one of"),
         ("bench --type int8", "--shape"),
         ("bench --batch 33", "1..=32"),
         ("paint", "unrecognized subcommand"),

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use denoir::core::RunError;
-use denoir::{Method, Pipeline, Request, Rng, Settings};
+use denoir::{Method, Pipeline, PromptEmbeds, Request, Rng, Settings};
 
 use crate::error::Error;
 use crate::interrupt;
@@ -48,8 +48,11 @@ pub(super) fn measure(
         noise_scale: 1.0,
         order: 1,
     };
-    let labels = (0..batch).map(|i| (i % classes) as u32).collect();
-    let request = Request { labels, texts: None, seed: 1, rng: Rng::Philox, settings };
+    let embeds = |(tokens, width): (usize, usize)| (0..tokens * width).map(|i| (i as f32).sin()).collect::<Vec<_>>();
+    let texts =
+        network.text_size().map(|size| PromptEmbeds { prompt: embeds(size), negative: embeds(size), images: batch });
+    let labels = if texts.is_none() { (0..batch).map(|i| (i % classes) as u32).collect() } else { vec![] };
+    let request = Request { labels, texts, seed: 1, rng: Rng::Philox, settings };
     let (mut with, mut without) = (Vec::new(), Vec::new());
     // One evaluation warms up: pages of the weights come from the disk, threads start.
     evaluations(pipeline, &request, 1)?;

@@ -7,6 +7,7 @@ use denoir::{Pipeline, Rng, Settings};
 use serde_json::{Value, json};
 
 use crate::encode::TextChunk;
+use crate::prompt::Source;
 
 /// Classes that a contact sheet's description names at most.
 const NAMED: usize = 32;
@@ -16,6 +17,8 @@ const HASH_DIGITS: usize = 10;
 /// Everything that decides which images come out.
 pub(super) struct Job {
     pub(super) images: Vec<ImageJob>,
+    /// The text of all images, where the model draws from one.
+    pub(super) source: Option<Source>,
     pub(super) settings: Settings,
     pub(super) rng: Rng,
     /// Height and width in pixels.
@@ -28,7 +31,8 @@ pub(super) struct Job {
 
 /// One image.
 pub(super) struct ImageJob {
-    pub(super) class: u32,
+    /// The class, where the model draws classes.
+    pub(super) class: Option<u32>,
     pub(super) name: Option<String>,
     pub(super) seed: u64,
 }
@@ -36,16 +40,23 @@ pub(super) struct ImageJob {
 impl ImageJob {
     /// `3 (cat)`, or `3` where the class has no name.
     fn class_text(&self) -> String {
-        match &self.name {
-            Some(name) => format!("{} ({name})", self.class),
-            None => self.class.to_string(),
+        match (self.class, &self.name) {
+            (Some(class), Some(name)) => format!("{class} ({name})"),
+            (Some(class), None) => class.to_string(),
+            (None, _) => String::new(),
         }
     }
 }
 
 impl Job {
-    /// `class 3 (cat)`, or the classes of all images.
+    /// `class 3 (cat)`, or the classes of all images; of a text-to-image model the prompts, as the web UI has them.
     fn subject(&self, images: &[ImageJob]) -> String {
+        match &self.source {
+            Some(Source::Words { prompt, negative, .. }) if negative.is_empty() => return prompt.clone(),
+            Some(Source::Words { prompt, negative, .. }) => return format!("{prompt}\nNegative prompt: {negative}"),
+            Some(Source::Embeds(path)) => return format!("embeddings {}", path.display()),
+            None => {}
+        }
         let mut classes: Vec<String> = Vec::new();
         for text in images.iter().map(ImageJob::class_text) {
             if !classes.contains(&text) {
@@ -97,7 +108,7 @@ impl Job {
         let image = &self.images[number];
         let image = ImageJob { class: image.class, name: image.name.clone(), seed: image.seed };
         let (model_name, model_hash) = (self.model_name.clone(), self.model_hash.clone());
-        Job { images: vec![image], model_name, model_hash, ..*self }
+        Job { images: vec![image], source: self.source.clone(), model_name, model_hash, ..*self }
     }
 
     /// What a file of one image (or, without a number, of all) carries.
@@ -117,6 +128,7 @@ impl Job {
     pub(super) fn summary(&self, number: Option<usize>) -> String {
         let images = number.map_or(self.images.as_slice(), |number| &self.images[number..=number]);
         match images {
+            [image] if self.source.is_some() => format!("seed {}", image.seed),
             [image] => format!("class {}, seed {}", image.class_text(), image.seed),
             [first, .., last] => format!("{} images, seeds {} to {}", images.len(), first.seed, last.seed),
             [] => String::new(),
@@ -157,6 +169,14 @@ fn images(job: &Job, times: &[Duration]) -> Value {
             "width": job.side,
             "height": job.side,
         });
+        match &job.source {
+            Some(Source::Words { prompt, negative, .. }) => {
+                value["prompt"] = json!(prompt);
+                value["negative_prompt"] = json!(negative);
+            }
+            Some(Source::Embeds(path)) => value["prompt_embeds"] = json!(path.to_string_lossy()),
+            None => {}
+        }
         if let Some(time) = times.get(i) {
             value["ms"] = json!(milliseconds(*time));
         }

@@ -8,6 +8,7 @@ use denoir::{Model, Rng, Settings};
 use super::describe::{ImageJob, Job};
 use crate::args::{EngineArgs, extension, parse_rng};
 use crate::error::Error;
+use crate::prompt::Source;
 use crate::{class, demo, model};
 
 /// Most images of one command.
@@ -21,6 +22,7 @@ const MAX_IMAGES: u32 = 10_000;
   denoir generate --class cat-face --class dog-face -b 12 --grid -o pets.png
   denoir generate -m pixelgen-xl.gguf --class 207 --steps 25 --cfg-scale 3 --preview term
   denoir generate --trajectory denoising.gif
+  denoir generate -m pixelgen-xxl.gguf --text-encoder Qwen3-1.7B-Q8_0.gguf -p 'a red cube on a blue sphere'
 
 Settings that are not given are the model's own: `denoir inspect` shows them.
 A seed gives one image: the same bytes for any number of threads on one backend and instruction set.")]
@@ -42,8 +44,9 @@ pub(crate) struct Args {
     /// What not to draw, in words (text-to-image models)
     #[arg(short, long)]
     negative_prompt: Option<String>,
-    /// Text encoder: a qwen3 GGUF file (text-to-image models)
-    #[arg(long, value_name = "FILE")]
+    /// Text encoder: a qwen3 GGUF file, or a folder of config.json, *.safetensors and tokenizer.json
+    /// [default: text-encoder.gguf beside the model] (text-to-image models)
+    #[arg(long, value_name = "FILE|FOLDER")]
     text_encoder: Option<PathBuf>,
     /// Prompt embeddings instead of a prompt: `prompt_embeds` and `negative_prompt_embeds` (text-to-image models)
     #[arg(long, value_name = "F.safetensors")]
@@ -166,31 +169,26 @@ fn count(args: &Args) -> usize {
 
 /// Everything that the options and the model's own settings say about what is to be drawn.
 pub(super) fn job(args: &Args, model: &Model) -> Result<Job, Error> {
-    let text = [
-        ("--prompt", args.prompt.is_some()),
-        ("--negative-prompt", args.negative_prompt.is_some()),
-        ("--text-encoder", args.text_encoder.is_some()),
-        ("--prompt-embeds", args.prompt_embeds.is_some()),
-    ];
-    if let Some((flag, _)) = text.into_iter().find(|&(_, given)| given) {
-        return Err(Error::Usage(format!(
-            "{flag} is for text-to-image models; this one is class-conditional: use --class"
-        )));
-    }
     let network = model.network();
+    let source = match network.text_size() {
+        Some(_) => Some(source(args)?),
+        None => refuse_text(args).map(|()| None)?,
+    };
     if !matches!(network.channels(), 1 | 3) && extension(&args.output) != "npy" {
         let message =
             format!("this model's images have {} channels: they can be written as .npy only", network.channels());
         return Err(Error::Usage(message));
     }
-    let classes = classes(args, model)?;
+    let classes = if source.is_some() { vec![] } else { classes(args, model)? };
     let image = |i: usize| {
-        let class = classes[i % classes.len()];
         let seed = args.seed.wrapping_add(i as u64);
-        ImageJob { class, name: model.class_names().get(class as usize).cloned(), seed }
+        let class = classes.get(i % classes.len().max(1)).copied();
+        let name = class.and_then(|class| model.class_names().get(class as usize).cloned());
+        ImageJob { class, name, seed }
     };
     Ok(Job {
         images: (0..count(args)).map(image).collect(),
+        source,
         settings: settings(&args.sampling, model.preset())?,
         rng: args.sampling.rng,
         side: network.input_size(),
@@ -198,6 +196,56 @@ pub(super) fn job(args: &Args, model: &Model) -> Result<Job, Error> {
         model_name: model::display_name(model, args.model.as_deref()),
         model_hash: model::source_hash(model),
     })
+}
+
+/// Where a text-to-image model's text comes from.
+fn source(args: &Args) -> Result<Source, Error> {
+    if !args.class.is_empty() {
+        return Err(Error::usage("--class is for class-conditional models; this one draws from a prompt: use -p"));
+    }
+    match (&args.prompt, &args.prompt_embeds) {
+        (Some(_), Some(_)) => Err(Error::usage("-p and --prompt-embeds are two texts for one picture: give one")),
+        (None, Some(path)) if args.negative_prompt.is_none() => Ok(Source::Embeds(path.clone())),
+        (None, Some(_)) => Err(Error::usage("the file of --prompt-embeds has the negative prompt: leave out -n")),
+        (None, None) => Err(Error::usage("this model draws from a prompt: give -p TEXT, or --prompt-embeds FILE")),
+        (Some(prompt), None) => Ok(Source::Words {
+            prompt: prompt.clone(),
+            negative: args.negative_prompt.clone().unwrap_or_default(),
+            encoder: text_encoder(args)?,
+        }),
+    }
+}
+
+/// The text encoder that was given, or the one beside the model.
+fn text_encoder(args: &Args) -> Result<PathBuf, Error> {
+    if let Some(path) = &args.text_encoder {
+        return Ok(path.clone());
+    }
+    let beside = args.model.as_deref().unwrap_or(Path::new("")).with_file_name("text-encoder.gguf");
+    if beside.is_file() {
+        return Ok(beside);
+    }
+    Err(Error::Usage(format!(
+        "a prompt needs a text encoder, and {} is not there: give --text-encoder, a qwen3 GGUF file or a Qwen3 folder, \
+         or --prompt-embeds, made by `denoir encode`",
+        beside.display()
+    )))
+}
+
+/// Options that mean nothing to a class-conditional model.
+fn refuse_text(args: &Args) -> Result<(), Error> {
+    let text = [
+        ("--prompt", args.prompt.is_some()),
+        ("--negative-prompt", args.negative_prompt.is_some()),
+        ("--text-encoder", args.text_encoder.is_some()),
+        ("--prompt-embeds", args.prompt_embeds.is_some()),
+    ];
+    match text.into_iter().find(|&(_, given)| given) {
+        Some((flag, _)) => {
+            Err(Error::Usage(format!("{flag} is for text-to-image models; this one is class-conditional: use --class")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn classes(args: &Args, model: &Model) -> Result<Vec<u32>, Error> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use denoir::core::ops::Tap;
+use denoir::core::t2i::Texts;
 use denoir::core::{DType, View};
 use denoir::{Condition, Pipeline};
 
@@ -18,15 +19,15 @@ pub(super) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, 
     let limit = models.forward_limit(fixture)?;
     let mut pipeline = models.pipeline(fixture)?;
     let (x, t) = (fixture.typed("x", DType::F32)?.f32(), fixture.typed("t", DType::F32)?.f32());
-    let labels = fixture.typed("label", DType::U32)?.u32();
     let pixels = pipeline.model().network().pixels();
-    if x.len() != t.len() * pixels || labels.len() != t.len() {
-        return Err(fixture.error("x, t and label are of different batches"));
+    let subjects = Subjects::read(fixture, t.len())?;
+    if x.len() != t.len() * pixels {
+        return Err(fixture.error("x and t are of different batches"));
     }
     // Images have times of their own here, so each is a pass of its own, and the tensors are joined again.
     let mut taps = Taps::new();
-    for ((x, &t), &label) in x.chunks_exact(pixels).zip(&t).zip(&labels) {
-        for (name, values) in evaluate(&mut pipeline, x, t, label)? {
+    for (i, (x, &t)) in x.chunks_exact(pixels).zip(&t).enumerate() {
+        for (name, values) in evaluate(&mut pipeline, x, t, subjects.condition(i))? {
             taps.entry(name).or_default().extend(values);
         }
     }
@@ -38,8 +39,40 @@ pub(super) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, 
     Ok(Verdict::Checked(fixture.parameter("taps")?.split(',').map(compare).collect::<Result<_, Error>>()?))
 }
 
+/// What the images show.
+enum Subjects {
+    /// A class each.
+    Labels(Vec<u32>),
+    /// A text each, one after another, and how many.
+    Texts(Vec<f32>, usize),
+}
+
+impl Subjects {
+    fn read(fixture: &Fixture, images: usize) -> Result<Subjects, Error> {
+        if fixture.has("text") {
+            return Ok(Subjects::Texts(fixture.typed("text", DType::F32)?.f32(), images));
+        }
+        let labels = fixture.typed("label", DType::U32)?.u32();
+        if labels.len() != images {
+            return Err(fixture.error("t and label are of different batches"));
+        }
+        Ok(Subjects::Labels(labels))
+    }
+
+    fn condition(&self, image: usize) -> Condition<'_> {
+        match self {
+            Subjects::Labels(labels) => Condition::Labels(&labels[image..=image]),
+            Subjects::Texts(texts, images) => {
+                let values = texts.len() / images;
+                let prompt = &texts[image * values..(image + 1) * values];
+                Condition::Texts(Texts { prompt, negative: prompt, images: 1 })
+            }
+        }
+    }
+}
+
 /// Every tensor of one pass over one image.
-fn evaluate(pipeline: &mut Pipeline, x: &[f32], t: f32, label: u32) -> Result<Taps, Error> {
+fn evaluate(pipeline: &mut Pipeline, x: &[f32], t: f32, condition: Condition<'_>) -> Result<Taps, Error> {
     let mut taps = Taps::new();
     let mut tap = |name: Tap, _: &View, bytes: &[u8]| {
         let values = bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
@@ -47,7 +80,7 @@ fn evaluate(pipeline: &mut Pipeline, x: &[f32], t: f32, label: u32) -> Result<Ta
     };
     let mut x_hat = vec![0.0; x.len()];
     pipeline.with_tap(&mut tap, |denoiser| {
-        denoiser.prepare(t.into(), Condition::Labels(&[label]))?;
+        denoiser.prepare(t.into(), condition)?;
         denoiser.predict(x, &mut x_hat)
     })?;
     Ok(taps)

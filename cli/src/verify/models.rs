@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use denoir::core::DType;
-use denoir::{Isa, Model, Options, Pipeline, Pool};
+use denoir::{Isa, Model, Options, Pipeline, Pool, PromptEmbeds, TextEncoder};
 use denoir_convert::convert;
 use tempfile::TempDir;
 
@@ -15,6 +15,7 @@ use crate::args::{EngineArgs, extension};
 use crate::checkpoint;
 use crate::error::Error;
 use crate::interrupt;
+use crate::prompt::Source;
 
 /// Relative error that a forward pass in f32 may have where sums are reordered (SIMD, GPUs).
 const REORDERED_F32: f64 = 1e-5;
@@ -28,6 +29,7 @@ pub(super) struct Models {
     pub(super) options: Options,
     pub(super) isa: Isa,
     folder: TempDir,
+    encoders: HashMap<PathBuf, Arc<TextEncoder>>,
     open: HashMap<Key, Arc<Model>>,
 }
 
@@ -35,7 +37,7 @@ impl Models {
     pub(super) fn new(dtype: DType, engine: &EngineArgs) -> Result<Models, Error> {
         let folder = TempDir::new().map_err(Error::writing(&std::env::temp_dir()))?;
         let isa = engine.isa.unwrap_or_else(Isa::detect);
-        Ok(Models { dtype, options: engine.options(1), isa, folder, open: HashMap::new() })
+        Ok(Models { dtype, options: engine.options(1), isa, folder, encoders: HashMap::new(), open: HashMap::new() })
     }
 
     /// A pipeline for one image at a time of the fixture's model.
@@ -69,6 +71,29 @@ impl Models {
         let model = Arc::new(Model::open(file)?);
         self.open.insert(key, Arc::clone(&model));
         Ok(model)
+    }
+
+    /// The fixture's text encoder.
+    pub(super) fn text_encoder(&mut self, fixture: &Fixture) -> Result<Arc<TextEncoder>, Error> {
+        let path = beside(&fixture.path, fixture.parameter("text_encoder")?);
+        if let Some(encoder) = self.encoders.get(&path) {
+            return Ok(Arc::clone(encoder));
+        }
+        let file = self.folder.path().join(format!("encoder-{}.gguf", self.encoders.len()));
+        let options = denoir_convert::Options { dtype: self.dtype, ..Default::default() };
+        convert(&checkpoint::locate(&path)?, &file, &options, &mut |_| {})?;
+        let encoder = Arc::new(TextEncoder::open(file)?);
+        self.encoders.insert(path, Arc::clone(&encoder));
+        Ok(encoder)
+    }
+
+    /// The text of a fixture's image, from a file of embeddings or through its text encoder.
+    pub(super) fn prompt_embeds(&mut self, fixture: &Fixture, size: (usize, usize)) -> Result<PromptEmbeds, Error> {
+        if let Ok(path) = fixture.parameter("prompt_embeds") {
+            return Source::Embeds(beside(&fixture.path, path)).embeds(size, &self.options, &mut |_| {});
+        }
+        let (prompt, negative) = (fixture.parameter("prompt")?, fixture.parameter("negative_prompt")?);
+        Ok(self.text_encoder(fixture)?.prompt_embeds(prompt, negative, size, &self.options)?)
     }
 
     /// What a forward pass may be off by, for weights of this type.

@@ -21,13 +21,12 @@ pub(super) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, 
     let mut pipeline = models.pipeline(fixture)?;
     let rounding = fixture.parameter("rounding")?;
     let rounding = Rounding::from_name(rounding).ok_or_else(|| fixture.error("unknown rounding"))?;
-    let request = Request {
-        labels: vec![fixture.number("label")?],
-        texts: None,
-        seed: fixture.number("seed")?,
-        rng: Rng::Torch,
-        settings: settings(fixture)?,
+    let (labels, texts) = match pipeline.model().network().text_size() {
+        Some(size) => (vec![], Some(models.prompt_embeds(fixture, size)?)),
+        None => (vec![fixture.number("label")?], None),
     };
+    let request =
+        Request { labels, texts, seed: fixture.number("seed")?, rng: Rng::Torch, settings: settings(fixture)? };
     let images = pipeline.generate(&request, &mut |_| match interrupt::requested() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),

@@ -1,0 +1,62 @@
+//! `denoir encode`: prompts to a file of embeddings, for a device without room for the text encoder.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::args::{EngineArgs, extension};
+use crate::error::Error;
+use crate::progress::{Progress, Verbosity};
+use crate::prompt::{self, OpenEncoder};
+use crate::{interrupt, text};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  denoir encode -p \"a red cube\" --text-encoder qwen3-1.7b.gguf -o cube.safetensors
+  denoir generate -m pixelgen-xxl.gguf --prompt-embeds cube.safetensors
+
+The text is encoded by the processor.")]
+pub(crate) struct Args {
+    /// What to draw, in words
+    #[arg(short, long)]
+    prompt: String,
+    /// What not to draw, in words
+    #[arg(short, long, default_value = "")]
+    negative_prompt: String,
+    /// Text encoder: a qwen3 GGUF file, or a folder of config.json, *.safetensors and tokenizer.json
+    #[arg(long, value_name = "FILE|FOLDER")]
+    text_encoder: PathBuf,
+    /// File to write
+    #[arg(short, long, value_name = "F.safetensors")]
+    output: PathBuf,
+    /// Tokens of a prompt, as many as the image model takes
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    length: u16,
+    /// Width of an embedding [default: the encoder's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16384))]
+    width: Option<u16>,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Print errors only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    if extension(&args.output) != "safetensors" {
+        let message = format!("cannot write embeddings to {}: use a .safetensors file", args.output.display());
+        return Err(Error::Usage(message));
+    }
+    interrupt::catch();
+    let progress = Progress::new(Verbosity::new(args.quiet, false));
+    let open = OpenEncoder::open(&args.text_encoder, &mut |line| progress.note(line))?;
+    let width = args.width.map_or(open.encoder().model().config.hidden, usize::from);
+    let size = (usize::from(args.length), width);
+    let start = Instant::now();
+    let options = args.engine.options(1);
+    let embeds = open.encoder().prompt_embeds(&args.prompt, &args.negative_prompt, size, &options)?;
+    prompt::write(&args.output, &embeds, size)?;
+    progress.finish();
+    let took = text::seconds(start.elapsed().as_secs_f64());
+    progress.note(&format!("{}: 2 prompts of {} × {} in {took}", args.output.display(), size.0, size.1));
+    Ok(())
+}

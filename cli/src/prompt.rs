@@ -1,0 +1,120 @@
+//! Prompts: from words or a file of embeddings to what a network is given.
+
+use std::path::{Path, PathBuf};
+
+use denoir::{MappedFile, Options, PromptEmbeds, TextEncoder};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use tempfile::TempDir;
+
+use crate::error::Error;
+use crate::output::Output;
+use crate::{checkpoint, interrupt};
+
+/// The tensors of a file of embeddings.
+pub(crate) const PROMPT: &str = "prompt_embeds";
+pub(crate) const NEGATIVE: &str = "negative_prompt_embeds";
+
+/// A text encoder, opened; of a folder, the file that it was converted to for the time being.
+pub(crate) struct OpenEncoder {
+    encoder: TextEncoder,
+    // Dropped, and so deleted, after the encoder.
+    _folder: Option<TempDir>,
+}
+
+impl OpenEncoder {
+    /// Opens a `qwen3` GGUF file, or converts a folder of `config.json`, `*.safetensors` and `tokenizer.json`.
+    pub(crate) fn open(path: &Path, note: &mut dyn FnMut(&str)) -> Result<OpenEncoder, Error> {
+        if !path.exists() {
+            let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such text encoder");
+            return Err(Error::Read(path.to_owned(), missing));
+        }
+        if !path.is_dir() {
+            return Ok(OpenEncoder { encoder: TextEncoder::open(path)?, _folder: None });
+        }
+        note(&format!("converting {0} for this run; `denoir convert {0} -o FILE.gguf` does it once", path.display()));
+        let folder = TempDir::new().map_err(Error::writing(&std::env::temp_dir()))?;
+        let file = folder.path().join("text-encoder.gguf");
+        let options = denoir_convert::Options { cancel: Some(interrupt::flag()), ..Default::default() };
+        denoir_convert::convert(&checkpoint::locate(path)?, &file, &options, &mut |_| {})?;
+        Ok(OpenEncoder { encoder: TextEncoder::open(file)?, _folder: Some(folder) })
+    }
+
+    pub(crate) fn encoder(&self) -> &TextEncoder {
+        &self.encoder
+    }
+}
+
+/// Where the text of a picture comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Words, through a text encoder.
+    Words { prompt: String, negative: String, encoder: PathBuf },
+    /// A file of embeddings.
+    Embeds(PathBuf),
+}
+
+impl Source {
+    /// What a network of this text size is given. An encoder is opened, used and closed here, so that it is gone when
+    /// drawing starts.
+    pub(crate) fn embeds(
+        &self,
+        size: (usize, usize),
+        options: &Options,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<PromptEmbeds, Error> {
+        match self {
+            Source::Words { prompt, negative, encoder } => {
+                let open = OpenEncoder::open(encoder, note)?;
+                Ok(open.encoder().prompt_embeds(prompt, negative, size, options)?)
+            }
+            Source::Embeds(path) => read(path, size),
+        }
+    }
+}
+
+/// Reads a file of embeddings, `(length, width)` each: cut, or filled up with zeros, to the network's width; as long as
+/// its text.
+fn read(path: &Path, (tokens, width): (usize, usize)) -> Result<PromptEmbeds, Error> {
+    let file = MappedFile::open(path)?;
+    let wrong = |what: String| Error::Embeds(path.to_owned(), what);
+    let tensors = SafeTensors::deserialize(file.bytes()).map_err(|e| wrong(format!("damaged: {e}")))?;
+    let read = |name: &str| {
+        let tensor = tensors.tensor(name).map_err(|_| wrong(format!("it has no tensor {name:?}")))?;
+        let values = floats(&tensor).ok_or_else(|| wrong(format!("{name} is neither f32 nor bf16 nor f16")))?;
+        match tensor.shape() {
+            &[rows, cols] if rows == tokens && cols > 0 => {
+                let pad =
+                    |row: &[f32]| row.iter().copied().chain(std::iter::repeat(0.0)).take(width).collect::<Vec<_>>();
+                Ok(values.chunks(cols).flat_map(pad).collect())
+            }
+            shape => Err(wrong(format!("{name} is {shape:?}, and this model takes {tokens} tokens of {width}"))),
+        }
+    };
+    Ok(PromptEmbeds { prompt: read(PROMPT)?, negative: read(NEGATIVE)?, images: 1 })
+}
+
+fn floats(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
+    let (fours, twos) = (tensor.data().as_chunks().0, tensor.data().as_chunks().0);
+    match tensor.dtype() {
+        Dtype::F32 => Some(fours.iter().map(|&b| f32::from_le_bytes(b)).collect()),
+        Dtype::BF16 => Some(twos.iter().map(|&b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)).collect()),
+        Dtype::F16 => Some(twos.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect()),
+        _ => None,
+    }
+}
+
+/// Writes embeddings of this shape as bfloat16, which they were rounded to.
+pub(crate) fn write(path: &Path, embeds: &PromptEmbeds, (tokens, width): (usize, usize)) -> Result<(), Error> {
+    let bytes = |values: &[f32]| -> Vec<u8> {
+        values.iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect()
+    };
+    let parts = [(PROMPT, bytes(&embeds.prompt)), (NEGATIVE, bytes(&embeds.negative))];
+    let wrong = |e: safetensors::SafeTensorError| Error::Embeds(path.to_owned(), e.to_string());
+    let views: Vec<_> = parts
+        .iter()
+        .map(|(name, data)| Ok((*name, TensorView::new(Dtype::BF16, vec![tokens, width], data)?)))
+        .collect::<Result<_, _>>()
+        .map_err(wrong)?;
+    Output::write(path, &safetensors::serialize(views, None).map_err(wrong)?)
+}
