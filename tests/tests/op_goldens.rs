@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use denoir_core::ops::{
-    Attention, ClassCondition, ContextTokens, Epilogue, HISTORY, Linear, Memory, NormModulate, Op, Patchify,
-    PixelOrder, QkNormRope, QuantizeRows, Rope, RopePairs, SolverStep, StepValues, Swiglu, Unpatchify,
+    Attention, CausalAttention, ClassCondition, ContextTokens, DequantizeBlocks, Epilogue, GatherRows, HISTORY,
+    LayerNorm, Linear, Memory, NormModulate, Op, Patchify, PixelOrder, QkNormRope, QuantizeRows, RmsNorm, Rope,
+    RopePairs, SolverStep, StepValues, Swiglu, Unpatchify,
 };
 use denoir_core::{DType, Modulation, Region, TokenLayout, View, Weight};
 use denoir_tests::op_matrix::draw::Draw;
@@ -229,14 +230,16 @@ fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View
         }
         "qk_norm_rope" => {
             let heads = g.number("heads")?;
-            let rope = Rope { table: g.x(d, "rope")?, rows: g.number("rotated_rows")?, pairs: RopePairs::Adjacent };
+            let halves = g.text("pairs").is_ok_and(|pairs| pairs == "halves");
+            let pairs = if halves { RopePairs::Halves } else { RopePairs::Adjacent };
+            let rope = Rope { table: g.x(d, "rope")?, rows: g.number("rotated_rows")?, pairs };
             let op = QkNormRope {
                 qkv: g.x(d, "qkv")?,
                 q_weight: g.w(d, "q_weight")?,
                 k_weight: g.w(d, "k_weight")?,
                 eps: g.number("eps")?,
                 heads,
-                kv_heads: heads,
+                kv_heads: if g.text("kv_heads").is_ok() { g.number("kv_heads")? } else { heads },
                 rope: Some(rope),
             };
             (Op::QkNormRope(op), vec![("qkv", op.qkv)])
@@ -252,6 +255,35 @@ fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View
                 out: g.out(d, "out")?,
             };
             (Op::Attention(op), vec![("out", op.out)])
+        }
+        "causal_attention" => {
+            let op = CausalAttention {
+                q: g.x(d, "q")?,
+                k: g.x(d, "k")?,
+                v: g.x(d, "v")?,
+                heads: g.number("heads")?,
+                kv_heads: g.number("kv_heads")?,
+                lengths: g.x(d, "lengths")?,
+                out: g.out(d, "out")?,
+            };
+            (Op::CausalAttention(op), vec![("out", op.out)])
+        }
+        "rms_norm" => {
+            let (x, weight, eps) = (g.x(d, "x")?, g.w(d, "weight")?, g.number("eps")?);
+            let (position, out) = (g.optional(d, Region::Weights, "position")?, g.out(d, "out")?);
+            (Op::RmsNorm(RmsNorm { x, weight, eps, position, out, out_scale: None }), vec![("out", out)])
+        }
+        "layer_norm" => {
+            let (x, eps, out) = (g.x(d, "x")?, g.number("eps")?, g.out(d, "out")?);
+            (Op::LayerNorm(LayerNorm { x, eps, out, out_scale: None }), vec![("out", out)])
+        }
+        "gather_rows" => {
+            let (x, index, count, out) = (g.w(d, "x")?, g.x(d, "index")?, g.number("count")?, g.out(d, "out")?);
+            (Op::GatherRows(GatherRows { x, index, count, out }), vec![("out", out)])
+        }
+        "dequantize_blocks" => {
+            let (x, out) = (g.w(d, "x")?, g.out(d, "out")?);
+            (Op::DequantizeBlocks(DequantizeBlocks { x, out }), vec![("out", out)])
         }
         "swiglu" => {
             let (x, out) = (g.x(d, "x")?, g.out(d, "out")?);

@@ -1,8 +1,9 @@
 //! From the fields of a fixture to the descriptor of its kernel.
 
 use denoir::core::ops::{
-    Attention, ClassCondition, ContextTokens, Epilogue, HISTORY, Linear, NormModulate, Op, Patchify, PixelOrder,
-    QkNormRope, QuantizeRows, Rope, RopePairs, SolverStep, StepValues, Swiglu, Unpatchify,
+    Attention, CausalAttention, ClassCondition, ContextTokens, DequantizeBlocks, Epilogue, GatherRows, HISTORY,
+    LayerNorm, Linear, NormModulate, Op, Patchify, PixelOrder, QkNormRope, QuantizeRows, RmsNorm, Rope, RopePairs,
+    SolverStep, StepValues, Swiglu, Unpatchify,
 };
 use denoir::core::{DType, Modulation, Region, TokenLayout, View, Weight};
 
@@ -24,6 +25,11 @@ pub(super) fn kernel(c: &mut Case<'_>, name: &str) -> Result<(Op, Outputs), Erro
         "norm_modulate" => norm_modulate(c),
         "qk_norm_rope" => qk_norm_rope(c),
         "attention" => attention(c),
+        "causal_attention" => causal_attention(c),
+        "rms_norm" => rms_norm(c),
+        "layer_norm" => layer_norm(c),
+        "gather_rows" => gather_rows(c),
+        "dequantize_blocks" => dequantize_blocks(c),
         "swiglu" => swiglu(c),
         "quantize_rows" => quantize_rows(c),
         "solver_step" => solver_step(c),
@@ -124,14 +130,16 @@ fn norm_modulate(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
 
 fn qk_norm_rope(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     let heads = c.number("heads")?;
-    let rope = Rope { table: c.x("rope")?, rows: c.number("rotated_rows")?, pairs: RopePairs::Adjacent };
+    let pairs =
+        if c.text("pairs").is_ok_and(|pairs| pairs == "halves") { RopePairs::Halves } else { RopePairs::Adjacent };
+    let rope = Rope { table: c.x("rope")?, rows: c.number("rotated_rows")?, pairs };
     let op = QkNormRope {
         qkv: c.x("qkv")?,
         q_weight: c.w("q_weight")?,
         k_weight: c.w("k_weight")?,
         eps: c.number("eps")?,
         heads,
-        kv_heads: heads,
+        kv_heads: if c.text("kv_heads").is_ok() { c.number("kv_heads")? } else { heads },
         rope: Some(rope),
     };
     Ok((Op::QkNormRope(op), vec![("qkv", op.qkv)]))
@@ -148,6 +156,40 @@ fn attention(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
         out: c.out("out")?,
     };
     Ok((Op::Attention(op), vec![("out", op.out)]))
+}
+
+fn causal_attention(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let op = CausalAttention {
+        q: c.x("q")?,
+        k: c.x("k")?,
+        v: c.x("v")?,
+        heads: c.number("heads")?,
+        kv_heads: c.number("kv_heads")?,
+        lengths: c.x("lengths")?,
+        out: c.out("out")?,
+    };
+    Ok((Op::CausalAttention(op), vec![("out", op.out)]))
+}
+
+fn rms_norm(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (x, weight, eps) = (c.x("x")?, c.w("weight")?, c.number("eps")?);
+    let (position, out) = (c.optional(Region::Weights, "position")?, c.out("out")?);
+    Ok((Op::RmsNorm(RmsNorm { x, weight, eps, position, out, out_scale: None }), vec![("out", out)]))
+}
+
+fn layer_norm(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (x, eps, out) = (c.x("x")?, c.number("eps")?, c.out("out")?);
+    Ok((Op::LayerNorm(LayerNorm { x, eps, out, out_scale: None }), vec![("out", out)]))
+}
+
+fn gather_rows(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (x, index, count, out) = (c.w("x")?, c.x("index")?, c.number("count")?, c.out("out")?);
+    Ok((Op::GatherRows(GatherRows { x, index, count, out }), vec![("out", out)]))
+}
+
+fn dequantize_blocks(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    let (x, out) = (c.w("x")?, c.out("out")?);
+    Ok((Op::DequantizeBlocks(DequantizeBlocks { x, out }), vec![("out", out)]))
 }
 
 fn swiglu(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
