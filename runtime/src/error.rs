@@ -60,6 +60,34 @@ impl std::fmt::Display for DeviceError {
 
 impl std::error::Error for DeviceError {}
 
+impl DeviceError {
+    /// Whether the device or the machine has too little free memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        match *self {
+            #[cfg(feature = "vulkan")]
+            DeviceError::Vulkan(ref e) => matches!(
+                e,
+                denoir_vulkan::Error::OutOfDeviceMemory { .. } | denoir_vulkan::Error::OutOfHostMemory { .. }
+            ),
+        }
+    }
+
+    /// Whether there is no such device, or none that denoir can use.
+    pub fn is_absent(&self) -> bool {
+        match *self {
+            #[cfg(feature = "vulkan")]
+            DeviceError::Vulkan(ref e) => matches!(
+                e,
+                denoir_vulkan::Error::NoLoader(_)
+                    | denoir_vulkan::Error::NoDevice
+                    | denoir_vulkan::Error::NoSuchDevice { .. }
+                    | denoir_vulkan::Error::Missing { .. }
+                    | denoir_vulkan::Error::NoTier { .. }
+            ),
+        }
+    }
+}
+
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -28,13 +28,23 @@ impl MappedFile {
         if !metadata.is_file() {
             return Err(io(io::Error::other("not a regular file")));
         }
-        let file = File::open(path).map_err(io)?;
+        MappedFile::of(&File::open(path).map_err(io)?).map_err(io)
+    }
+
+    /// Maps an open file. It can be closed after that.
+    ///
+    /// # Errors
+    /// What the system says, or that it is no regular file.
+    pub fn of(file: &File) -> io::Result<MappedFile> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
         if metadata.len() == 0 {
             return Ok(MappedFile(None));
         }
         // SAFETY: read-only; that nobody changes the file meanwhile is the documented condition of any memory map.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(MappedFile(Some(map)))
+        Ok(MappedFile(Some(unsafe { Mmap::map(file) }?)))
     }
 
     /// The file's bytes, from a multiple of 64.

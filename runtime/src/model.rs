@@ -49,6 +49,15 @@ impl Model {
         })
     }
 
+    /// Maps an open file into memory, as [`Model::open`] does. The file can be closed after that.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; the file is called `(open file)`.
+    pub fn from_file(file: &std::fs::File) -> Result<Model, Error> {
+        let file = MappedFile::of(file).map_err(|e| Error::Io("(open file)".into(), e))?;
+        Model::new(Storage::Mapped(file))
+    }
+
     /// A model from bytes in memory.
     ///
     /// # Errors

@@ -325,7 +325,8 @@ impl Pipeline {
             return Err(Error::Condition("this model draws from a prompt, and there is none"));
         }
         let (batch, pixels, total) = (self.batch, network.pixels(), request.images());
-        let mut samples = vec![0.0; total * pixels];
+        let (channels, side) = (network.channels(), network.input_size());
+        let mut images = Vec::new();
         let modulation = network.modulation_matrices();
         self.with_denoiser(|denoiser| {
             // An empty request goes through as well: the engine has the error for it.
@@ -334,8 +335,8 @@ impl Pipeline {
                 let seeds: Vec<u64> = (first..first + count).map(|i| request.seed.wrapping_add(i as u64)).collect();
                 let condition = request.condition(first, count);
                 let job = Job { settings: &request.settings, condition, seeds: &seeds, rng: request.rng };
-                let out = &mut samples[first * pixels..(first + count) * pixels];
-                denoiser.generate(&job, out, &mut |p| {
+                let mut samples = zeros(count * pixels)?;
+                denoiser.generate(&job, &mut samples, &mut |p| {
                     // A quarter of the network, which nothing reads before the next chunk of steps.
                     modulation.iter().for_each(|weight| model.release(&weight.data));
                     observe(&Progress {
@@ -348,17 +349,19 @@ impl Pipeline {
                         x_hat: p.x_hat,
                     })
                 })?;
+                let image = |sample: &[f32]| Image { channels, width: side, height: side, sample: sample.to_vec() };
+                images.extend(samples.chunks_exact(pixels).map(image));
             }
-            Ok(())
-        })?;
-        let image = |sample: &[f32]| Image {
-            channels: network.channels(),
-            width: network.input_size(),
-            height: network.input_size(),
-            sample: sample.to_vec(),
-        };
-        Ok(samples.chunks_exact(pixels).map(image).collect())
+            Ok(images)
+        })
     }
+}
+
+fn zeros(len: usize) -> Result<Vec<f32>, Error> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| Error::Memory(len.saturating_mul(size_of::<f32>())))?;
+    values.resize(len, 0.0);
+    Ok(values)
 }
 
 /// Bytes of the arena, and time points of a chunk.

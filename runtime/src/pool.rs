@@ -16,6 +16,9 @@ const SPINS: u32 = 1_000;
 /// How often a thread that waits for the others looks before it gives way to other processes.
 const SPINS_TO_YIELD: u32 = 100;
 
+/// The bit of the gate that lets workers in.
+const OPEN: usize = 1 << (usize::BITS - 1);
+
 /// Worker threads that run the tiles of a kernel together with the thread that asks for it.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -27,14 +30,17 @@ pub struct Pool {
 struct Shared {
     /// Grows by one with every kernel: a worker that sees a new number has work.
     epoch: AtomicUsize,
-    /// The kernel; valid from the growth of `epoch` until `running` is 0 again.
+    /// The kernel; valid while `gate` is open or a worker is inside.
     task: UnsafeCell<Option<*const (dyn Fn(usize) + Sync)>>,
     /// Tiles of the kernel.
     count: AtomicUsize,
     /// The next tile that nobody has taken.
     next: AtomicUsize,
-    /// Workers that have not finished with the kernel.
-    running: AtomicUsize,
+    /// `OPEN` while the kernel takes workers, plus how many are inside. A worker that comes late, because it slept or
+    /// the system ran something else, finds the gate shut, and nobody has waited for it.
+    gate: AtomicUsize,
+    /// Workers that have started.
+    started: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
     /// How often an idle worker looks before it sleeps: not at all where there are more threads than processors.
@@ -43,7 +49,7 @@ struct Shared {
     wake: Condvar,
 }
 
-// SAFETY: `task` is written only while no worker runs (`running` is 0) and published by `epoch`.
+// SAFETY: `task` is written only while the gate is shut and no worker is inside, and published by opening it.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `task` is to a `Sync` closure.
 unsafe impl Send for Shared {}
@@ -59,7 +65,8 @@ impl Pool {
             task: UnsafeCell::new(None),
             count: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            gate: AtomicUsize::new(0),
+            started: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             spins: if threads > crate::pipeline::available_threads() { 0 } else { SPINS },
@@ -72,6 +79,10 @@ impl Pool {
             let builder = std::thread::Builder::new().name(format!("denoir-{i}"));
             // On an error, dropping the pool ends the workers that were started.
             pool.workers.push(builder.spawn(move || shared.work())?);
+        }
+        // A thread allocates while it starts; from here on the pool allocates nothing.
+        while pool.shared.started.load(Ordering::Relaxed) != pool.workers.len() {
+            std::thread::yield_now();
         }
         Ok(pool)
     }
@@ -90,19 +101,21 @@ impl Executor for Pool {
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; the pointer is not used after this function, which waits for all.
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { core::mem::transmute(task) };
-        // SAFETY: `running` is 0 and this thread has the turn, so nobody reads it.
+        // SAFETY: the gate is shut, nobody is inside, and this thread has the turn, so nobody reads it.
         unsafe { *shared.task.get() = Some(task) };
         shared.count.store(tasks, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
+        shared.gate.store(OPEN, Ordering::Release);
         {
             let _asleep = shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
             shared.epoch.fetch_add(1, Ordering::Release);
         }
         shared.wake.notify_all();
         let mine = catch_unwind(AssertUnwindSafe(|| shared.take_tiles(task)));
+        // All tiles are taken: whoever is not inside by now is not needed.
+        shared.gate.fetch_and(!OPEN, Ordering::Relaxed);
         let mut spins = 0;
-        while shared.running.load(Ordering::Acquire) != 0 {
+        while shared.gate.load(Ordering::Acquire) != 0 {
             pause(&mut spins);
         }
         let theirs = shared.panicked.swap(false, Ordering::Relaxed);
@@ -127,10 +140,14 @@ impl Shared {
     }
 
     fn work(&self) {
+        self.started.fetch_add(1, Ordering::Relaxed);
         let mut seen = 0;
         while let Some(epoch) = self.wait_for_work(seen) {
             seen = epoch;
-            // SAFETY: `epoch` has grown, so the kernel is published; it stays until this worker has left `running`.
+            if !self.enter() {
+                continue;
+            }
+            // SAFETY: this worker came in by the open gate, so the kernel is published; it stays until the worker leaves.
             if let Some(task) = unsafe { *self.task.get() } {
                 // SAFETY: as above.
                 let task = unsafe { &*task };
@@ -138,8 +155,14 @@ impl Shared {
                     self.panicked.store(true, Ordering::Relaxed);
                 }
             }
-            self.running.fetch_sub(1, Ordering::Release);
+            self.gate.fetch_sub(1, Ordering::Release);
         }
+    }
+
+    /// Whether the gate was open; the worker is then inside.
+    fn enter(&self) -> bool {
+        let more = |gate: usize| (gate & OPEN != 0).then_some(gate + 1);
+        self.gate.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).is_ok()
     }
 
     /// The number of the next kernel, or nothing when the pool ends.

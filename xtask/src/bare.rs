@@ -55,7 +55,7 @@ const RUSTUP: &str = "rustup target add thumbv7em-none-eabihf aarch64-unknown-no
 /// Builds core and the freestanding program for both targets, and runs the program.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
     let linker = linker().ok_or_else(|| Error::Missing { what: "an ELF linker".into(), cure: CURE.into() })?;
-    let folder = target_folder()?;
+    let folder = tool::target_folder()?.join("bare");
     for machine in MACHINES {
         let toolchain = Toolchain::find(machine.target)
             .ok_or_else(|| Error::Missing { what: format!("core for {}", machine.target), cure: CURE.into() })?;
@@ -169,11 +169,4 @@ fn linker() -> Option<PathBuf> {
         Some(host.parent()?.join("bin/rust-lld")).filter(|linker| linker.exists())
     });
     own.or_else(|| tool::exists("ld.lld").then(|| "ld.lld".into()))
-}
-
-/// `target/bare`, beside what cargo built this program into.
-fn target_folder() -> Result<PathBuf, Error> {
-    let program = std::env::current_exe().map_err(Error::file("xtask"))?;
-    let target = program.ancestors().nth(2).ok_or_else(|| Error::Form { what: "xtask lies in no folder".into() })?;
-    Ok(target.join("bare"))
 }

@@ -5,7 +5,10 @@ use crate::error::Error;
 use crate::tool::{self, Project};
 
 /// Cargo's arguments that run each generator; with `--check` after them it compares instead of writing.
-const GENERATORS: &[&[&str]] = &[&["run", "--quiet", "--package", "denoir-bare", "--example", "generate", "--"]];
+const GENERATORS: &[&[&str]] = &[
+    &["run", "--quiet", "--package", "denoir-bare", "--example", "generate", "--"],
+    &["run", "--quiet", "--package", "denoir-capi", "--example", "header", "--"],
+];
 
 /// Writes all generated files.
 pub(crate) fn write(project: &Project) -> Result<(), Error> {

@@ -31,7 +31,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "convert/src/lib.rs",
     "vulkan/src/",
     "cuda/src/",
-    "capi/src/",
+    "capi/",
     "tests/",
     "benches/",
 ];

@@ -1,6 +1,7 @@
 //! The one door to every check and every generated file: `cargo xtask help` lists them.
 
 mod bare;
+mod capi;
 mod cargo;
 mod ci;
 mod error;
@@ -10,6 +11,7 @@ mod lint;
 mod setup;
 mod tool;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use error::Error;
@@ -25,9 +27,11 @@ cargo xtask COMMAND
   clippy         cargo clippy on all targets, warnings denied
   test           cargo test on the workspace; no test at all is a failure
   doc            cargo doc, warnings denied
+  capi           the C library installed, and C and C++ programs built against it and run
   bare           core and a freestanding program built for bare targets; the program run under an emulator
 
   generate       writes the generated files; with --check (as in ci) says whether they are up to date
+  install        builds libdenoir and puts it, its header, pkg-config and CMake files below --prefix DIR
   setup          installs what the checks need, where it is missing (Debian; elsewhere it prints what to install)
   help           this text
 
@@ -53,10 +57,12 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     let mut command = None;
     let mut require = None;
     let mut check = false;
+    let mut prefix = None;
     let mut args = args.peekable();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--require" => require = Some(args.next().ok_or_else(|| Error::Usage("--require needs devices".into()))?),
+            "--prefix" => prefix = Some(args.next().ok_or_else(|| Error::Usage("--prefix needs a folder".into()))?),
             "--check" => check = true,
             "-h" | "--help" => command = Some("help".to_owned()),
             _ if arg.starts_with('-') => return Err(Error::Usage(format!("unknown option {arg}"))),
@@ -72,7 +78,13 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     if check && command != "generate" {
         return Err(Error::Usage(format!("{command} has no option --check")));
     }
+    if prefix.is_some() != (command == "install") {
+        return Err(Error::Usage("install and --prefix DIR belong together".into()));
+    }
     let project = Project::new(require)?;
+    if let Some(prefix) = prefix {
+        return capi::install(&project, Path::new(&prefix));
+    }
     match command.as_str() {
         "ci" => ci::run(&project),
         "setup" => setup::run(&project),

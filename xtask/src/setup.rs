@@ -15,6 +15,9 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { what: "a C compiler", present: || tool::exists("cc"), packages: &["gcc", "libc6-dev"] },
+    Need { what: "a C++ compiler", present: || tool::exists("c++"), packages: &["g++"] },
+    Need { what: "CMake", present: || tool::exists("cmake"), packages: &["cmake", "make"] },
+    Need { what: "pkg-config", present: || tool::exists("pkg-config"), packages: &["pkg-config"] },
     Need {
         what: "core for bare targets",
         present: bare::has_toolchains,

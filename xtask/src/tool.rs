@@ -87,6 +87,13 @@ pub(crate) fn exists(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
+/// Where cargo builds: what it built this program into.
+pub(crate) fn target_folder() -> Result<PathBuf, Error> {
+    let program = std::env::current_exe().map_err(Error::file("xtask"))?;
+    let target = program.ancestors().nth(2).ok_or_else(|| Error::Form { what: "xtask lies in no folder".into() })?;
+    Ok(target.to_owned())
+}
+
 pub(crate) fn start(command: &Command) -> impl FnOnce(std::io::Error) -> Error + use<> {
     let program = command.get_program().to_string_lossy().into_owned();
     move |source| Error::Start { program, source }

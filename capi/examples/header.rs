@@ -1,0 +1,27 @@
+//! Writes `include/denoir.h`, or with `--check` says whether it is up to date.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("include/denoir.h");
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).map_err(anyhow::Error::msg)?;
+    let mut header = Vec::new();
+    let sources = ["status", "context", "model", "pipeline", "request", "generate", "text", "lib"];
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    for source in sources {
+        builder = builder.with_src(root.join("src").join(source).with_extension("rs"));
+    }
+    builder.generate().context("capi/src")?.write(&mut header);
+    if std::env::args().any(|arg| arg == "--check") {
+        ensure!(
+            std::fs::read(&path).is_ok_and(|old| old == header),
+            "{} is not what capi/src says: run `cargo xtask generate`",
+            path.display()
+        );
+        return Ok(());
+    }
+    std::fs::write(&path, header).with_context(|| path.display().to_string())
+}

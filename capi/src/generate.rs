@@ -1,0 +1,210 @@
+use std::ops::ControlFlow;
+use std::sync::{MutexGuard, TryLockError};
+
+use denoir::{Image, Pipeline, Progress, Request, Rng, Rounding};
+
+use crate::context::{denoir_context, denoir_progress, guard};
+use crate::model::denoir_model;
+use crate::params;
+use crate::pipeline::denoir_pipeline;
+use crate::pointers::{reference, slice_mut};
+use crate::request::denoir_request;
+use crate::status::denoir_status::{DENOIR_ERROR_BUFFER, DENOIR_ERROR_BUSY};
+use crate::status::{Failure, Result, denoir_status};
+
+/// Bytes that `images` images of a model take in `denoir_generate`, with `row_stride` bytes from a line to the next; 0
+/// for lines without a gap. 0 where the model is NULL, the stride is shorter than a line, or the size is beyond memory.
+///
+/// # Safety
+/// `model` is NULL or a model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_pixels_size(model: *const denoir_model, images: usize, row_stride: usize) -> usize {
+    // SAFETY: the caller's promise.
+    let Ok(model) = (unsafe { reference(model, "the model") }) else { return 0 };
+    let size = Rows::of(&model.0, row_stride).ok().and_then(|rows| rows.image().checked_mul(images));
+    size.unwrap_or(0)
+}
+
+/// Draws into `pixels`, `size` bytes: image after image, each its lines from the top, each line its pixels of `channels`
+/// bytes, with `row_stride` bytes from a line to the next (0: no gap). Bytes of a gap are set to 0. After a failure the
+/// pixels hold nothing of use.
+///
+/// # Safety
+/// All pointers are NULL or valid, `pixels` for `size` bytes, those of `request` for what its images need.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_generate(
+    context: *mut denoir_context,
+    pipeline: *mut denoir_pipeline,
+    request: *const denoir_request,
+    pixels: *mut u8,
+    size: usize,
+    row_stride: usize,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(context, |context| {
+            let (mut pipeline, request) = begin(pipeline, request)?;
+            let rows = Rows::of(pipeline.model(), row_stride)?;
+            fits(size, rows.image().checked_mul(request.images), "bytes")?;
+            let request = request.request(pipeline.model())?;
+            let pixels = slice_mut(pixels, size, "the pixels")?;
+            let images = draw(context, &mut pipeline, &request)?;
+            let rounding = pipeline.model().rounding();
+            for (image, out) in images.iter().zip(pixels.chunks_mut(rows.image())) {
+                rows.write(image, rounding, out);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Draws into `samples`, `count` values: (images, channels, height, width), about -1 to 1, before they are made 8-bit.
+///
+/// # Safety
+/// All pointers are NULL or valid, `samples` for `count` values, those of `request` for what its images need.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_generate_f32(
+    context: *mut denoir_context,
+    pipeline: *mut denoir_pipeline,
+    request: *const denoir_request,
+    samples: *mut f32,
+    count: usize,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(context, |context| {
+            let (mut pipeline, request) = begin(pipeline, request)?;
+            let values = pipeline.model().network().pixels();
+            fits(count, values.checked_mul(request.images), "values")?;
+            let request = request.request(pipeline.model())?;
+            let samples = slice_mut(samples, count, "the samples")?;
+            let images = draw(context, &mut pipeline, &request)?;
+            for (image, out) in images.iter().zip(samples.chunks_exact_mut(values)) {
+                out.copy_from_slice(&image.sample);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Fills `values` with the noise of a seed, as an image of this many values starts from. `rng` is a `denoir_rng`.
+///
+/// # Safety
+/// All pointers are NULL or valid, `values` for `count` values.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_noise(
+    context: *mut denoir_context,
+    rng: i32,
+    seed: u64,
+    values: *mut f32,
+    count: usize,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(context, |_| {
+            let rng = match rng {
+                0 => Rng::Torch,
+                1 => Rng::Philox,
+                other => return Err(Failure::argument(format!("there is no noise {other}"))),
+            };
+            rng.fill(seed, slice_mut(values, count, "the values")?);
+            Ok(())
+        })
+    }
+}
+
+/// The pipeline for this call alone, and what to draw with it. Whether the images fit is checked before anything is
+/// made for them: their number is the caller's, and memory that there is not would end the program.
+///
+/// # Safety
+/// Both are NULL or valid.
+unsafe fn begin<'p>(
+    pipeline: *const denoir_pipeline,
+    request: *const denoir_request,
+) -> Result<(MutexGuard<'p, Pipeline>, denoir_request)> {
+    // SAFETY: passed on.
+    let pipeline = match unsafe { reference(pipeline, "the pipeline")? }.0.try_lock() {
+        Ok(pipeline) => pipeline,
+        Err(TryLockError::WouldBlock) => {
+            return Err(Failure::new(DENOIR_ERROR_BUSY, "the pipeline is in use by another call"));
+        }
+        // After a fault of an earlier call the memory holds nothing that the next one relies on.
+        Err(TryLockError::Poisoned(pipeline)) => pipeline.into_inner(),
+    };
+    // SAFETY: passed on.
+    Ok((pipeline, unsafe { params::read(request)? }))
+}
+
+fn fits(have: usize, needed: Option<usize>, what: &str) -> Result<()> {
+    match needed {
+        Some(needed) if needed <= have => Ok(()),
+        Some(needed) => {
+            let message = format!("the buffer has {have} {what}, the images take {needed}");
+            Err(Failure::new(DENOIR_ERROR_BUFFER, message))
+        }
+        None => Err(Failure::argument("so many images are larger than memory")),
+    }
+}
+
+fn draw(context: &denoir_context, pipeline: &mut Pipeline, request: &Request) -> Result<Vec<Image>> {
+    let (model, callbacks) = (pipeline.model().clone(), context.callbacks());
+    let network = model.network();
+    let mut observe = |p: &Progress<'_>| {
+        let progress = denoir_progress {
+            struct_size: size_of::<denoir_progress>(),
+            image: p.image,
+            images: p.images,
+            step: p.step,
+            steps: p.steps,
+            evaluation: p.evaluation,
+            evaluations: p.evaluations,
+            x_hat: p.x_hat.as_ptr(),
+            batch: p.x_hat.len() / network.pixels(),
+            channels: network.channels(),
+            height: network.input_size(),
+            width: network.input_size(),
+        };
+        // SAFETY: the program gave the function together with its `user_data`.
+        let stop = callbacks.progress.is_some_and(|shown| unsafe { shown(callbacks.user_data, &progress) } != 0);
+        if stop || context.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let images = pipeline.generate(request, &mut observe);
+    context.finish();
+    Ok(images?)
+}
+
+/// How lines lie in the caller's memory.
+struct Rows {
+    lines: usize,
+    line_bytes: usize,
+    stride: usize,
+}
+
+impl Rows {
+    fn of(model: &denoir::Model, stride: usize) -> Result<Rows> {
+        let network = model.network();
+        let line_bytes = network.input_size() * network.channels();
+        let stride = if stride == 0 { line_bytes } else { stride };
+        if stride < line_bytes {
+            let message = format!("the row stride is {stride} bytes, a line takes {line_bytes}");
+            return Err(Failure::argument(message));
+        }
+        let rows = Rows { lines: network.input_size(), line_bytes, stride };
+        match rows.lines.checked_mul(stride) {
+            Some(_) => Ok(rows),
+            None => Err(Failure::argument("the row stride is larger than memory")),
+        }
+    }
+
+    /// Bytes of an image; checked in [`Rows::of`].
+    fn image(&self) -> usize {
+        self.lines * self.stride
+    }
+
+    fn write(&self, image: &Image, rounding: Rounding, out: &mut [u8]) {
+        let pixels = image.to_u8(rounding);
+        for (line, out) in pixels.chunks_exact(self.line_bytes).zip(out.chunks_exact_mut(self.stride)) {
+            out[..self.line_bytes].copy_from_slice(line);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+use std::ffi::{c_char, c_void};
+use std::sync::Arc;
+
+use denoir::{AlignedBytes, Model};
+
+use crate::context::{denoir_context, guard};
+use crate::params::{self, Params};
+use crate::pointers::{copy_text, hand_out, reference, slice, string, take_back};
+use crate::status::{Failure, Result, denoir_status};
+
+/// A model file, opened and checked. Any number of pipelines and threads share it.
+#[derive(Debug)]
+pub struct denoir_model(pub(crate) Arc<Model>);
+
+/// What a model draws. Later versions add fields at the end.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct denoir_model_info {
+    /// Bytes of this structure.
+    pub struct_size: usize,
+    /// Pixels of a line.
+    pub width: usize,
+    /// Lines of an image.
+    pub height: usize,
+    /// Colour channels.
+    pub channels: usize,
+    /// Classes, from 0; 0 for a model that draws from a prompt.
+    pub classes: usize,
+    /// Tokens of a prompt's embeddings; 0 for a model that draws classes.
+    pub text_tokens: usize,
+    /// Values of each token.
+    pub text_width: usize,
+}
+
+// SAFETY: `repr(C)` of `usize`, with its size first.
+unsafe impl Params for denoir_model_info {
+    const NAME: &'static str = "the model's description";
+
+    fn defaults() -> Self {
+        let struct_size = size_of::<Self>();
+        denoir_model_info { struct_size, width: 0, height: 0, channels: 0, classes: 0, text_tokens: 0, text_width: 0 }
+    }
+}
+
+/// Maps a model file into memory. Nothing is copied; the file must not change while the model is in use. On a failure
+/// `*model` is NULL.
+///
+/// # Safety
+/// All pointers are NULL or valid; `path` is UTF-8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_model_open(
+    context: *mut denoir_context,
+    path: *const c_char,
+    model: *mut *mut denoir_model,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe { guard(context, |_| hand_out(model, || share(Model::open(string(path, "the path")?)))) }
+}
+
+/// A model from bytes in memory. Bytes at a multiple of 64 are used where they are, and must stay there unchanged until
+/// the model and its pipelines are freed; others are copied.
+///
+/// # Safety
+/// All pointers are NULL or valid, `bytes` for `len` bytes, and as above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_model_open_memory(
+    context: *mut denoir_context,
+    bytes: *const c_void,
+    len: usize,
+    model: *mut *mut denoir_model,
+) -> denoir_status {
+    let open = || {
+        // SAFETY: the caller's promise.
+        let bytes: &[u8] = unsafe { slice(bytes.cast(), len, "the model's bytes")? };
+        if !bytes.as_ptr().addr().is_multiple_of(64) {
+            return share(AlignedBytes::copied(bytes).and_then(Model::from_bytes));
+        }
+        // SAFETY: they stay until the model and its pipelines are gone, by the caller's promise.
+        share(Model::from_static(unsafe { std::mem::transmute::<&[u8], &'static [u8]>(bytes) }))
+    };
+    // SAFETY: the caller's promise.
+    unsafe { guard(context, |_| hand_out(model, open)) }
+}
+
+/// Maps an open file into memory. The descriptor stays the caller's, and may be closed after the call.
+///
+/// # Safety
+/// All pointers are NULL or valid; `fd` is an open descriptor.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_model_open_fd(
+    context: *mut denoir_context,
+    fd: i32,
+    model: *mut *mut denoir_model,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe { guard(context, |_| hand_out(model, || from_descriptor(fd))) }
+}
+
+#[cfg(unix)]
+fn from_descriptor(fd: i32) -> Result<denoir_model> {
+    use std::os::fd::BorrowedFd;
+    if fd < 0 {
+        return Err(Failure::argument(format!("the descriptor is {fd}")));
+    }
+    // SAFETY: open for the time of the call, by the promise of `denoir_model_open_fd`.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    let file = file.try_clone_to_owned().map_err(|e| denoir::Error::Io(format!("descriptor {fd}").into(), e))?;
+    share(Model::from_file(&file.into()))
+}
+
+#[cfg(not(unix))]
+fn from_descriptor(_fd: i32) -> Result<denoir_model> {
+    Err(Failure::argument("this system has no file descriptors"))
+}
+
+fn share(model: std::result::Result<Model, denoir::Error>) -> Result<denoir_model> {
+    Ok(denoir_model(Arc::new(model?)))
+}
+
+/// Frees a model; NULL does nothing. Pipelines that use it keep what they need.
+///
+/// # Safety
+/// No call with this model is under way or follows.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_model_free(model: *mut denoir_model) {
+    // SAFETY: the caller's promise.
+    unsafe { take_back(model) }
+}
+
+/// Describes a model: fills `info`, whose size in bytes is `size`.
+///
+/// # Safety
+/// All pointers are NULL or valid, `info` for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_model_describe(
+    context: *mut denoir_context,
+    model: *const denoir_model,
+    info: *mut denoir_model_info,
+    size: usize,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(context, |_| {
+            let network = reference(model, "the model")?.0.network();
+            let (text_tokens, text_width) = network.text_size().unwrap_or_default();
+            let described = denoir_model_info {
+                struct_size: size,
+                width: network.input_size(),
+                height: network.input_size(),
+                channels: network.channels(),
+                classes: network.classes(),
+                text_tokens,
+                text_width,
+            };
+            params::write(described, info, size)
+        })
+    }
+}
+
+/// The class of this number or name (case does not matter).
+///
+/// # Safety
+/// All pointers are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_model_class(
+    context: *mut denoir_context,
+    model: *const denoir_model,
+    number_or_name: *const c_char,
+    class: *mut u32,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(context, |_| {
+            let model = &reference(model, "the model")?.0;
+            let name = string(number_or_name, "the class's name")?;
+            let found = model.class(name).ok_or_else(|| Failure::argument(format!("there is no class {name:?}")))?;
+            reference(class, "the place for the class")?;
+            class.write(found);
+            Ok(())
+        })
+    }
+}
+
+/// Copies the name of a class, as much as fits, and a NUL. Returns its length without the NUL; 0 where the class has no
+/// name.
+///
+/// # Safety
+/// `model` is NULL or a model; `buffer` is NULL or has room for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_model_class_name(
+    model: *const denoir_model,
+    class: u32,
+    buffer: *mut c_char,
+    size: usize,
+) -> usize {
+    // SAFETY: the caller's promise.
+    let name = unsafe { reference(model, "the model") }.ok();
+    let name = name.and_then(|model| model.0.class_names().get(class as usize)).map_or("", String::as_str);
+    // SAFETY: the caller's promise.
+    unsafe { copy_text(name, buffer, size) }
+}

@@ -1,0 +1,75 @@
+//! Structures whose first field is their size, so that programs and libraries of different versions fit together: later
+//! versions add fields at the end.
+
+use std::ptr;
+
+use crate::status::{Failure, Result};
+
+/// A structure that a program hands over.
+///
+/// # Safety
+/// `repr(C)`, without padding that matters, valid for all bits zero, and its first field is a `usize` that holds its
+/// size in bytes.
+pub(crate) unsafe trait Params: Copy {
+    /// What it is called in messages.
+    const NAME: &'static str;
+    /// The settings of fields that a program does not know.
+    fn defaults() -> Self;
+}
+
+/// Reads what a program of any version handed over: fields that it does not have are at their defaults, and those that
+/// this library does not have must be zero.
+///
+/// # Safety
+/// NULL, or a valid pointer to as many bytes as its first field says.
+pub(crate) unsafe fn read<P: Params>(from: *const P) -> Result<P> {
+    let bad = |what: &str| Err(Failure::argument(format!("{}: {what}", P::NAME)));
+    if from.is_null() {
+        return bad("is NULL");
+    }
+    if !from.is_aligned() {
+        return bad("is not aligned");
+    }
+    // SAFETY: the first field is there by the caller's promise.
+    let size = unsafe { from.cast::<usize>().read() };
+    if size < size_of::<usize>() {
+        return bad("struct_size is not set: call its _init function first");
+    }
+    let known = size.min(size_of::<P>());
+    for i in known..size {
+        // SAFETY: `size` bytes are there by the caller's promise.
+        if unsafe { from.cast::<u8>().add(i).read() } != 0 {
+            return bad("has settings that this version of the library does not know");
+        }
+    }
+    let mut params = P::defaults();
+    // SAFETY: both are at least `known` bytes long and do not overlap.
+    unsafe { ptr::copy_nonoverlapping(from.cast::<u8>(), (&raw mut params).cast::<u8>(), known) };
+    Ok(params)
+}
+
+/// Writes a structure into `size` bytes of a program of any version, with `size` as its first field.
+///
+/// # Safety
+/// NULL, or `size` bytes that may be written.
+pub(crate) unsafe fn write<P: Params>(mut params: P, to: *mut P, size: usize) -> Result<()> {
+    let bad = |what: &str| Err(Failure::argument(format!("{}: {what}", P::NAME)));
+    if to.is_null() {
+        return bad("is NULL");
+    }
+    if !to.is_aligned() {
+        return bad("is not aligned");
+    }
+    if size < size_of::<usize>() {
+        return bad("its size is smaller than its first field");
+    }
+    // SAFETY: the first field is a `usize`, as the trait promises.
+    unsafe { (&raw mut params).cast::<usize>().write(size) };
+    let known = size.min(size_of::<P>());
+    // SAFETY: both are at least `known` bytes long and do not overlap; the rest of `size` is zeroed.
+    unsafe {
+        ptr::copy_nonoverlapping((&raw const params).cast::<u8>(), to.cast::<u8>(), known);
+        to.cast::<u8>().add(known).write_bytes(0, size - known);
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+use std::ffi::c_char;
+use std::sync::{Arc, Mutex};
+
+use denoir::{BackendKind, Isa, Options, Pipeline};
+
+use crate::context::{denoir_context, guard};
+use crate::model::denoir_model;
+use crate::params::{self, Params};
+use crate::pointers::{hand_out, reference, string, take_back};
+use crate::status::{Failure, Result, denoir_status};
+
+/// The memory and the device that run a model. One call at a time uses it; further ones get `DENOIR_ERROR_BUSY`.
+#[derive(Debug)]
+pub struct denoir_pipeline(pub(crate) Mutex<Pipeline>);
+
+/// What runs the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum denoir_backend {
+    /// The fastest that the library and the machine have.
+    DENOIR_BACKEND_AUTO = 0,
+    /// The processor.
+    DENOIR_BACKEND_CPU = 1,
+    /// Vulkan compute.
+    DENOIR_BACKEND_VULKAN = 2,
+    /// NVIDIA CUDA.
+    DENOIR_BACKEND_CUDA = 3,
+}
+
+/// Where and how a pipeline runs. `denoir_pipeline_params_init` sets the defaults.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct denoir_pipeline_params {
+    /// Bytes of this structure, set by `denoir_pipeline_params_init`.
+    pub struct_size: usize,
+    /// A `denoir_backend`.
+    pub backend: i32,
+    /// Which device of the backend; -1 for the first.
+    pub device: i32,
+    /// Processor threads, the caller's included; 0 for as many as the machine has.
+    pub threads: u32,
+    /// Images drawn together at most; 0 for 1. More need more memory and give the same images.
+    pub batch: u32,
+    /// Instruction set by name, such as "avx2" or "scalar"; NULL for the fastest.
+    pub isa: *const c_char,
+}
+
+// SAFETY: `repr(C)` of integers and a pointer, with its size first.
+unsafe impl Params for denoir_pipeline_params {
+    const NAME: &'static str = "the pipeline's parameters";
+
+    fn defaults() -> Self {
+        let struct_size = size_of::<Self>();
+        denoir_pipeline_params { struct_size, backend: 0, device: -1, threads: 0, batch: 0, isa: std::ptr::null() }
+    }
+}
+
+impl denoir_pipeline_params {
+    /// # Safety
+    /// `isa` is NULL or a string.
+    unsafe fn options(&self) -> Result<Options> {
+        const KINDS: [BackendKind; 4] = [BackendKind::Auto, BackendKind::Cpu, BackendKind::Vulkan, BackendKind::Cuda];
+        let kind = usize::try_from(self.backend).ok().and_then(|i| KINDS.get(i).copied());
+        let isa = if self.isa.is_null() {
+            None
+        } else {
+            // SAFETY: passed on.
+            let name = unsafe { string(self.isa, "the instruction set")? };
+            let unknown = || Failure::argument(format!("this processor has no instruction set {name:?}"));
+            Some(Isa::from_name(name).ok_or_else(unknown)?)
+        };
+        Ok(Options {
+            backend: kind.ok_or_else(|| Failure::argument(format!("there is no backend {}", self.backend)))?,
+            device: usize::try_from(self.device).ok(),
+            threads: (self.threads > 0).then_some(self.threads as usize),
+            isa,
+            batch: (self.batch > 0).then_some(self.batch as usize),
+        })
+    }
+}
+
+/// Sets the defaults in `params`, whose size in bytes is `size`.
+///
+/// # Safety
+/// `params` is NULL or has room for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_pipeline_params_init(
+    params: *mut denoir_pipeline_params,
+    size: usize,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe { params::write(denoir_pipeline_params::defaults(), params, size) }
+        .map_or_else(|failure| failure.status, |()| denoir_status::DENOIR_OK)
+}
+
+/// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL.
+///
+/// # Safety
+/// All pointers are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_pipeline_new(
+    context: *mut denoir_context,
+    model: *const denoir_model,
+    params: *const denoir_pipeline_params,
+    pipeline: *mut *mut denoir_pipeline,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(context, |context| {
+            hand_out(pipeline, || {
+                let model = Arc::clone(&reference(model, "the model")?.0);
+                let params = if params.is_null() { denoir_pipeline_params::defaults() } else { params::read(params)? };
+                let pipeline = Pipeline::new(model, &params.options()?)?;
+                pipeline.warnings().iter().for_each(|warning| context.log(warning));
+                Ok(denoir_pipeline(Mutex::new(pipeline)))
+            })
+        })
+    }
+}
+
+/// Frees a pipeline; NULL does nothing.
+///
+/// # Safety
+/// No call with this pipeline is under way or follows.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_pipeline_free(pipeline: *mut denoir_pipeline) {
+    // SAFETY: the caller's promise.
+    unsafe { take_back(pipeline) }
+}

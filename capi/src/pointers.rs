@@ -1,0 +1,111 @@
+//! From C's pointers to references and slices. NULL is an error here; that a pointer which is not NULL points to what
+//! the header says is the caller's promise.
+
+use std::ffi::{CStr, c_char};
+
+use crate::status::{Failure, Result};
+
+/// # Safety
+/// NULL, or a valid pointer for the time of the call.
+pub(crate) unsafe fn reference<'a, T>(pointer: *const T, what: &str) -> Result<&'a T> {
+    // SAFETY: passed on.
+    unsafe { pointer.as_ref() }.ok_or_else(|| Failure::argument(format!("{what} is NULL")))
+}
+
+/// # Safety
+/// NULL, or a valid string that ends with NUL, for the time of the call.
+pub(crate) unsafe fn string<'a>(pointer: *const c_char, what: &str) -> Result<&'a str> {
+    if pointer.is_null() {
+        return Err(Failure::argument(format!("{what} is NULL")));
+    }
+    // SAFETY: not NULL, and a string by the caller's promise.
+    unsafe { CStr::from_ptr(pointer) }.to_str().map_err(|_| Failure::argument(format!("{what} is not UTF-8")))
+}
+
+/// # Safety
+/// NULL, or `len` valid values, for the time of the call.
+pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize, what: &str) -> Result<&'a [T]> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    check(pointer, len, what)?;
+    // SAFETY: not NULL, aligned, of a possible size, and valid by the caller's promise.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, len) })
+}
+
+/// # Safety
+/// NULL, or `len` values that nobody else uses, for the time of the call. They may hold anything: `T` is a number.
+pub(crate) unsafe fn slice_mut<'a, T: Number>(pointer: *mut T, len: usize, what: &str) -> Result<&'a mut [T]> {
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    check(pointer, len, what)?;
+    // SAFETY: the caller promises the memory; writing zeros makes its values defined before a reference is made.
+    unsafe { pointer.write_bytes(0, len) };
+    // SAFETY: not NULL, aligned, of a possible size, initialised above.
+    Ok(unsafe { std::slice::from_raw_parts_mut(pointer, len) })
+}
+
+/// Numbers, for which all bits zero is a value.
+pub(crate) trait Number: Copy {}
+impl Number for u8 {}
+impl Number for f32 {}
+
+fn check<T>(pointer: *const T, len: usize, what: &str) -> Result<()> {
+    if pointer.is_null() {
+        return Err(Failure::argument(format!("{what} is NULL")));
+    }
+    if !pointer.is_aligned() {
+        return Err(Failure::argument(format!("{what} is not aligned")));
+    }
+    match len.checked_mul(size_of::<T>()) {
+        Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
+        _ => Err(Failure::argument(format!("{what} is larger than memory"))),
+    }
+}
+
+/// Writes a new handle, or an error for a place that is NULL.
+///
+/// # Safety
+/// NULL, or a valid place for a pointer.
+pub(crate) unsafe fn hand_out<T>(out: *mut *mut T, make: impl FnOnce() -> Result<T>) -> Result<()> {
+    if out.is_null() {
+        return Err(Failure::argument("the place for the new handle is NULL"));
+    }
+    // SAFETY: not NULL, and valid by the caller's promise. Written first, so that a failure leaves NULL.
+    unsafe { out.write(std::ptr::null_mut()) };
+    let handle = Box::into_raw(Box::new(make()?));
+    // SAFETY: as above.
+    unsafe { out.write(handle) };
+    Ok(())
+}
+
+/// Frees a handle; NULL is nothing to free.
+///
+/// # Safety
+/// NULL, or a handle of [`hand_out`] that is used by nobody any more.
+pub(crate) unsafe fn take_back<T>(handle: *mut T) {
+    if !handle.is_null() {
+        // SAFETY: made by `Box::into_raw`, and not freed before, by the caller's promise.
+        let handle = unsafe { Box::from_raw(handle) };
+        // Nothing may unwind into C; there is nobody to tell either.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(handle)));
+    }
+}
+
+/// Copies as much of a text as fits, and a NUL. Returns the text's length without the NUL.
+///
+/// # Safety
+/// NULL, or `size` bytes that may be written.
+pub(crate) unsafe fn copy_text(text: &str, buffer: *mut c_char, size: usize) -> usize {
+    if !buffer.is_null() && size > 0 {
+        // Whole characters only.
+        let fits = (0..=text.len().min(size - 1)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        // SAFETY: `fits` + 1 is at most `size`, which the caller promises; the text is no part of the buffer.
+        unsafe {
+            buffer.cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), fits);
+            buffer.add(fits).write(0);
+        }
+    }
+    text.len()
+}

@@ -1,0 +1,182 @@
+use std::ptr;
+
+use denoir::{Method, PromptEmbeds, Request, Rng, Settings};
+
+use crate::model::denoir_model;
+use crate::params::{self, Params};
+use crate::pointers::{reference, slice};
+use crate::status::{Failure, Result, denoir_status};
+
+/// How the trajectory from noise to image is solved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum denoir_method {
+    /// Euler (PixelGen).
+    DENOIR_METHOD_EULER = 0,
+    /// Heun, guidance decided once a step (PixelGen).
+    DENOIR_METHOD_HEUN = 1,
+    /// Heun with one evaluation a step (PixelGen).
+    DENOIR_METHOD_HEUN_REUSE = 2,
+    /// Heun, guidance decided at each evaluation (JiT); has no flow shift.
+    DENOIR_METHOD_HEUN_JIT = 3,
+    /// Adams-Bashforth of `order` (PixelGen, text to image).
+    DENOIR_METHOD_ADAMS = 4,
+}
+
+const METHODS: [Method; 5] = [Method::Euler, Method::Heun, Method::HeunReuse, Method::HeunJit, Method::Adams];
+
+/// What noise a seed gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum denoir_rng {
+    /// `torch.randn` of an x86-64 CPU, to the bit: a seed gives upstream's picture.
+    DENOIR_RNG_TORCH = 0,
+    /// Counter-based.
+    DENOIR_RNG_PHILOX = 1,
+}
+
+/// What to draw. `denoir_request_init` sets one image of class 0, seed 42, and the model's own settings.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct denoir_request {
+    /// Bytes of this structure, set by `denoir_request_init`.
+    pub struct_size: usize,
+    /// Number of images.
+    pub images: usize,
+    /// The first image's noise seed; the others follow, one up each.
+    pub seed: u64,
+    /// A `denoir_rng`.
+    pub rng: i32,
+    /// A `denoir_method`.
+    pub method: i32,
+    /// A class for each image; NULL for class 0. Models that draw from a prompt have no classes.
+    pub classes: *const u32,
+    /// (text_tokens, text_width): what the images show, for models that draw from a prompt.
+    pub prompt_embeds: *const f32,
+    /// (text_tokens, text_width): what guidance leads away from.
+    pub negative_prompt_embeds: *const f32,
+    /// Solver steps.
+    pub steps: u32,
+    /// Order of DENOIR_METHOD_ADAMS, 1 to 4.
+    pub order: u32,
+    /// Classifier-free guidance scale; 1 is none.
+    pub cfg_scale: f64,
+    /// Guidance applies for times above this, 0 (noise) to 1 (image).
+    pub guidance_lo: f64,
+    /// Guidance applies for times up to this.
+    pub guidance_hi: f64,
+    /// Time shift s in t / (t + (1 - t) s).
+    pub flow_shift: f64,
+    /// Factor on the starting noise.
+    pub noise_scale: f64,
+}
+
+// SAFETY: `repr(C)` of numbers and pointers, with its size first.
+unsafe impl Params for denoir_request {
+    const NAME: &'static str = "the request";
+
+    fn defaults() -> Self {
+        denoir_request::of(&Settings {
+            method: Method::Euler,
+            steps: 50,
+            cfg_scale: 1.0,
+            guidance_interval: (0.0, 1.0),
+            flow_shift: 1.0,
+            noise_scale: 1.0,
+            order: 2,
+        })
+    }
+}
+
+impl denoir_request {
+    fn of(settings: &Settings) -> denoir_request {
+        denoir_request {
+            struct_size: size_of::<Self>(),
+            images: 1,
+            seed: 42,
+            rng: denoir_rng::DENOIR_RNG_TORCH as i32,
+            method: METHODS.iter().position(|m| *m == settings.method).map_or(0, |i| i as i32),
+            classes: ptr::null(),
+            prompt_embeds: ptr::null(),
+            negative_prompt_embeds: ptr::null(),
+            steps: settings.steps,
+            order: settings.order,
+            cfg_scale: settings.cfg_scale,
+            guidance_lo: settings.guidance_interval.0,
+            guidance_hi: settings.guidance_interval.1,
+            flow_shift: settings.flow_shift,
+            noise_scale: settings.noise_scale,
+        }
+    }
+
+    /// The request in the runtime's terms.
+    ///
+    /// # Safety
+    /// Its pointers are NULL or valid for what the images and the model need.
+    pub(crate) unsafe fn request(&self, model: &denoir::Model) -> Result<Request> {
+        let method = usize::try_from(self.method).ok().and_then(|i| METHODS.get(i).copied());
+        let rng = match self.rng {
+            0 => Rng::Torch,
+            1 => Rng::Philox,
+            other => return Err(Failure::argument(format!("there is no noise {other}"))),
+        };
+        let settings = Settings {
+            method: method.ok_or_else(|| Failure::argument(format!("there is no method {}", self.method)))?,
+            steps: self.steps,
+            cfg_scale: self.cfg_scale,
+            guidance_interval: (self.guidance_lo, self.guidance_hi),
+            flow_shift: self.flow_shift,
+            noise_scale: self.noise_scale,
+            order: self.order,
+        };
+        settings.check().map_err(|e| Failure::argument(e.to_string()))?;
+        // SAFETY: passed on.
+        let (labels, texts) = unsafe { (self.labels(model)?, self.texts(model)?) };
+        Ok(Request { labels, texts, seed: self.seed, rng, settings })
+    }
+
+    /// # Safety
+    /// As [`denoir_request::request`].
+    unsafe fn labels(&self, model: &denoir::Model) -> Result<Vec<u32>> {
+        if model.network().text_size().is_some() {
+            return Ok(vec![]);
+        }
+        if self.classes.is_null() {
+            return Ok(vec![0; self.images]);
+        }
+        // SAFETY: passed on.
+        Ok(unsafe { slice(self.classes, self.images, "the classes")? }.to_vec())
+    }
+
+    /// # Safety
+    /// As [`denoir_request::request`].
+    unsafe fn texts(&self, model: &denoir::Model) -> Result<Option<PromptEmbeds>> {
+        let Some((tokens, width)) = model.network().text_size() else { return Ok(None) };
+        // SAFETY: passed on.
+        let (prompt, negative) = unsafe {
+            (
+                slice(self.prompt_embeds, tokens * width, "prompt_embeds")?,
+                slice(self.negative_prompt_embeds, tokens * width, "negative_prompt_embeds")?,
+            )
+        };
+        Ok(Some(PromptEmbeds { prompt: prompt.to_vec(), negative: negative.to_vec(), images: self.images }))
+    }
+}
+
+/// Sets in `request`, whose size in bytes is `size`, one image of class 0 with seed 42 and the model's own settings.
+///
+/// # Safety
+/// All pointers are NULL or valid, `request` for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_request_init(
+    request: *mut denoir_request,
+    size: usize,
+    model: *const denoir_model,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    let written = unsafe {
+        reference(model, "the model")
+            .and_then(|model| params::write(denoir_request::of(model.0.preset()), request, size))
+    };
+    written.map_or_else(|failure| failure.status, |()| denoir_status::DENOIR_OK)
+}

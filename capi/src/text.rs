@@ -1,0 +1,80 @@
+use std::ffi::c_char;
+
+use denoir::{Options, TextEncoder};
+
+use crate::context::{denoir_context, guard};
+use crate::model::denoir_model;
+use crate::pointers::{hand_out, reference, slice_mut, string, take_back};
+use crate::status::denoir_status::DENOIR_ERROR_BUFFER;
+use crate::status::{Failure, denoir_status};
+
+/// A text encoder. Free it before drawing, and the larger of the two models decides how much memory is needed.
+#[derive(Debug)]
+pub struct denoir_text_encoder(TextEncoder);
+
+/// Maps a text encoder's file into memory: Qwen3 as published for llama.cpp, or as `denoir convert` wrote it. On a
+/// failure `*encoder` is NULL.
+///
+/// # Safety
+/// All pointers are NULL or valid; `path` is UTF-8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_text_encoder_open(
+    context: *mut denoir_context,
+    path: *const c_char,
+    encoder: *mut *mut denoir_text_encoder,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(context, |_| hand_out(encoder, || Ok(denoir_text_encoder(TextEncoder::open(string(path, "the path")?)?))))
+    }
+}
+
+/// Encodes a prompt and a negative prompt (NULL: the empty one) for a model: `count` values each, which are the model's
+/// `text_tokens` times `text_width`. `threads` is 0 for as many as the machine has.
+///
+/// # Safety
+/// All pointers are NULL or valid, the embeddings for `count` values; the prompts are UTF-8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_text_encoder_encode(
+    context: *mut denoir_context,
+    encoder: *const denoir_text_encoder,
+    model: *const denoir_model,
+    prompt: *const c_char,
+    negative_prompt: *const c_char,
+    threads: u32,
+    prompt_embeds: *mut f32,
+    negative_prompt_embeds: *mut f32,
+    count: usize,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(context, |_| {
+            let encoder = &reference(encoder, "the text encoder")?.0;
+            let size = reference(model, "the model")?.0.network().text_size();
+            let size = size.ok_or_else(|| Failure::argument("this model draws classes, not prompts"))?;
+            if count < size.0 * size.1 {
+                let message = format!("the buffers have {count} values, embeddings take {}", size.0 * size.1);
+                return Err(Failure::new(DENOIR_ERROR_BUFFER, message));
+            }
+            let prompt = string(prompt, "the prompt")?;
+            let negative = if negative_prompt.is_null() { "" } else { string(negative_prompt, "the negative prompt")? };
+            let out = slice_mut(prompt_embeds, count, "prompt_embeds")?;
+            let negative_out = slice_mut(negative_prompt_embeds, count, "negative_prompt_embeds")?;
+            let options = Options { threads: (threads > 0).then_some(threads as usize), ..Options::default() };
+            let embeds = encoder.prompt_embeds(prompt, negative, size, &options)?;
+            out[..embeds.prompt.len()].copy_from_slice(&embeds.prompt);
+            negative_out[..embeds.negative.len()].copy_from_slice(&embeds.negative);
+            Ok(())
+        })
+    }
+}
+
+/// Frees a text encoder; NULL does nothing.
+///
+/// # Safety
+/// No call with this encoder is under way or follows.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_text_encoder_free(encoder: *mut denoir_text_encoder) {
+    // SAFETY: the caller's promise.
+    unsafe { take_back(encoder) }
+}
