@@ -8,6 +8,7 @@ mod generate;
 mod licences;
 mod lint;
 mod setup;
+mod shaders;
 mod tool;
 
 use std::process::ExitCode;
