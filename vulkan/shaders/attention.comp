@@ -3,6 +3,7 @@
 // out = softmax(q · kᵀ / √head_dim) · v, streaming over tiles of keys: the score matrix is never written. A workgroup
 // has BQ queries of one head; sixteen lanes share RQ of its rows.
 #include "types.glsl"
+#include "math.glsl"
 #include "layout.glsl"
 
 layout(local_size_x_id = 0) in;
@@ -93,11 +94,11 @@ void main() {
         }
         barrier();
         for (uint i = 0u; i < RQ; ++i) {
-            float now = most[first + i], fade = exp(before[i] - now);
+            float now = most[first + i], fade = exp_exact(before[i] - now);
             before[i] = now;
             total[i] *= fade;
             for (uint j = 0u; j < PAIRS * 2u; ++j) acc[i * PAIRS * 2u + j] *= fade;
-            for (uint j = 0u; j < KEYS; ++j) ps[(first + i) * PS + lane + j * LANES] = exp(s[i * KEYS + j] - now);
+            for (uint j = 0u; j < KEYS; ++j) ps[(first + i) * PS + lane + j * LANES] = exp_exact(s[i * KEYS + j] - now);
         }
         barrier();
         for (uint r = 0u; r < BK; ++r) {

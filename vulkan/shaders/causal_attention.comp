@@ -3,6 +3,7 @@
 // Attention of one token and head to the tokens before it that are no padding, one workgroup for each: prompts are
 // short. Streams over tiles of as many keys as there are invocations. A token that sees none gets zeros.
 #include "types.glsl"
+#include "math.glsl"
 #include "rows.glsl"
 
 layout(constant_id = 1) const uint OUT_TYPE = F32;
@@ -39,8 +40,8 @@ void main() {
             for (uint c = 0u; c < HEAD_DIM; ++c) score += q[q_from + c] * k[k_from + c];
             score *= a.scale;
         }
-        float now = max(most, row_max(score)), fade = exp(most - now);
-        float p = j0 + t < visible ? exp(score - now) : 0.0;
+        float now = max(most, row_max(score)), fade = exp_exact(most - now);
+        float p = j0 + t < visible ? exp_exact(score - now) : 0.0;
         probability[t] = p;
         total = total * fade + row_sum(p);
         most = now;

@@ -1,4 +1,4 @@
-//! The compiled kernels: `vulkan/spirv`, written from `vulkan/shaders` by `cargo xtask shaders`.
+//! The compiled kernels: `vulkan/spirv`, written from `vulkan/shaders` by `cargo xtask generate`.
 
 /// Declares the kernels: variant, stem of the SPIR-V file, number of bindings.
 macro_rules! shaders {

@@ -2,6 +2,7 @@
 
 use crate::ci::Outcome;
 use crate::error::Error;
+use crate::shaders;
 use crate::tool::{self, Project};
 
 /// Cargo's arguments that run each generator; with `--check` after them it compares instead of writing.
@@ -12,6 +13,7 @@ const GENERATORS: &[&[&str]] = &[
 
 /// Writes all generated files.
 pub(crate) fn write(project: &Project) -> Result<(), Error> {
+    shaders::write(project)?;
     GENERATORS.iter().try_for_each(|generator| tool::run(&mut project.cargo(*generator)))
 }
 
@@ -20,5 +22,5 @@ pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     for generator in GENERATORS {
         tool::run(project.cargo(*generator).arg("--check"))?;
     }
-    Ok(Outcome::Passed)
+    shaders::check(project)
 }

@@ -9,6 +9,7 @@ mod generate;
 mod licences;
 mod lint;
 mod setup;
+mod shaders;
 mod tool;
 
 use std::path::Path;

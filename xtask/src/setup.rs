@@ -1,10 +1,11 @@
 //! Installs what the checks need.
 
+use std::path::Path;
 use std::process::Command;
 
-use crate::bare;
 use crate::error::Error;
 use crate::tool::{self, Project};
+use crate::{bare, shaders};
 
 /// What a check needs: how to see that it is there, and the Debian packages that bring it.
 struct Need {
@@ -25,7 +26,29 @@ const NEEDS: &[Need] = &[
     },
     Need { what: "an ELF linker for bare targets", present: bare::has_linker, packages: &["lld"] },
     Need { what: "QEMU for Arm", present: bare::has_emulators, packages: &["qemu-system-arm"] },
+    Need {
+        what: "a shader compiler",
+        present: || tool::exists(shaders::COMPILER) && tool::exists(shaders::VALIDATOR),
+        packages: &["glslang-tools", "spirv-tools"],
+    },
+    Need {
+        what: "a Vulkan driver with the validation layers",
+        present: has_vulkan,
+        packages: &["libvulkan1", "mesa-vulkan-drivers", "vulkan-validationlayers"],
+    },
 ];
+
+/// Where Vulkan's loader looks for the descriptions of drivers and layers.
+const VULKAN_FOLDERS: &[&str] = &["/usr/share/vulkan", "/etc/vulkan", "/usr/local/share/vulkan"];
+
+/// Whether a driver and the validation layers have told the loader of themselves.
+fn has_vulkan() -> bool {
+    let any = |folder: &str, word: &str| {
+        let entries = VULKAN_FOLDERS.iter().filter_map(|of| Path::new(of).join(folder).read_dir().ok()).flatten();
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains(word))
+    };
+    any("icd.d", ".json") && any("explicit_layer.d", "khronos_validation")
+}
 
 /// Installs the packages of the needs that are not met, or prints the command where it cannot.
 pub(crate) fn run(project: &Project) -> Result<(), Error> {
