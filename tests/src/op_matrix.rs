@@ -2,7 +2,7 @@
 //!
 //! A case is a descriptor, the bytes of both regions, and what each output may differ by. Its outputs are poisoned
 //! first, its numbers come from a seed and its name: `DENOIR_SEED` sets the seed, `DENOIR_CASE` runs only the cases
-//! whose name contains a word.
+//! whose name contains a word, and `DENOIR_ROW` only the rows.
 
 pub mod backends;
 pub mod cases;

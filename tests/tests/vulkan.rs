@@ -11,6 +11,7 @@ use denoir_core::jit::JitPlan;
 use denoir_core::network::Plan;
 use denoir_core::t2i::{T2iPlan, Texts};
 use denoir_core::{DType, Denoiser, Job};
+use denoir_tests::op_matrix::backends::asked_for;
 use denoir_tests::vulkan::{gpu, options, quiet};
 use denoir_vulkan::{Fault, Faults, Gpu, Messages, Options, Tier, Validation, vk};
 use safetensors::SafeTensors;
@@ -93,18 +94,22 @@ fn engine<T>(gpu: &Gpu, model: &Model, f: impl FnOnce(&mut dyn Engine) -> Result
 /// Runs a test on every tier that there is.
 fn on_every_tier(what: &str, test: impl Fn(Tier, &Gpu) -> Result<()>) -> Result<()> {
     let mut ran = 0;
-    for tier in Tier::ALL {
+    let required = std::env::var("DENOIR_REQUIRE").unwrap_or_default();
+    let is_required = |name: &str| required.split(',').any(|required| required == name);
+    for tier in Tier::ALL.into_iter().filter(|tier| asked_for(&format!("vulkan/{tier}"))) {
         match gpu(tier) {
             Ok(gpu) => {
                 test(tier, gpu)?;
                 quiet().map_err(anyhow::Error::msg)?;
                 ran += 1;
             }
-            Err(why) => eprintln!("skipped: {what} on vulkan/{tier}: {why}"),
+            Err(why) => {
+                ensure!(!is_required(&format!("vulkan/{tier}")), "DENOIR_REQUIRE asks for vulkan/{tier}: {why}");
+                eprintln!("skipped: {what} on vulkan/{tier}: {why}");
+            }
         }
     }
-    let required = std::env::var("DENOIR_REQUIRE").unwrap_or_default();
-    ensure!(ran > 0 || !required.split(',').any(|name| name == "vulkan"), "DENOIR_REQUIRE asks for vulkan");
+    ensure!(ran > 0 || !is_required("vulkan"), "DENOIR_REQUIRE asks for vulkan");
     Ok(())
 }
 
@@ -118,7 +123,9 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
         }
     }
     on_every_tier("forward passes", |tier, gpu| {
-        for (name, dtype, model, fixture) in &models {
+        // The highest tier differs for these types alone.
+        let differs = |dtype: DType| tier != Tier::Matrix || matches!(dtype, DType::F16 | DType::I8);
+        for (name, dtype, model, fixture) in models.iter().filter(|(_, dtype, ..)| differs(*dtype)) {
             let error = engine(gpu, model, |engine| forward(engine, fixture))?;
             let limit = if *dtype == DType::F32 { 1e-5 } else { fixture.number(&format!("limit.{dtype}"))? };
             println!("{name} in {dtype} on {tier}: {error:.1e}");

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ash::{khr, vk};
 
+use crate::Error;
 use crate::calls::Calls;
+use crate::features::{Asked, Enabled};
 use crate::instance::Instance;
-use crate::tier::{Matrix, Tiers};
-use crate::{Error, Tier};
+use crate::tier::Tiers;
 
 /// Bindings of the kernel with the most.
 pub(crate) const MAX_BINDINGS: u32 = 8;
@@ -117,7 +118,7 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
     })?;
     let lists = |name: &CStr| listed.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
     let version = instance.version.min(properties.api_version);
-    let (tiers, mut extensions) = tiers(instance, physical, version, &lists)?;
+    let (tiers, mut extensions) = Asked { instance, physical, version, lists: &lists }.tiers()?;
     extensions.extend([khr::portability_subset::NAME].into_iter().filter(|n| lists(n)));
     let mut maintenance = vk::PhysicalDeviceMaintenance3Properties::default();
     let mut more = vk::PhysicalDeviceProperties2::default().push_next(&mut maintenance);
@@ -135,38 +136,6 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
         tiers,
         extensions,
     }))
-}
-
-/// The tiers that a device's features allow, and the extensions to enable for them.
-fn tiers(
-    instance: &Instance,
-    physical: vk::PhysicalDevice,
-    version: u32,
-    lists: &dyn Fn(&CStr) -> bool,
-) -> Result<(Tiers, Vec<&'static CStr>), Error> {
-    let mut float = vk::PhysicalDeviceShaderFloat16Int8Features::default();
-    let mut dot = vk::PhysicalDeviceShaderIntegerDotProductFeatures::default();
-    let has_float = version >= vk::API_VERSION_1_2 || lists(khr::shader_float16_int8::NAME);
-    let has_dot = version >= vk::API_VERSION_1_3 || lists(khr::shader_integer_dot_product::NAME);
-    let mut features = vk::PhysicalDeviceFeatures2::default();
-    if has_float {
-        features = features.push_next(&mut float);
-    }
-    if has_dot {
-        features = features.push_next(&mut dot);
-    }
-    // SAFETY: the chain holds only structures that the device knows.
-    unsafe { instance.raw.get_physical_device_features2(physical, &mut features) };
-    let mut extensions = Vec::new();
-    let (fp16, int8) = (float.shader_float16 == vk::TRUE, dot.shader_integer_dot_product == vk::TRUE);
-    if fp16 && lists(khr::shader_float16_int8::NAME) {
-        extensions.push(khr::shader_float16_int8::NAME);
-    }
-    if int8 && lists(khr::shader_integer_dot_product::NAME) {
-        extensions.push(khr::shader_integer_dot_product::NAME);
-    }
-    let matrix: Option<Matrix> = None;
-    Ok((Tiers { fp16, int8, matrix }, extensions))
 }
 
 /// An open device with one queue. Everything made on it keeps it alive.
@@ -196,15 +165,9 @@ impl Device {
         let queues =
             [vk::DeviceQueueCreateInfo::default().queue_family_index(about.queue_family).queue_priorities(&priorities)];
         let names: Vec<_> = about.extensions.iter().map(|n| n.as_ptr()).collect();
-        let mut float = vk::PhysicalDeviceShaderFloat16Int8Features::default().shader_float16(true);
-        let mut dot = vk::PhysicalDeviceShaderIntegerDotProductFeatures::default().shader_integer_dot_product(true);
-        let mut info = vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&names);
-        if about.tiers.has(Tier::Fp16) {
-            info = info.push_next(&mut float);
-        }
-        if about.tiers.has(Tier::Int8) {
-            info = info.push_next(&mut dot);
-        }
+        let info = vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&names);
+        let mut features = Enabled::default();
+        let info = features.chain(info, &about.tiers);
         let calls = instance.calls.clone();
         // SAFETY: extensions and features are ones that the device listed; every pointer outlives the call.
         let raw =

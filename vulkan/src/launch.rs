@@ -29,13 +29,18 @@ pub(crate) struct Launch<'v> {
 
 impl<'v> Launch<'v> {
     pub(crate) fn new(vulkan: &'v mut Vulkan, shader: Shader) -> Self {
-        let variant = Variant { shader, constants: Vec::new() };
+        let variant = Variant { shader, constants: Vec::new(), subgroup: None };
         Launch { vulkan, variant, buffers: Vec::new(), access: Access::default() }
     }
 
     /// Sets a specialisation constant.
     pub(crate) fn constant(&mut self, id: u32, value: u32) {
         self.variant.constants.push((id, value));
+    }
+
+    /// Sets the size of a subgroup; the device's choice by default.
+    pub(crate) fn subgroup(&mut self, size: Option<u32>) {
+        self.variant.subgroup = size;
     }
 
     /// Binds a view that the kernel reads.

@@ -8,7 +8,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `calls` | the door to every `vk*` call that can fail |
-//! | `instance`, `device` | the loader, devices and their features |
+//! | `instance`, `device`, `features` | the loader, devices and what each can do |
 //! | `memory` | buffers; the model file on the device |
 //! | `stream` | the queue: copies and submissions |
 //! | `recording`, `hazards` | recorded command buffers, barriers, the watchdog's limit |
@@ -22,6 +22,7 @@ mod device;
 mod disk_cache;
 mod engine;
 mod error;
+mod features;
 mod hazards;
 mod instance;
 mod kernels;

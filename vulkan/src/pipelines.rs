@@ -16,11 +16,14 @@ use crate::shader::Shader;
 const PUSH_BYTES: u32 = 128;
 const MAIN: &CStr = c"main";
 
-/// A kernel with its specialisation constants: number and value.
+/// A kernel as it is compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
     pub(crate) shader: Shader,
+    /// Specialisation constants: number and value.
     pub(crate) constants: Vec<(u32, u32)>,
+    /// Invocations of a subgroup, where it depends on them.
+    pub(crate) subgroup: Option<u32>,
 }
 
 /// The layouts that kernels with the same number of bindings share.
@@ -125,11 +128,16 @@ impl Pipelines {
         let entries: Vec<_> = variant.constants.iter().enumerate().map(entry).collect();
         let data: Vec<u8> = variant.constants.iter().flat_map(|(_, value)| value.to_ne_bytes()).collect();
         let specialisation = vk::SpecializationInfo::default().map_entries(&entries).data(&data);
-        let stage = vk::PipelineShaderStageCreateInfo::default()
+        let mut subgroup = vk::PipelineShaderStageRequiredSubgroupSizeCreateInfo::default();
+        let mut stage = vk::PipelineShaderStageCreateInfo::default()
             .stage(vk::ShaderStageFlags::COMPUTE)
             .module(module)
             .name(MAIN)
             .specialization_info(&specialisation);
+        if let Some(size) = variant.subgroup {
+            subgroup = subgroup.required_subgroup_size(size);
+            stage = stage.flags(vk::PipelineShaderStageCreateFlags::REQUIRE_FULL_SUBGROUPS).push_next(&mut subgroup);
+        }
         let info = [vk::ComputePipelineCreateInfo::default()
             .stage(stage)
             .layout(layout.pipeline)

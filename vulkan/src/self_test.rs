@@ -24,9 +24,11 @@ pub(crate) fn run(gpu: &mut Gpu) -> Result<(), Error> {
     if !right(gpu, floor, DType::F32)? || !right(gpu, floor, DType::I8)? {
         return Err(broken());
     }
-    let all = gpu.tiers();
-    for (tier, dtype) in [(Tier::Fp16, DType::F16), (Tier::Int8, DType::I8)] {
-        if all.has(tier) && !right(gpu, all, dtype)? {
+    for (tier, dtype) in
+        [(Tier::Fp16, DType::F16), (Tier::Int8, DType::I8), (Tier::Matrix, DType::F16), (Tier::Matrix, DType::I8)]
+    {
+        // Higher tiers would take the product away.
+        if gpu.tiers().has(tier) && !right(gpu, gpu.tiers().up_to(tier), dtype)? {
             gpu.disable(tier);
         }
     }

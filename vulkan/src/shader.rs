@@ -37,6 +37,8 @@ shaders! {
     LinearFp16: "linear.fp16", 6;
     LinearInt8: "linear_int8", 8;
     LinearInt8Dot: "linear_int8.dot", 8;
+    LinearMatrix: "linear_matrix", 6;
+    LinearMatrixInt8: "linear_matrix.int8", 8;
     NormModulate: "norm_modulate", 6;
     Patchify: "patchify", 2;
     QkNormRope: "qk_norm_rope", 4;

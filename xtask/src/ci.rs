@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Counts, Error};
 use crate::tool::Project;
-use crate::{bare, capi, cargo, generate, licences, lint};
+use crate::{bare, capi, cargo, generate, licences, lint, testing};
 
 /// A check.
 pub(crate) struct Step {
@@ -30,6 +30,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "licences", title: "licences and sources of dependencies", run: licences::run },
     Step { name: "clippy", title: "clippy on all targets", run: cargo::clippy },
     Step { name: "test", title: "tests of the workspace", run: cargo::test },
+    Step { name: "matrix", title: "cooperative matrices on Debian testing's Vulkan", run: testing::run },
     Step { name: "generate", title: "generated files are up to date", run: generate::check },
     Step { name: "doc", title: "documentation", run: cargo::doc },
     Step { name: "capi", title: "C and C++ programs", run: capi::check },

@@ -10,6 +10,7 @@ mod licences;
 mod lint;
 mod setup;
 mod shaders;
+mod testing;
 mod tool;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ cargo xtask COMMAND
   licences       licences and sources of all dependencies against deny.toml
   clippy         cargo clippy on all targets, warnings denied
   test           cargo test on the workspace; no test at all is a failure
+  matrix         kernels with cooperative matrices on Debian testing's software Vulkan, which setup unpacks
   doc            cargo doc, warnings denied
   capi           the C library installed, and C and C++ programs built against it and run
   bare           core and a freestanding program built for bare targets; the program run under an emulator

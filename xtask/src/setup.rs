@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::error::Error;
+use crate::testing::{self, Testing};
 use crate::tool::{self, Project};
 use crate::{bare, shaders};
 
@@ -50,8 +51,26 @@ fn has_vulkan() -> bool {
     any("icd.d", ".json") && any("explicit_layer.d", "khronos_validation")
 }
 
-/// Installs the packages of the needs that are not met, or prints the command where it cannot.
+/// Installs what is missing, and unpacks Debian testing's Vulkan where apt-get can fetch it.
 pub(crate) fn run(project: &Project) -> Result<(), Error> {
+    install(project)?;
+    if Testing::find(project).is_some() {
+        return Ok(());
+    }
+    let made = testing::mirror(project).or_else(|e| match apt(project) {
+        // The lists of packages, which name the archive, may have been thrown away.
+        Some(mut apt) => tool::run(apt().args(["update", "-q"])).and_then(|()| testing::mirror(project)),
+        None => Err(e),
+    });
+    match made.and_then(|mirror| testing::make(project, &mirror)) {
+        Ok(()) => println!("setup: Debian testing's Vulkan is unpacked below target"),
+        Err(e) => println!("setup: Debian testing's Vulkan cannot be had, `cargo xtask matrix` will be skipped: {e}"),
+    }
+    Ok(())
+}
+
+/// Installs the packages of the needs that are not met, or prints the command where it cannot.
+fn install(project: &Project) -> Result<(), Error> {
     if !bare::has_toolchains() {
         bare::add_targets(project);
     }

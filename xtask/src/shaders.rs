@@ -9,18 +9,22 @@ use std::process::Command;
 
 use crate::ci::Outcome;
 use crate::error::Error;
+use crate::testing::Testing;
 use crate::tool::{self, Project};
 
 /// The compiler, of the Debian package glslang-tools.
 pub(crate) const COMPILER: &str = "glslangValidator";
 /// Judges what it made; of the Debian package spirv-tools.
 pub(crate) const VALIDATOR: &str = "spirv-val";
-/// The compiler's version that `vulkan/spirv` is made with: another one's bytes differ.
+/// What only Debian testing's compiler knows.
+const MATRIX: &str = "GL_KHR_cooperative_matrix";
+/// The versions that `vulkan/spirv` is made with, Debian 12's and Debian testing's: others' bytes differ.
 const VERSION: &str = "12.0.0";
+const TESTING_VERSION: &str = "16.6.0";
 /// For the oldest Vulkan that the backend runs on; without names of variables and paths of sources.
 const OPTIONS: &[&str] = &["-V", "--target-env", "vulkan1.1", "-Os", "-g0", "--quiet"];
 /// Stems of shaders that have variants, and the variants.
-const VARIANTS: &[(&str, &[&str])] = &[("linear", &["fp16"]), ("linear_int8", &["dot"])];
+const VARIANTS: &[(&str, &[&str])] = &[("linear", &["fp16"]), ("linear_int8", &["dot"]), ("linear_matrix", &["int8"])];
 const CURE: &str = "cargo xtask setup";
 
 /// A compiled shader.
@@ -30,52 +34,104 @@ struct Shader {
     name: String,
     /// What is defined for it.
     define: Option<String>,
+    /// Whether it needs Debian testing's compiler.
+    matrix: bool,
+}
+
+/// A compiler and its version.
+struct Compiler {
+    /// Where it is from; this machine's own without.
+    testing: Option<Testing>,
+    version: String,
+    /// The version that made what is committed.
+    wanted: &'static str,
 }
 
 /// Compiles all shaders.
 pub(crate) fn write(project: &Project) -> Result<(), Error> {
-    let version = version()?;
-    if version != VERSION {
-        println!("shaders: this is glslang {version}; the checks compare with what glslang {VERSION} makes");
-    }
-    let folder = spirv(project);
-    let shaders = shaders(project)?;
+    let (folder, shaders) = (spirv(project), shaders(project)?);
     for stray in strays(&folder, &shaders)? {
         fs::remove_file(&stray).map_err(Error::file(stray))?;
     }
-    shaders.iter().try_for_each(|shader| compile(project, shader, &folder.join(&shader.name)))
+    for compiler in compilers(project)? {
+        if compiler.version != compiler.wanted {
+            println!("shaders: the checks compare with glslang {}, this is {}", compiler.wanted, compiler.version);
+        }
+        let made = shaders.iter().filter(|shader| shader.matrix == compiler.testing.is_some());
+        made.into_iter().try_for_each(|shader| compiler.compile(project, shader, &folder.join(&shader.name)))?;
+    }
+    Ok(())
 }
 
 /// Compiles all shaders anew and compares them with the committed ones, byte by byte where the compiler is the one
 /// that made those.
 pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
-    let version = version()?;
-    let (folder, shaders) = (spirv(project), shaders(project)?);
-    let fresh = project.root.join("target/spirv");
-    fs::create_dir_all(&fresh).map_err(Error::file(&fresh))?;
-    let mut findings = 0;
-    for shader in &shaders {
-        let (old, new) = (folder.join(&shader.name), fresh.join(&shader.name));
-        compile(project, shader, &new)?;
-        tool::run(project.command(VALIDATOR).args(["--target-env", "vulkan1.1"]).arg(&new))?;
-        let same = read(&new)? == fs::read(&old).unwrap_or_default();
-        if !same && version == VERSION {
-            println!("{} is not what its source compiles to: run `cargo xtask generate`", old.display());
-            findings += 1;
+    let shaders = shaders(project)?;
+    let (mut equal, mut findings) = (0, 0);
+    for compiler in compilers(project)? {
+        for shader in shaders.iter().filter(|shader| shader.matrix == compiler.testing.is_some()) {
+            let same = compiler.is_current(project, shader)?;
+            if compiler.version != compiler.wanted {
+                println!("{} compiles, but was NOT compared: this is glslang {}", shader.name, compiler.version);
+            } else if same {
+                equal += 1;
+            } else {
+                println!("{} is not what its source compiles to: run `cargo xtask generate`", shader.name);
+                findings += 1;
+            }
         }
     }
-    for stray in strays(&folder, &shaders)? {
+    for stray in strays(&spirv(project), &shaders)? {
         println!("{} has no source", stray.display());
         findings += 1;
     }
-    match (findings, version == VERSION) {
-        (1.., _) => Err(Error::Findings(findings)),
-        (0, true) => Ok(Outcome::Note(format!("{} shaders are what glslang {VERSION} makes", shaders.len()))),
-        (0, false) => Ok(Outcome::Note(format!(
-            "{} shaders compile, but were NOT compared: this is glslang {version}, not {VERSION}",
-            shaders.len()
-        ))),
+    match findings {
+        0 => Ok(Outcome::Note(format!("{equal} of {} shaders compared", shaders.len()))),
+        _ => Err(Error::Findings(findings)),
     }
+}
+
+impl Compiler {
+    /// The program of the same origin.
+    fn command(&self, project: &Project, program: &str) -> Command {
+        self.testing.as_ref().map_or_else(|| project.command(program), |testing| testing.command(project, program))
+    }
+
+    fn compile(&self, project: &Project, shader: &Shader, to: &Path) -> Result<(), Error> {
+        let mut command = self.command(project, COMPILER);
+        command.args(OPTIONS).args(shader.define.iter().map(|define| format!("-D{define}")));
+        tool::run(command.arg(&shader.source).arg("-o").arg(to))
+    }
+
+    /// Whether the shader compiles to what is committed; it must compile to something valid.
+    fn is_current(&self, project: &Project, shader: &Shader) -> Result<bool, Error> {
+        let fresh = project.root.join("target/spirv");
+        fs::create_dir_all(&fresh).map_err(Error::file(&fresh))?;
+        let fresh = fresh.join(&shader.name);
+        self.compile(project, shader, &fresh)?;
+        tool::run(self.command(project, VALIDATOR).args(["--target-env", "vulkan1.1"]).arg(&fresh))?;
+        let committed = fs::read(spirv(project).join(&shader.name)).unwrap_or_default();
+        Ok(fs::read(&fresh).map_err(Error::file(&fresh))? == committed)
+    }
+}
+
+/// This machine's compiler, and Debian testing's where it was unpacked.
+fn compilers(project: &Project) -> Result<Vec<Compiler>, Error> {
+    if !tool::exists(COMPILER) || !tool::exists(VALIDATOR) {
+        return Err(Error::Missing { what: COMPILER.into(), cure: CURE.into() });
+    }
+    let mut compilers = vec![Compiler { testing: None, version: String::new(), wanted: VERSION }];
+    if let testing @ Some(_) = Testing::find_or_skip(project, "shaders with cooperative matrices")? {
+        compilers.push(Compiler { testing, version: String::new(), wanted: TESTING_VERSION });
+    }
+    for compiler in &mut compilers {
+        // A line such as `Glslang Version: 11:12.0.0`.
+        let text = tool::output(compiler.command(project, COMPILER).arg("--version"))?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("Glslang Version: ")).unwrap_or("of no known version");
+        compiler.version = line.rsplit(':').next().unwrap_or(line).trim().to_owned();
+    }
+    Ok(compilers)
 }
 
 fn spirv(project: &Project) -> PathBuf {
@@ -88,11 +144,13 @@ fn shaders(project: &Project) -> Result<Vec<Shader>, Error> {
     for source in files(&project.root.join("vulkan/shaders"), "comp")? {
         let stem = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let variants = VARIANTS.iter().filter(|(of, _)| *of == stem).flat_map(|(_, variants)| *variants);
+        let text = fs::read_to_string(&source).map_err(Error::file(&source))?;
+        let matrix = text.contains(MATRIX);
         for variant in variants {
             let (name, define) = (format!("{stem}.{variant}.spv"), Some(variant.to_uppercase()));
-            shaders.push(Shader { source: source.clone(), name, define });
+            shaders.push(Shader { source: source.clone(), name, define, matrix });
         }
-        shaders.push(Shader { source, name: format!("{stem}.spv"), define: None });
+        shaders.push(Shader { source, name: format!("{stem}.spv"), define: None, matrix });
     }
     Ok(shaders)
 }
@@ -102,23 +160,6 @@ fn strays(folder: &Path, shaders: &[Shader]) -> Result<Vec<PathBuf>, Error> {
     let mut files = files(folder, "spv")?;
     files.retain(|file| shaders.iter().all(|shader| !file.ends_with(&shader.name)));
     Ok(files)
-}
-
-fn compile(project: &Project, shader: &Shader, to: &Path) -> Result<(), Error> {
-    let mut command = project.command(COMPILER);
-    command.args(OPTIONS).args(shader.define.iter().map(|define| format!("-D{define}")));
-    tool::run(command.arg(&shader.source).arg("-o").arg(to))
-}
-
-/// The compiler's version, from its line `Glslang Version: 11:12.0.0`.
-fn version() -> Result<String, Error> {
-    let missing = || Error::Missing { what: COMPILER.into(), cure: CURE.into() };
-    if !tool::exists(COMPILER) || !tool::exists(VALIDATOR) {
-        return Err(missing());
-    }
-    let text = tool::output(Command::new(COMPILER).arg("--version"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Glslang Version: ")).ok_or_else(missing)?;
-    Ok(line.rsplit(':').next().unwrap_or(line).trim().to_owned())
 }
 
 /// The files of a folder with this extension, by name.
@@ -132,8 +173,4 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
     }
     files.sort();
     Ok(files)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(Error::file(path))
 }

@@ -33,6 +33,11 @@ impl Project {
         Ok(Project { root, require })
     }
 
+    /// Whether tests that need this device must run.
+    pub(crate) fn requires(&self, device: &str) -> bool {
+        self.require.iter().flat_map(|devices| devices.split(',')).any(|required| required == device)
+    }
+
     /// The cargo that runs this.
     pub(crate) fn cargo<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -43,8 +43,14 @@ pub fn rows() -> Vec<Row> {
     rows.extend(missing.map(|name| absent(name, "this machine lacks the instructions")));
     rows.extend(Tier::ALL.map(vulkan));
     rows.push(absent("cuda", "not in this build"));
+    rows.retain(|row| asked_for(&row.name));
     announce(&rows);
     rows
+}
+
+/// Whether `DENOIR_ROW` is absent or part of a row's name.
+pub fn asked_for(name: &str) -> bool {
+    std::env::var("DENOIR_ROW").map_or(true, |part| name.contains(&part))
 }
 
 fn absent(name: &str, why: &str) -> Row {

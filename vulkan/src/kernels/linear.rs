@@ -1,10 +1,12 @@
 use denoir_core::ops::{Epilogue, Linear};
 use denoir_core::{DType, View};
 
+use super::linear_matrix::{self, Room};
 use crate::Error;
 use crate::engine::Vulkan;
 use crate::launch::{Bound, Launch, element_type, layout_words, word};
 use crate::shader::Shader;
+use crate::tier::Tiers;
 
 /// Sizes of a workgroup's tile: rows and columns of `out`, and how far it walks along K at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,30 +35,36 @@ const SMALL: Tile = Tile { threads: 128, lanes: 16, tm: 4, tn: 2, bk: 16 };
 /// Large tiles that keep a large device busy.
 const BUSY: usize = 96;
 
+/// How the output of a product is cut into workgroups.
+pub(crate) struct Cut {
+    pub(crate) shader: Shader,
+    /// Specialisation constants: number and value.
+    pub(crate) constants: Vec<(u32, u32)>,
+    /// Rows and columns of `out` that a workgroup makes.
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Elements that its vector loads take at once.
+    pub(crate) vector: usize,
+    /// The constant that says whether every row starts at a multiple of so many.
+    pub(crate) aligned: u32,
+    /// The size of a subgroup, where the shader depends on it.
+    pub(crate) subgroup: Option<u32>,
+}
+
 pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
     let int8 = op.x.dtype == DType::I8;
-    let shader = match (op.x.dtype, vulkan.tiers()) {
-        (DType::I8, t) if t.int8 => Shader::LinearInt8Dot,
-        (DType::I8, _) => Shader::LinearInt8,
-        (DType::F16, t) if t.fp16 => Shader::LinearFp16,
-        _ => Shader::Linear,
-    };
-    let large = m.div_ceil(LARGE.rows()) * n.div_ceil(LARGE.cols()) >= BUSY;
-    let mut tile = if large { LARGE } else { SMALL };
-    tile.bk *= if int8 { 4 } else { 1 };
-    let mut l = Launch::new(vulkan, shader);
-    for (id, value) in (0..).zip([tile.threads, tile.lanes, tile.tm, tile.tn, tile.bk]) {
-        l.constant(id, word(value));
-    }
+    let tiers = vulkan.tiers();
+    let room = Room::new(vulkan.device().limits(), vulkan.device().about.unified());
+    let matrices = tiers.matrix.and_then(|matrix| linear_matrix::cut(&matrix, room, op));
+    let cut = matrices.unwrap_or_else(|| tiled(&tiers, op));
+    let mut l = Launch::new(vulkan, cut.shader);
+    l.subgroup(cut.subgroup);
+    cut.constants.iter().for_each(|&(id, value)| l.constant(id, value));
     let x = l.read(&op.x)?;
     let w = l.read(&op.w.data)?;
     let bias = l.read_some(op.bias.as_ref())?;
-    if !int8 {
-        l.constant(5, element_type(op.x.dtype));
-        l.constant(6, element_type(op.w.data.dtype));
-    }
-    l.constant(7, u32::from(aligned(x, &op.x) && aligned(w, &op.w.data)));
+    l.constant(cut.aligned, u32::from(aligned(x, &op.x, cut.vector) && aligned(w, &op.w.data, cut.vector)));
     let mut table = Bound::default();
     let mut rows = Bound::default();
     let mut period = 0;
@@ -88,7 +96,27 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
         x_scale.at, w_scale.at, word(m), word(n), word(k), word(period), images, image_tokens, context_tokens,
         epilogue(&op.epilogue), u32::from(op.bias.is_some()),
     ];
-    l.run(&args, [n.div_ceil(tile.cols()), m.div_ceil(tile.rows()), 1], 2 * m * n * k)
+    l.run(&args, [n.div_ceil(cut.cols), m.div_ceil(cut.rows), 1], 2 * m * n * k)
+}
+
+/// Workgroups that do without cooperative matrices.
+fn tiled(tiers: &Tiers, op: &Linear) -> Cut {
+    let shader = match op.x.dtype {
+        DType::I8 if tiers.int8 => Shader::LinearInt8Dot,
+        DType::I8 => Shader::LinearInt8,
+        DType::F16 if tiers.fp16 => Shader::LinearFp16,
+        _ => Shader::Linear,
+    };
+    let large = op.x.rows.div_ceil(LARGE.rows()) * op.out.cols.div_ceil(LARGE.cols()) >= BUSY;
+    let mut tile = if large { LARGE } else { SMALL };
+    let int8 = op.x.dtype == DType::I8;
+    tile.bk *= if int8 { 4 } else { 1 };
+    let sizes = [tile.threads, tile.lanes, tile.tm, tile.tn, tile.bk].map(word);
+    let mut constants: Vec<(u32, u32)> = (0..).zip(sizes).collect();
+    if !int8 {
+        constants.extend([(5, element_type(op.x.dtype)), (6, element_type(op.w.data.dtype))]);
+    }
+    Cut { shader, constants, rows: tile.rows(), cols: tile.cols(), vector: 4, aligned: 7, subgroup: None }
 }
 
 fn epilogue(of: &Epilogue) -> u32 {
@@ -101,7 +129,7 @@ fn epilogue(of: &Epilogue) -> u32 {
     }
 }
 
-/// Whether every row starts at a multiple of four elements, so that four are loaded as one.
-fn aligned(bound: Bound, view: &View) -> bool {
-    bound.at.is_multiple_of(4) && view.stride.is_multiple_of(4)
+/// Whether every row starts at a multiple of so many elements, so that they are loaded as one.
+fn aligned(bound: Bound, view: &View, elements: usize) -> bool {
+    (bound.at as usize).is_multiple_of(elements) && view.stride.is_multiple_of(elements)
 }
