@@ -44,6 +44,9 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceError {
+    /// A CUDA device.
+    #[cfg(feature = "cuda")]
+    Cuda(denoir_cuda::Error),
     /// A Vulkan device.
     #[cfg(feature = "vulkan")]
     Vulkan(denoir_vulkan::Error),
@@ -52,6 +55,8 @@ pub enum DeviceError {
 impl std::fmt::Display for DeviceError {
     fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
+            #[cfg(feature = "cuda")]
+            DeviceError::Cuda(ref e) => e.fmt(_f),
             #[cfg(feature = "vulkan")]
             DeviceError::Vulkan(ref e) => e.fmt(_f),
         }
@@ -128,6 +133,20 @@ impl std::error::Error for Error {
 impl From<RunError<Infallible>> for Error {
     fn from(e: RunError<Infallible>) -> Self {
         Error::Run(e.map_device(|never| match never {}))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From<RunError<denoir_cuda::Error>> for Error {
+    fn from(e: RunError<denoir_cuda::Error>) -> Self {
+        Error::Run(e.map_device(DeviceError::Cuda))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From<denoir_cuda::Error> for Error {
+    fn from(e: denoir_cuda::Error) -> Self {
+        Error::Device(DeviceError::Cuda(e))
     }
 }
 
