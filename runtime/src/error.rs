@@ -44,6 +44,9 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceError {
+    /// A CUDA device.
+    #[cfg(feature = "cuda")]
+    Cuda(denoir_cuda::Error),
     /// A Vulkan device.
     #[cfg(feature = "vulkan")]
     Vulkan(denoir_vulkan::Error),
@@ -52,6 +55,8 @@ pub enum DeviceError {
 impl std::fmt::Display for DeviceError {
     fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
+            #[cfg(feature = "cuda")]
+            DeviceError::Cuda(ref e) => e.fmt(_f),
             #[cfg(feature = "vulkan")]
             DeviceError::Vulkan(ref e) => e.fmt(_f),
         }
@@ -69,6 +74,8 @@ impl DeviceError {
                 e,
                 denoir_vulkan::Error::OutOfDeviceMemory { .. } | denoir_vulkan::Error::OutOfHostMemory { .. }
             ),
+            #[cfg(feature = "cuda")]
+            DeviceError::Cuda(ref e) => matches!(e, denoir_cuda::Error::OutOfDeviceMemory { .. }),
         }
     }
 
@@ -83,6 +90,15 @@ impl DeviceError {
                     | denoir_vulkan::Error::NoSuchDevice { .. }
                     | denoir_vulkan::Error::Missing { .. }
                     | denoir_vulkan::Error::NoTier { .. }
+            ),
+            #[cfg(feature = "cuda")]
+            DeviceError::Cuda(ref e) => matches!(
+                e,
+                denoir_cuda::Error::NoDriver
+                    | denoir_cuda::Error::DriverTooOld { .. }
+                    | denoir_cuda::Error::NoDevice
+                    | denoir_cuda::Error::NoSuchDevice { .. }
+                    | denoir_cuda::Error::ComputeCapability { .. }
             ),
         }
     }
@@ -128,6 +144,20 @@ impl std::error::Error for Error {
 impl From<RunError<Infallible>> for Error {
     fn from(e: RunError<Infallible>) -> Self {
         Error::Run(e.map_device(|never| match never {}))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From<RunError<denoir_cuda::Error>> for Error {
+    fn from(e: RunError<denoir_cuda::Error>) -> Self {
+        Error::Run(e.map_device(DeviceError::Cuda))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From<denoir_cuda::Error> for Error {
+    fn from(e: denoir_cuda::Error) -> Self {
+        Error::Device(DeviceError::Cuda(e))
     }
 }
 

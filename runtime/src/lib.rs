@@ -20,6 +20,8 @@
 //! ```
 
 mod bytes;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod engine;
 mod error;
 mod file;

@@ -49,6 +49,8 @@ pub fn devices() -> Vec<Device> {
     let mut devices = vec![cpu()];
     #[cfg(feature = "vulkan")]
     devices.extend(crate::vulkan::devices());
+    #[cfg(feature = "cuda")]
+    devices.extend(crate::cuda::devices());
     devices
 }
 
@@ -171,6 +173,8 @@ enum Place {
     },
     #[cfg(feature = "vulkan")]
     Vulkan(Box<denoir_vulkan::Vulkan>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<denoir_cuda::Cuda>),
 }
 
 impl Pipeline {
@@ -181,16 +185,20 @@ impl Pipeline {
     pub fn new(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
         match options.backend {
             BackendKind::Cpu => Pipeline::on_cpu(model, options),
+            #[cfg(feature = "cuda")]
+            BackendKind::Cuda => Pipeline::on_cuda(model, options),
+            #[cfg(not(feature = "cuda"))]
             BackendKind::Cuda => Err(Error::Backend("this build has no CUDA backend".into())),
             #[cfg(feature = "vulkan")]
             BackendKind::Vulkan => Pipeline::on_vulkan(model, options),
             #[cfg(not(feature = "vulkan"))]
             BackendKind::Vulkan => Err(Error::Backend("this build has no Vulkan backend".into())),
             // What only means something on the processor chooses it.
+            BackendKind::Auto if options.threads.is_some() || options.isa.is_some() => Pipeline::on_cpu(model, options),
+            #[cfg(feature = "cuda")]
+            BackendKind::Auto if crate::cuda::has_card() => Pipeline::on_cuda(model, options),
             #[cfg(feature = "vulkan")]
-            BackendKind::Auto if options.threads.is_none() && options.isa.is_none() && crate::vulkan::has_card() => {
-                Pipeline::on_vulkan(model, options)
-            }
+            BackendKind::Auto if crate::vulkan::has_card() => Pipeline::on_vulkan(model, options),
             BackendKind::Auto => Pipeline::on_cpu(model, options),
         }
     }
@@ -219,6 +227,15 @@ impl Pipeline {
         Ok(Pipeline { model, batch, precision, chunk_times, place, device, warnings })
     }
 
+    #[cfg(feature = "cuda")]
+    fn on_cuda(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
+        let (gpu, device) = crate::cuda::open(options)?;
+        let (batch, precision) = (options.batch.unwrap_or(1), gpu.precision());
+        let (arena_bytes, chunk_times) = sizes(&model, batch, precision)?;
+        let place = Place::Cuda(Box::new(gpu.engine(model.clone(), arena_bytes)?));
+        Ok(Pipeline { model, batch, precision, chunk_times, place, device, warnings: Vec::new() })
+    }
+
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
@@ -240,6 +257,8 @@ impl Pipeline {
             Place::Cpu { isa, .. } => *isa,
             #[cfg(feature = "vulkan")]
             Place::Vulkan(_) => Isa::SCALAR,
+            #[cfg(feature = "cuda")]
+            Place::Cuda(_) => Isa::SCALAR,
         }
     }
 
@@ -249,6 +268,8 @@ impl Pipeline {
             Place::Cpu { pool, .. } => denoir_core::Executor::threads(pool),
             #[cfg(feature = "vulkan")]
             Place::Vulkan(_) => 1,
+            #[cfg(feature = "cuda")]
+            Place::Cuda(_) => 1,
         }
     }
 
@@ -258,6 +279,8 @@ impl Pipeline {
             Place::Cpu { arena, .. } => arena.as_slice().len(),
             #[cfg(feature = "vulkan")]
             Place::Vulkan(engine) => engine.bounds().arena,
+            #[cfg(feature = "cuda")]
+            Place::Cuda(engine) => engine.bounds().arena,
         }
     }
 
@@ -304,6 +327,11 @@ impl Pipeline {
             }
             #[cfg(feature = "vulkan")]
             Place::Vulkan(engine) => match tap {
+                Some(tap) => with_backend(&self.model, self.batch, self.precision, engine.tapped(tap), f),
+                None => with_backend(&self.model, self.batch, self.precision, &mut **engine, f),
+            },
+            #[cfg(feature = "cuda")]
+            Place::Cuda(engine) => match tap {
                 Some(tap) => with_backend(&self.model, self.batch, self.precision, engine.tapped(tap), f),
                 None => with_backend(&self.model, self.batch, self.precision, &mut **engine, f),
             },

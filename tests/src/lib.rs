@@ -1,6 +1,8 @@
 //! Tests that cross crates, and what they share.
 
 pub mod convert_checkpoint;
+pub mod cuda;
+pub mod golden;
 pub mod hostile_alloc;
 pub mod op_matrix;
 pub mod vulkan;

@@ -1,6 +1,7 @@
 //! Generated files, each by the generator that lies beside it.
 
 use crate::ci::Outcome;
+use crate::cuda;
 use crate::error::Error;
 use crate::shaders;
 use crate::tool::{self, Project};
@@ -14,7 +15,8 @@ const GENERATORS: &[&[&str]] = &[
 /// Writes all generated files.
 pub(crate) fn write(project: &Project) -> Result<(), Error> {
     shaders::write(project)?;
-    GENERATORS.iter().try_for_each(|generator| tool::run(&mut project.cargo(*generator)))
+    GENERATORS.iter().try_for_each(|generator| tool::run(&mut project.cargo(*generator)))?;
+    cuda::write(project)
 }
 
 /// Compares all generated files with what would be written.
@@ -22,5 +24,6 @@ pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     for generator in GENERATORS {
         tool::run(project.cargo(*generator).arg("--check"))?;
     }
+    cuda::check(project)?;
     shaders::check(project)
 }

@@ -4,6 +4,7 @@ mod bare;
 mod capi;
 mod cargo;
 mod ci;
+mod cuda;
 mod error;
 mod generate;
 mod licences;

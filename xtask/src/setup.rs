@@ -20,6 +20,7 @@ const NEEDS: &[Need] = &[
     Need { what: "a C++ compiler", present: || tool::exists("c++"), packages: &["g++"] },
     Need { what: "CMake", present: || tool::exists("cmake"), packages: &["cmake", "make"] },
     Need { what: "pkg-config", present: || tool::exists("pkg-config"), packages: &["pkg-config"] },
+    Need { what: "Python's environments", present: has_venv, packages: &["python3-venv"] },
     Need {
         what: "core for bare targets",
         present: bare::has_toolchains,
@@ -49,6 +50,11 @@ fn has_vulkan() -> bool {
         entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains(word))
     };
     any("icd.d", ".json") && any("explicit_layer.d", "khronos_validation")
+}
+
+/// Whether Python can make an environment with pip: Debian keeps a part of that in a package of its own.
+fn has_venv() -> bool {
+    Command::new("python3").args(["-c", "import venv, ensurepip"]).output().is_ok_and(|output| output.status.success())
 }
 
 /// Installs what is missing, and unpacks Debian testing's Vulkan where apt-get can fetch it.

@@ -3,7 +3,7 @@
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::io::Write;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use denoir::AlignedBytes;
 use denoir_core::backend::{self, Backend, Program};
@@ -42,7 +42,7 @@ pub fn rows() -> Vec<Row> {
     let missing = Isa::NAMES.iter().filter(|name| Isa::from_name(name).is_none());
     rows.extend(missing.map(|name| absent(name, "this machine lacks the instructions")));
     rows.extend(Tier::ALL.map(vulkan));
-    rows.push(absent("cuda", "not in this build"));
+    rows.extend(cuda());
     rows.retain(|row| asked_for(&row.name));
     announce(&rows);
     rows
@@ -83,6 +83,22 @@ fn vulkan(tier: Tier) -> Row {
     };
     // The tiers differ in this kernel alone.
     Row { same_bytes: name.clone(), name, only: (tier > Tier::Floor).then_some("linear"), run }
+}
+
+/// The first CUDA device. An emulated one has another name: it is not what `DENOIR_REQUIRE=cuda` asks for.
+fn cuda() -> Vec<Row> {
+    let run: Result<Run, String> = match crate::cuda::gpu() {
+        Ok(gpu) => Ok(Box::new(move |case| {
+            let weights = Arc::new(case.weights.as_slice().to_vec());
+            drive(&mut gpu.engine(weights, case.arena.len()).map_err(|e| e.to_string())?, case)
+        })),
+        Err(e) => Err(e.to_string()),
+    };
+    let row = |name: &str, run| Row { same_bytes: name.into(), name: name.into(), only: None, run };
+    match crate::cuda::is_emulated() {
+        true => vec![absent("cuda", "this machine has no CUDA driver"), row("emulated-cuda", run)],
+        false => vec![row("cuda", run)],
+    }
 }
 
 fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<Vec<u8>, String>, denoir::Error> {

@@ -1,0 +1,310 @@
+// A CUDA driver without a GPU: the functions of libcuda.so that denoir-cuda calls, over kernels that were compiled for this
+// processor. Everything happens at once, on the calling thread; what a stream is asked for while it captures is kept in
+// a graph. Device memory is memory of the process that starts as NaN.
+#include <cstdio>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "launch.h"
+
+using emulator::Index;
+
+namespace {
+
+enum Result {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    INVALID_CONTEXT = 201,
+    INVALID_DEVICE = 101,
+    INVALID_IMAGE = 200,
+    NOT_FOUND = 500,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_UNMATCHED = 903,
+};
+
+// What cubins of every architecture and PTX hold; more arguments than any kernel has.
+const u32 PARAMETER_BYTES = 128;
+// Shared memory of a block on the smallest of the devices that the kernels are compiled for.
+const u32 MOST_SHARED = 99 << 10;
+const u32 DEFAULT_SHARED = 48 << 10;
+const u64 DEVICE_BYTES = 4ull << 30;
+
+// A kernel of a module, with the shared memory that it may have.
+struct Function {
+    void (*entry)(const void*);
+    u32 most_shared = DEFAULT_SHARED;
+};
+
+struct Module {
+    std::string image;
+    std::vector<Function*> functions;
+};
+
+struct Launch {
+    Function* function;
+    Index grid, block;
+    u32 shared;
+    u8 args[PARAMETER_BYTES];
+};
+
+struct Graph {
+    std::vector<Launch> launches;
+};
+
+struct Stream {
+    Graph* capture = nullptr;
+};
+
+std::mutex lock;
+// Live allocations: what is freed twice, or never, is seen.
+std::set<const void*> live;
+u64 allocated = 0, most_allocated = 0;
+thread_local std::vector<void*> contexts;
+
+void run(const Launch& launch) {
+    emulator::launch(launch.function->entry, launch.args, launch.grid, launch.block, launch.shared);
+}
+
+template <class T>
+T* made(T* object) {
+    std::lock_guard<std::mutex> guard(lock);
+    live.insert(object);
+    return object;
+}
+
+// Whether an object is alive; it no longer is.
+bool gone(const void* object) {
+    std::lock_guard<std::mutex> guard(lock);
+    return live.erase(object) == 1;
+}
+
+// Allocations start with their size, on a line of their own.
+const u64 HEADER = 256;
+
+bool allocate(u64 bytes, void** at, bool device) {
+    if (device) {
+        std::lock_guard<std::mutex> guard(lock);
+        if (allocated + bytes > DEVICE_BYTES) return false;
+        allocated += bytes;
+        if (allocated > most_allocated) most_allocated = allocated;
+    }
+    u8* memory = static_cast<u8*>(aligned_alloc(HEADER, HEADER + (bytes + HEADER - 1) / HEADER * HEADER));
+    if (memory == nullptr) return false;
+    memcpy(memory, &bytes, sizeof bytes);
+    if (device) memset(memory + HEADER, 0xff, bytes);
+    *at = made(memory + HEADER);
+    return true;
+}
+
+Result release(void* at, bool device) {
+    if (!gone(at)) return INVALID_VALUE;
+    u8* memory = static_cast<u8*>(at) - HEADER;
+    u64 bytes;
+    memcpy(&bytes, memory, sizeof bytes);
+    free(memory);
+    std::lock_guard<std::mutex> guard(lock);
+    if (device) allocated -= bytes;
+    return SUCCESS;
+}
+
+}  // namespace
+
+extern "C" {
+
+// For tests: objects that are alive, and the most memory that was allocated since the last call.
+u64 emulator_live() {
+    std::lock_guard<std::mutex> guard(lock);
+    return live.size();
+}
+
+u64 emulator_peak() {
+    std::lock_guard<std::mutex> guard(lock);
+    u64 peak = most_allocated;
+    most_allocated = allocated;
+    return peak;
+}
+
+Result cuInit(u32) { return SUCCESS; }
+
+Result cuDriverGetVersion(int* version) {
+    *version = 12060;
+    return SUCCESS;
+}
+
+Result cuDeviceGetCount(int* count) {
+    *count = 1;
+    return SUCCESS;
+}
+
+Result cuDeviceGet(int* device, int ordinal) {
+    *device = ordinal;
+    return ordinal == 0 ? SUCCESS : INVALID_DEVICE;
+}
+
+Result cuDeviceGetName(char* name, int len, int) {
+    snprintf(name, (size_t)len, "emulated on the processor");
+    return SUCCESS;
+}
+
+Result cuDeviceGetAttribute(int* value, int attribute, int) {
+    switch (attribute) {
+        case 16: *value = 8; break;             // multiprocessors
+        case 18: *value = 0; break;             // integrated
+        case 75: *value = 8; break;             // compute capability 8.7
+        case 76: *value = 7; break;
+        case 97: *value = MOST_SHARED; break;   // shared memory of a block
+        default: return INVALID_VALUE;
+    }
+    return SUCCESS;
+}
+
+Result cuDeviceTotalMem_v2(size_t* bytes, int) {
+    *bytes = DEVICE_BYTES;
+    return SUCCESS;
+}
+
+Result cuCtxCreate_v2(void** context, u32, int) {
+    *context = made(new int(0));
+    contexts.push_back(*context);
+    return SUCCESS;
+}
+
+Result cuCtxDestroy_v2(void* context) {
+    if (!gone(context)) return INVALID_CONTEXT;
+    delete static_cast<int*>(context);
+    return SUCCESS;
+}
+
+Result cuCtxPushCurrent_v2(void* context) {
+    contexts.push_back(context);
+    return SUCCESS;
+}
+
+Result cuCtxPopCurrent_v2(void** context) {
+    if (contexts.empty()) return INVALID_CONTEXT;
+    *context = contexts.back();
+    contexts.pop_back();
+    return SUCCESS;
+}
+
+Result cuModuleLoadData(Module** module, const void* image) {
+    const char* start = static_cast<const char*>(image);
+    bool elf = memcmp(start, "\x7f" "ELF", 4) == 0;
+    if (!elf && strstr(start, ".target sm_80") == nullptr) return INVALID_IMAGE;
+    *module = made(new Module());
+    return contexts.empty() ? INVALID_CONTEXT : SUCCESS;
+}
+
+Result cuModuleUnload(Module* module) {
+    if (!gone(module)) return INVALID_VALUE;
+    for (Function* function : module->functions) delete function;
+    delete module;
+    return SUCCESS;
+}
+
+Result cuModuleGetFunction(Function** function, Module* module, const char* name) {
+    static void* self = [] {
+        Dl_info info;
+        dladdr(reinterpret_cast<void*>(cuInit), &info);
+        return dlopen(info.dli_fname, RTLD_NOLOAD | RTLD_NOW);
+    }();
+    void* entry = dlsym(self, name);
+    if (entry == nullptr) return NOT_FOUND;
+    *function = new Function{reinterpret_cast<void (*)(const void*)>(entry)};
+    module->functions.push_back(*function);
+    return SUCCESS;
+}
+
+Result cuFuncSetAttribute(Function* function, int attribute, int value) {
+    if (attribute != 8 || value < 0 || (u32)value > MOST_SHARED) return INVALID_VALUE;
+    function->most_shared = (u32)value;
+    return SUCCESS;
+}
+
+Result cuStreamCreate(Stream** stream, u32) {
+    if (contexts.empty()) return INVALID_CONTEXT;
+    *stream = made(new Stream());
+    return SUCCESS;
+}
+
+Result cuStreamDestroy_v2(Stream* stream) {
+    if (!gone(stream)) return INVALID_VALUE;
+    delete stream;
+    return SUCCESS;
+}
+
+Result cuStreamSynchronize(Stream* stream) { return stream->capture ? CAPTURE_UNSUPPORTED : SUCCESS; }
+
+Result cuMemAlloc_v2(void** at, size_t bytes) {
+    if (contexts.empty()) return INVALID_CONTEXT;
+    if (bytes == 0) return INVALID_VALUE;
+    return allocate(bytes, at, true) ? SUCCESS : OUT_OF_MEMORY;
+}
+
+Result cuMemFree_v2(void* at) { return release(at, true); }
+
+Result cuMemHostAlloc(void** at, size_t bytes, u32) {
+    if (contexts.empty()) return INVALID_CONTEXT;
+    return allocate(bytes, at, false) ? SUCCESS : OUT_OF_MEMORY;
+}
+
+Result cuMemFreeHost(void* at) { return release(at, false); }
+
+Result cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, Stream* stream) {
+    if (stream->capture) return CAPTURE_UNSUPPORTED;
+    memcpy(to, from, bytes);
+    return SUCCESS;
+}
+
+Result cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t bytes, Stream* stream) {
+    return cuMemcpyHtoDAsync_v2(to, from, bytes, stream);
+}
+
+Result cuLaunchKernel(Function* function, u32 grid_x, u32 grid_y, u32 grid_z, u32 block_x, u32 block_y, u32 block_z,
+                      u32 shared, Stream* stream, void** parameters, void**) {
+    bool empty = grid_x == 0 || grid_y == 0 || grid_z == 0 || block_x * block_y * block_z == 0;
+    if (empty || grid_y > 65535 || grid_z > 65535 || shared > function->most_shared) return INVALID_VALUE;
+    Launch launch = {function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, {}};
+    memcpy(launch.args, parameters[0], PARAMETER_BYTES);
+    if (stream->capture) stream->capture->launches.push_back(launch);
+    else run(launch);
+    return SUCCESS;
+}
+
+Result cuStreamBeginCapture_v2(Stream* stream, int) {
+    if (stream->capture) return CAPTURE_UNSUPPORTED;
+    stream->capture = made(new Graph());
+    return SUCCESS;
+}
+
+Result cuStreamEndCapture(Stream* stream, Graph** graph) {
+    if (!stream->capture) return CAPTURE_UNMATCHED;
+    *graph = stream->capture;
+    stream->capture = nullptr;
+    return SUCCESS;
+}
+
+Result cuGraphInstantiateWithFlags(Graph** executable, Graph* graph, unsigned long long) {
+    *executable = made(new Graph(*graph));
+    return SUCCESS;
+}
+
+Result cuGraphLaunch(Graph* executable, Stream* stream) {
+    if (stream->capture) return CAPTURE_UNSUPPORTED;
+    for (const Launch& launch : executable->launches) run(launch);
+    return SUCCESS;
+}
+
+Result cuGraphExecDestroy(Graph* executable) {
+    if (!gone(executable)) return INVALID_VALUE;
+    delete executable;
+    return SUCCESS;
+}
+
+Result cuGraphDestroy(Graph* graph) { return cuGraphExecDestroy(graph); }
+}

@@ -1,0 +1,44 @@
+// Arguments of the linear kernels, and what they do to y = x · wᵀ + bias before they write it; core's Epilogue. An argument
+// and not a constant: it costs one branch for each sum, and spares a kernel for each epilogue.
+#pragma once
+#include "types.cuh"
+
+constexpr u32 STORE = 0;
+constexpr u32 SILU = 1;
+constexpr u32 ADD_PERIODIC = 2;
+constexpr u32 GATED_RESIDUAL = 3;
+constexpr u32 RESIDUAL = 4;
+
+// `table` is the periodic addend, or the modulation table from the gate's first column on, whose rows `table_rows` picks.
+// Scales are there for int8 alone; no bias is a null pointer.
+struct LinearArgs {
+    AnyMatrix x;
+    AnyMatrix w;
+    const float* x_scale;
+    const float* w_scale;
+    const float* bias;
+    Matrix<const float> table;
+    const u32* table_rows;
+    Matrix<float> out;
+    u32 n;
+    u32 k;
+    u32 epilogue;
+    Tokens layout;
+};
+static_assert(sizeof(LinearArgs) == 120, "args.rs");
+
+// The row's part of `table`: the periodic addend or the gates.
+DEVICE const float* table_row(const LinearArgs& a, u32 row) {
+    if (a.epilogue == ADD_PERIODIC) return a.table.row(row % a.table.rows);
+    if (a.epilogue == GATED_RESIDUAL) return a.table.row(a.table_rows[a.layout.image_of(row)]);
+    return nullptr;
+}
+
+// What is written over `*out`, element (row, col), of whose row `from` is the part of the table.
+DEVICE float finish(const LinearArgs& a, float y, u32 col, const float* from, const float* out) {
+    if (a.bias) y += a.bias[col];
+    if (a.epilogue == SILU) return silu(y);
+    float beside = from ? from[col] : 0.0f;
+    y = a.epilogue == GATED_RESIDUAL ? y * beside : y + beside;
+    return a.epilogue == GATED_RESIDUAL || a.epilogue == RESIDUAL ? *out + y : y;
+}

@@ -1,0 +1,229 @@
+//! The driver, its devices, and a context on one of them.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::sync::Arc;
+
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
+
+use crate::Error;
+use crate::calls::Calls;
+
+/// The CUDA version that the kernels' format needs: any 12.
+const DRIVER: c_int = 12000;
+/// What cudarc would panic for where the driver lacks it.
+const FUNCTIONS: &[&str] = &[
+    "cuInit",
+    "cuDriverGetVersion",
+    "cuDeviceGetCount",
+    "cuDeviceGet",
+    "cuDeviceGetName",
+    "cuDeviceGetAttribute",
+    "cuDeviceTotalMem_v2",
+    "cuCtxCreate_v2",
+    "cuCtxDestroy_v2",
+    "cuCtxPushCurrent_v2",
+    "cuCtxPopCurrent_v2",
+    "cuModuleLoadData",
+    "cuModuleUnload",
+    "cuModuleGetFunction",
+    "cuFuncSetAttribute",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamSynchronize",
+    "cuMemAlloc_v2",
+    "cuMemFree_v2",
+    "cuMemHostAlloc",
+    "cuMemFreeHost",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuLaunchKernel",
+    "cuStreamBeginCapture_v2",
+    "cuStreamEndCapture",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphLaunch",
+    "cuGraphExecDestroy",
+    "cuGraphDestroy",
+];
+
+/// A device that can run denoir, or is too old to.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// Its number for [`Options::device`](crate::Options::device).
+    pub index: usize,
+    /// What the driver calls it.
+    pub name: String,
+    /// Compute capability.
+    pub compute: (u32, u32),
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Multiprocessors.
+    pub multiprocessors: usize,
+    /// Bytes of shared memory that a block can have.
+    pub shared_bytes: usize,
+    /// Whether the processor and the device share one memory.
+    pub unified: bool,
+}
+
+/// The devices of this machine.
+///
+/// # Errors
+/// [`Error::NoDriver`] without CUDA, or what the driver reports.
+pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
+    match Driver::open(Calls::default()) {
+        Err(Error::NoDevice) => Ok(Vec::new()),
+        driver => {
+            let driver = driver?;
+            (0..driver.count()?).map(|index| driver.info(index)).collect()
+        }
+    }
+}
+
+/// The driver: loaded, new enough, initialised.
+pub(crate) struct Driver {
+    calls: Calls,
+}
+
+impl Driver {
+    pub(crate) fn open(calls: Calls) -> Result<Driver, Error> {
+        // SAFETY: loading a driver runs its initialisers, which every program that uses CUDA lets it do.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(Error::NoDriver);
+        }
+        // SAFETY: as above; the library is there, so this does not panic.
+        let library = unsafe { sys::culib() };
+        for &name in FUNCTIONS {
+            // SAFETY: the symbol is only looked for.
+            if unsafe { library.get::<unsafe extern "C" fn()>(name.as_bytes()) }.is_err() {
+                return Err(Error::DriverTooOld { found: "less".into(), needed: name });
+            }
+        }
+        // SAFETY: no preconditions.
+        calls.make("cuInit", || unsafe { sys::cuInit(0) })?;
+        let mut version = 0;
+        // SAFETY: the pointer is to a local.
+        calls.make("cuDriverGetVersion", || unsafe { sys::cuDriverGetVersion(&mut version) })?;
+        if version < DRIVER {
+            let found = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
+            return Err(Error::DriverTooOld { found, needed: "CUDA 12.0" });
+        }
+        Ok(Driver { calls })
+    }
+
+    pub(crate) fn count(&self) -> Result<usize, Error> {
+        let mut count = 0;
+        // SAFETY: the driver is initialised; the pointer is to a local, here and below.
+        self.calls.make("cuDeviceGetCount", || unsafe { sys::cuDeviceGetCount(&mut count) })?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    fn device(&self, index: usize) -> Result<sys::CUdevice, Error> {
+        let (mut device, ordinal) = (0, c_int::try_from(index).unwrap_or(c_int::MAX));
+        // SAFETY: as above.
+        self.calls.make("cuDeviceGet", || unsafe { sys::cuDeviceGet(&mut device, ordinal) })?;
+        Ok(device)
+    }
+
+    pub(crate) fn info(&self, index: usize) -> Result<DeviceInfo, Error> {
+        let device = self.device(index)?;
+        let attribute = |attribute| {
+            let mut value = 0;
+            // SAFETY: as above.
+            let call = || unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, device) };
+            self.calls.make("cuDeviceGetAttribute", call)?;
+            Ok(u32::try_from(value).unwrap_or(0))
+        };
+        let (mut name, mut memory_bytes): ([c_char; 256], usize) = ([0; 256], 0);
+        // SAFETY: as above; the length is the buffer's.
+        self.calls.make("cuDeviceGetName", || unsafe { sys::cuDeviceGetName(name.as_mut_ptr(), 255, device) })?;
+        // SAFETY: as above.
+        self.calls.make("cuDeviceTotalMem", || unsafe { sys::cuDeviceTotalMem_v2(&mut memory_bytes, device) })?;
+        let name = CStr::from_bytes_until_nul(bytemuck::cast_slice(&name)).unwrap_or_default();
+        Ok(DeviceInfo {
+            index,
+            name: name.to_string_lossy().into_owned(),
+            compute: (
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ),
+            memory_bytes: memory_bytes as u64,
+            multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
+            shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize,
+            unified: attribute(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
+        })
+    }
+
+    /// A context on a device; the first by default.
+    pub(crate) fn context(self, index: Option<usize>) -> Result<Arc<Context>, Error> {
+        let (index, count) = (index.unwrap_or(0), self.count()?);
+        if count == 0 {
+            return Err(Error::NoDevice);
+        }
+        if index >= count {
+            return Err(Error::NoSuchDevice { index, count });
+        }
+        let info = self.info(index)?;
+        if info.compute < (8, 0) {
+            return Err(Error::ComputeCapability { device: info.name, found: info.compute });
+        }
+        let (device, mut raw) = (self.device(index)?, std::ptr::null_mut());
+        let flags = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as u32;
+        // SAFETY: the device is the driver's.
+        self.calls.make("cuCtxCreate", || unsafe { sys::cuCtxCreate_v2(&mut raw, flags, device) })?;
+        let context = Arc::new(Context { raw, info, calls: self.calls });
+        // Creating made it current; from now on it is where it is entered.
+        drop(Entered);
+        Ok(context)
+    }
+}
+
+/// A context of our own, so that a crash in it is nobody else's. Everything made in it keeps it alive.
+pub(crate) struct Context {
+    raw: sys::CUcontext,
+    pub(crate) info: DeviceInfo,
+    pub(crate) calls: Calls,
+}
+
+// SAFETY: the driver allows a context on any thread, and on several at once.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+impl Context {
+    /// Makes the context this thread's current one, which most calls work in, until the result is dropped.
+    pub(crate) fn enter(&self) -> Result<Entered, Error> {
+        // SAFETY: the context is alive.
+        self.calls.make("cuCtxPushCurrent", || unsafe { sys::cuCtxPushCurrent_v2(self.raw) })?;
+        Ok(Entered)
+    }
+
+    /// The same where nothing can be reported: when things are dropped.
+    pub(crate) fn enter_to_drop(&self) -> Option<Entered> {
+        // SAFETY: as above.
+        (unsafe { sys::cuCtxPushCurrent_v2(self.raw) } == sys::CUresult::CUDA_SUCCESS).then_some(Entered)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: everything made in the context holds it alive, so all of it is gone. What a crashed one says has no
+        // listener.
+        let _ = unsafe { sys::cuCtxDestroy_v2(self.raw) };
+    }
+}
+
+/// A context is current.
+pub(crate) struct Entered;
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: the pointer is to a local.
+        let _ = unsafe { sys::cuCtxPopCurrent_v2(&mut context) };
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({})", self.info.name)
+    }
+}

@@ -1,0 +1,218 @@
+//! The backend: regions, kernels, programs as graphs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::sys;
+use denoir_core::backend::{Backend, Program};
+use denoir_core::ops::*;
+use denoir_core::plan::Precision;
+use denoir_core::{DType, View};
+
+use crate::calls::{Calls, Faults};
+use crate::device::{Context, DeviceInfo, Driver};
+use crate::memory::{Buffer, ModelFile, Weights};
+use crate::modules::{Kernel, Modules};
+use crate::stream::{Graph, Launch, Stream};
+use crate::{Error, kernels, self_test};
+
+/// How a device is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The device's number; the first by default.
+    pub device: Option<usize>,
+    /// Makes a call fail: for tests.
+    pub faults: Option<Arc<Faults>>,
+}
+
+/// An open device: what engines are made on.
+#[derive(Clone)]
+pub struct Gpu {
+    /// Before the context, which they are in.
+    modules: Arc<Mutex<Modules>>,
+    context: Arc<Context>,
+}
+
+impl Gpu {
+    /// Opens a device and checks that it computes rightly.
+    ///
+    /// # Errors
+    /// [`Error`], naming what this machine or device lacks.
+    pub fn open(options: &Options) -> Result<Gpu, Error> {
+        let context = Driver::open(Calls::new(options.faults.clone()))?.context(options.device)?;
+        let modules = Arc::new(Mutex::new(Modules::new(&context)));
+        let gpu = Gpu { modules, context };
+        self_test::run(&gpu)?;
+        Ok(gpu)
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.context.info
+    }
+
+    /// The activation types that an engine on this device wants.
+    pub fn precision(&self) -> Precision {
+        PRECISION
+    }
+
+    /// An engine over a model file and an arena of so many bytes.
+    ///
+    /// # Errors
+    /// [`Error`], above all when the device is out of memory.
+    pub fn engine(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Cuda, Error> {
+        let _entered = self.context.enter()?;
+        Ok(Cuda {
+            stream: Stream::new(&self.context)?,
+            programs: HashMap::new(),
+            open: None,
+            weights: Weights::new(file),
+            arena: Buffer::new(&self.context, arena_bytes)?,
+            modules: self.modules.clone(),
+            context: self.context.clone(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Gpu").field(self.info()).finish()
+    }
+}
+
+/// Tensor cores multiply 16-bit numbers and int8.
+const PRECISION: Precision = Precision { f16: DType::F16, bf16: DType::BF16 };
+
+/// A CUDA device as a backend.
+pub struct Cuda {
+    /// First in the order in which things go: it waits for the device.
+    pub(crate) stream: Stream,
+    programs: HashMap<Program, Graph>,
+    /// The recording under way; without one, kernels run at once.
+    open: Option<Vec<Launch>>,
+    pub(crate) weights: Weights,
+    pub(crate) arena: Buffer,
+    /// Those of the device: engines share them.
+    modules: Arc<Mutex<Modules>>,
+    context: Arc<Context>,
+}
+
+// SAFETY: the handles in recorded launches are valid on any thread.
+unsafe impl Send for Cuda {}
+// SAFETY: as above: `&self` only reads sizes.
+unsafe impl Sync for Cuda {}
+
+impl Cuda {
+    /// What the device is.
+    pub(crate) fn info(&self) -> &DeviceInfo {
+        &self.context.info
+    }
+
+    pub(crate) fn function(&mut self, kernel: &Kernel) -> Result<sys::CUfunction, Error> {
+        self.modules.lock().unwrap_or_else(PoisonError::into_inner).function(kernel)
+    }
+
+    /// Appends a launch to the open recording, or runs it.
+    pub(crate) fn record(&mut self, launch: Launch) -> Result<(), Error> {
+        match &mut self.open {
+            Some(launches) => launches.push(launch),
+            None => self.stream.launch(&launch)?,
+        }
+        Ok(())
+    }
+
+    /// From now on kernels run at once.
+    pub(crate) fn run_at_once(&mut self) {
+        self.open = None;
+        self.weights.pass(false);
+    }
+}
+
+macro_rules! forward_kernels {
+    ($($name:ident: $op:ident,)*) => {
+        impl Kernels for Cuda {
+            type Error = Error;
+            $(
+                unsafe fn $name(&mut self, op: &$op) -> Result<(), Error> {
+                    let context = self.context.clone();
+                    let _entered = context.enter()?;
+                    self.weights.next_kernel();
+                    kernels::$name::launch(self, op)
+                }
+            )*
+        }
+    };
+}
+
+forward_kernels! {
+    linear: Linear,
+    class_condition: ClassCondition,
+    context_tokens: ContextTokens,
+    patchify: Patchify,
+    unpatchify: Unpatchify,
+    norm_modulate: NormModulate,
+    rms_norm: RmsNorm,
+    layer_norm: LayerNorm,
+    qk_norm_rope: QkNormRope,
+    attention: Attention,
+    causal_attention: CausalAttention,
+    swiglu: Swiglu,
+    quantize_rows: QuantizeRows,
+    gather_rows: GatherRows,
+    dequantize_blocks: DequantizeBlocks,
+    solver_step: SolverStep,
+}
+
+// SAFETY: the bounds are the file's length and what the arena was made with.
+unsafe impl Backend for Cuda {
+    fn precision(&self) -> Precision {
+        PRECISION
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { weights: self.weights.len(), arena: self.arena.len }
+    }
+
+    fn begin(&mut self, program: Program) -> Result<bool, Error> {
+        // What a failure left behind.
+        self.run_at_once();
+        if self.programs.contains_key(&program) {
+            return Ok(false);
+        }
+        // A few times an image: not worth a graph, nor room for its weights.
+        match program {
+            Program::Modulation { .. } => self.weights.pass(true),
+            _ => self.open = Some(Vec::new()),
+        }
+        Ok(true)
+    }
+
+    fn submit(&mut self, program: Program) -> Result<(), Error> {
+        self.weights.pass(false);
+        let _entered = self.context.enter()?;
+        if let Some(launches) = self.open.take() {
+            let graph = self.stream.capture(&launches)?;
+            self.programs.insert(program, graph);
+        }
+        match self.programs.get(&program) {
+            Some(graph) => self.stream.replay(graph),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), Error> {
+        let _entered = self.context.enter()?;
+        self.stream.write(self.arena.at + view.offset as u64, bytes)
+    }
+
+    fn read(&mut self, view: &View, bytes: &mut [u8]) -> Result<(), Error> {
+        let _entered = self.context.enter()?;
+        self.stream.read(self.arena.at + view.offset as u64, bytes)
+    }
+}
+
+impl std::fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cuda").field("context", &self.context).finish_non_exhaustive()
+    }
+}

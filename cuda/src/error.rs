@@ -1,0 +1,125 @@
+//! What can go wrong on a CUDA device.
+
+use cudarc::driver::sys::CUresult;
+
+/// What can go wrong on a CUDA device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// This machine has no CUDA driver.
+    NoDriver,
+    /// The driver is older than the kernels' compiler.
+    DriverTooOld {
+        /// The CUDA version that it supports, such as `11.4`.
+        found: String,
+        /// The oldest one that is enough, or the function that it lacks.
+        needed: &'static str,
+    },
+    /// There is a driver, but no device.
+    NoDevice,
+    /// There is no device of this number.
+    NoSuchDevice {
+        /// The number asked for.
+        index: usize,
+        /// Devices that there are.
+        count: usize,
+    },
+    /// The device is older than the kernels' instructions: compute capability 8.0 is needed.
+    ComputeCapability {
+        /// The device's name.
+        device: String,
+        /// What it has.
+        found: (u32, u32),
+    },
+    /// A kernel gives wrong results.
+    SelfTest {
+        /// The device's name.
+        device: String,
+    },
+    /// A matrix or a kernel's grid is larger than kernels can count.
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Its size.
+        size: u64,
+        /// The largest that can be.
+        limit: u64,
+    },
+    /// The device has too little free memory.
+    OutOfDeviceMemory {
+        /// The call that failed.
+        call: &'static str,
+        /// Bytes asked for; 0 where the call does not say.
+        bytes: u64,
+    },
+    /// The device crashed, or was taken away: no call in its context succeeds any more. Open it anew.
+    DeviceLost {
+        /// The call that found out.
+        call: &'static str,
+        /// Its result.
+        result: CUresult,
+    },
+    /// Another call failed.
+    Call {
+        /// The call.
+        call: &'static str,
+        /// Its result.
+        result: CUresult,
+    },
+}
+
+impl Error {
+    pub(crate) fn of_call(call: &'static str, result: CUresult) -> Error {
+        use CUresult as R;
+        match result {
+            R::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfDeviceMemory { call, bytes: 0 },
+            R::CUDA_ERROR_NO_DEVICE => Error::NoDevice,
+            R::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | R::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+                Error::DriverTooOld { found: "another version".into(), needed: call }
+            }
+            R::CUDA_ERROR_ILLEGAL_ADDRESS
+            | R::CUDA_ERROR_LAUNCH_TIMEOUT
+            | R::CUDA_ERROR_LAUNCH_FAILED
+            | R::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | R::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | R::CUDA_ERROR_MISALIGNED_ADDRESS
+            | R::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | R::CUDA_ERROR_INVALID_PC
+            | R::CUDA_ERROR_ECC_UNCORRECTABLE
+            | R::CUDA_ERROR_NVLINK_UNCORRECTABLE
+            | R::CUDA_ERROR_ASSERT
+            | R::CUDA_ERROR_CONTEXT_IS_DESTROYED
+            | R::CUDA_ERROR_DEVICE_UNAVAILABLE
+            | R::CUDA_ERROR_UNKNOWN => Error::DeviceLost { call, result },
+            result => Error::Call { call, result },
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::NoDriver => f.write_str("this machine has no CUDA driver"),
+            Error::DriverTooOld { found, needed } => {
+                write!(f, "the CUDA driver is too old: it supports {found}, {needed} is needed")
+            }
+            Error::NoDevice => f.write_str("no CUDA device was found"),
+            Error::NoSuchDevice { index, count } => {
+                write!(f, "there is no CUDA device {index}: there are {count}, from 0")
+            }
+            Error::ComputeCapability { device, found: (major, minor) } => {
+                write!(f, "CUDA device {device} has compute capability {major}.{minor}, 8.0 is needed")
+            }
+            Error::SelfTest { device } => write!(f, "CUDA device {device} computes wrongly"),
+            Error::TooLarge { what, size, limit } => write!(f, "{what} of {size} is too large: {limit} at most"),
+            Error::OutOfDeviceMemory { call, bytes: 0 } => write!(f, "the CUDA device is out of memory ({call})"),
+            Error::OutOfDeviceMemory { call, bytes } => {
+                write!(f, "the CUDA device is out of memory: {bytes} bytes cannot be had ({call})")
+            }
+            Error::DeviceLost { call, result } => write!(f, "the CUDA device was lost: {result:?} ({call})"),
+            Error::Call { call, result } => write!(f, "{call} failed: {result:?}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,22 @@
+use denoir_core::ops::DequantizeBlocks;
+
+use crate::Error;
+use crate::args::{Matrix, arguments, word};
+use crate::engine::Cuda;
+use crate::launch::{LINE_THREADS, line};
+use crate::modules::Kernel;
+
+arguments! { DequantizeBlocksArgs, 40, {
+    x: Matrix,
+    out: Matrix,
+    cols: u32,
+    unused: u32,
+} }
+
+pub(crate) const KERNEL: Kernel = Kernel::of::<DequantizeBlocksArgs>("dequantize_blocks", LINE_THREADS);
+
+pub(crate) fn launch(cuda: &mut Cuda, op: &DequantizeBlocks) -> Result<(), Error> {
+    let args =
+        DequantizeBlocksArgs { x: cuda.matrix(&op.x)?, out: cuda.matrix(&op.out)?, cols: word(op.out.cols), unused: 0 };
+    cuda.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)
+}

@@ -1,0 +1,40 @@
+use denoir_core::ops::{QkNormRope, RopePairs};
+
+use crate::Error;
+use crate::args::{Matrix, arguments, word};
+use crate::engine::Cuda;
+use crate::modules::Kernel;
+
+arguments! { QkNormRopeArgs, 72, {
+    qkv: Matrix,
+    q_weight: u64,
+    k_weight: u64,
+    rope: Matrix,
+    rotated_rows: u32,
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    halves: u32,
+    eps: f32,
+} }
+
+/// Heads of a block, a warp each.
+const HEADS: usize = 4;
+
+pub(crate) const KERNEL: Kernel = Kernel::of::<QkNormRopeArgs>("qk_norm_rope", 32 * HEADS as u32);
+
+pub(crate) fn launch(cuda: &mut Cuda, op: &QkNormRope) -> Result<(), Error> {
+    let args = QkNormRopeArgs {
+        qkv: cuda.matrix(&op.qkv)?,
+        q_weight: cuda.row(&op.q_weight)?,
+        k_weight: cuda.row(&op.k_weight)?,
+        rope: op.rope.map_or(Ok(Matrix::default()), |rope| cuda.matrix(&rope.table))?,
+        rotated_rows: word(op.rope.map_or(0, |rope| rope.rows)),
+        heads: word(op.heads),
+        kv_heads: word(op.kv_heads),
+        head_dim: word(op.q_weight.cols),
+        halves: u32::from(op.rope.is_some_and(|rope| rope.pairs == RopePairs::Halves)),
+        eps: op.eps,
+    };
+    cuda.run(&KERNEL, [op.qkv.rows, (op.heads + op.kv_heads).div_ceil(HEADS), 1], &args)
+}

@@ -1,0 +1,32 @@
+use denoir_core::ops::SolverStep;
+
+use crate::Error;
+use crate::args::{Matrix, arguments, word};
+use crate::engine::Cuda;
+use crate::launch::{LINE_THREADS, line};
+use crate::modules::Kernel;
+
+arguments! { SolverStepArgs, 80, {
+    x: Matrix,
+    x_eval: Matrix,
+    x_hat: Matrix,
+    velocity: Matrix,
+    step: u64,
+    pixels: u32,
+    guided: u32,
+} }
+
+pub(crate) const KERNEL: Kernel = Kernel::of::<SolverStepArgs>("solver_step", LINE_THREADS);
+
+pub(crate) fn launch(cuda: &mut Cuda, op: &SolverStep) -> Result<(), Error> {
+    let args = SolverStepArgs {
+        x: cuda.matrix(&op.x)?,
+        x_eval: cuda.matrix(&op.x_eval)?,
+        x_hat: cuda.matrix(&op.x_hat)?,
+        velocity: cuda.matrix(&op.velocity)?,
+        step: cuda.row(&op.step)?,
+        pixels: word(op.x.cols),
+        guided: u32::from(op.guided()),
+    };
+    cuda.run(&KERNEL, line(op.x.rows * op.x.cols)?, &args)
+}

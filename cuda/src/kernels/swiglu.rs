@@ -1,0 +1,28 @@
+use denoir_core::ops::Swiglu;
+
+use crate::Error;
+use crate::args::{AnyMatrix, Matrix, arguments, word};
+use crate::engine::Cuda;
+use crate::launch::ROW_THREADS;
+use crate::modules::Kernel;
+
+arguments! { SwigluArgs, 48, {
+    x: Matrix,
+    out: AnyMatrix,
+    out_scale: u64,
+    cols: u32,
+    unused: u32,
+} }
+
+pub(crate) const KERNEL: Kernel = Kernel::of::<SwigluArgs>("swiglu", ROW_THREADS);
+
+pub(crate) fn launch(cuda: &mut Cuda, op: &Swiglu) -> Result<(), Error> {
+    let args = SwigluArgs {
+        x: cuda.matrix(&op.x)?,
+        out: cuda.any_matrix(&op.out)?,
+        out_scale: cuda.row_if(op.out_scale.as_ref())?,
+        cols: word(op.out.cols),
+        unused: 0,
+    };
+    cuda.run(&KERNEL, [op.out.rows, 1, 1], &args)
+}

@@ -1,0 +1,86 @@
+//! From a kernel's descriptor to a launch: addresses, arguments, grids.
+
+use bytemuck::{Pod, bytes_of, cast_slice_mut};
+use denoir_core::{Modulation, Region, View};
+
+use crate::Error;
+use crate::args::{AnyMatrix, Matrix, element_type, word};
+use crate::engine::Cuda;
+use crate::memory::Placed;
+use crate::modules::Kernel;
+use crate::stream::{ARGUMENT_WORDS, Launch};
+
+/// Threads of a block of the kernels with an element a thread.
+pub(crate) const LINE_THREADS: u32 = 256;
+/// Threads of a block of the kernels with a block a row.
+pub(crate) const ROW_THREADS: u32 = 128;
+/// Blocks along x, y and z that every device allows.
+const MOST_BLOCKS: [usize; 3] = [(1 << 31) - 1, 65535, 65535];
+
+/// Blocks for an element a thread. Kernels count elements in 32 bits, those of the last block too.
+pub(crate) fn line(elements: usize) -> Result<[usize; 3], Error> {
+    let limit = u32::MAX - LINE_THREADS;
+    if elements > limit as usize {
+        return Err(Error::TooLarge { what: "a kernel's output", size: elements as u64, limit: limit.into() });
+    }
+    Ok([elements.div_ceil(LINE_THREADS as usize), 1, 1])
+}
+
+impl Cuda {
+    /// Where a view lies on the device.
+    pub(crate) fn place(&mut self, view: &View) -> Result<Placed, Error> {
+        // Kernels count rows and columns in 32 bits, and elements of a row.
+        let most = view.rows.max(view.stride);
+        if u32::try_from(most).is_err() {
+            let limit = u64::from(u32::MAX);
+            return Err(Error::TooLarge { what: "a matrix", size: most as u64, limit });
+        }
+        match view.region {
+            Region::Arena => Ok(Placed { at: self.arena.at + view.offset as u64, stride: view.stride }),
+            Region::Weights => self.weights.locate(view, &mut self.stream),
+        }
+    }
+
+    /// A matrix of a type that the kernel knows.
+    pub(crate) fn matrix(&mut self, view: &View) -> Result<Matrix, Error> {
+        let Placed { at, stride } = self.place(view)?;
+        Ok(Matrix { at, stride: word(stride), rows: word(view.rows) })
+    }
+
+    /// A matrix of any type.
+    pub(crate) fn any_matrix(&mut self, view: &View) -> Result<AnyMatrix, Error> {
+        let Placed { at, stride } = self.place(view)?;
+        Ok(AnyMatrix { at, stride: word(stride), dtype: element_type(view.dtype) })
+    }
+
+    /// A single row.
+    pub(crate) fn row(&mut self, view: &View) -> Result<u64, Error> {
+        Ok(self.place(view)?.at)
+    }
+
+    /// A single row that the kernel may not have.
+    pub(crate) fn row_if(&mut self, view: Option<&View>) -> Result<u64, Error> {
+        view.map_or(Ok(0), |view| self.row(view))
+    }
+
+    /// A modulation table and the rows that select from it.
+    pub(crate) fn modulation(&mut self, modulation: &Modulation) -> Result<(Matrix, u64), Error> {
+        Ok((self.matrix(&modulation.table)?, self.row(&modulation.rows)?))
+    }
+
+    /// Runs a kernel, or appends it to the open recording.
+    pub(crate) fn run<A: Pod>(&mut self, kernel: &Kernel, grid: [usize; 3], args: &A) -> Result<(), Error> {
+        let mut blocks = [0; 3];
+        for ((block, n), most) in blocks.iter_mut().zip(grid).zip(MOST_BLOCKS) {
+            let too_large = Error::TooLarge { what: "a kernel's grid", size: n as u64, limit: most as u64 };
+            *block = u32::try_from(n).ok().filter(|_| n <= most).ok_or(too_large)?;
+        }
+        if blocks.contains(&0) {
+            return Ok(());
+        }
+        let mut words = [0; ARGUMENT_WORDS];
+        cast_slice_mut(&mut words)[..size_of::<A>()].copy_from_slice(bytes_of(args));
+        let function = self.function(kernel)?;
+        self.record(Launch { function, grid: blocks, threads: kernel.threads, shared: kernel.shared, args: words })
+    }
+}

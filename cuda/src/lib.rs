@@ -1,0 +1,40 @@
+//! The CUDA backend: kernels for tensor cores of compute capability 8.0 and later. The driver is opened at run time, so a
+//! program that has this crate starts on machines without one too, and is told [`Error::NoDriver`] there. Nothing of
+//! CUDA but the driver is needed: the kernels are compiled already.
+//!
+//! [`devices`] lists what there is, [`Gpu::open`] opens a device and checks it against the reference, and
+//! [`Gpu::engine`] gives a [`denoir_core::backend::Backend`]. Programs are captured in a graph once and replayed; what
+//! changes from step to step is data in the arena.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `calls` | the door to every call of the driver |
+//! | `device` | the driver, devices, contexts |
+//! | `memory` | device memory; the weights on the device |
+//! | `stream` | copies and launches, in order |
+//! | `modules` | compiled kernels |
+//! | `args`, `launch`, `kernels` | from a descriptor to a launch |
+//! | `engine` | the backend: programs as graphs |
+//! | `tapped` | an engine that shows intermediate tensors |
+//! | `self_test` | products against the reference |
+
+mod args;
+mod calls;
+mod device;
+mod engine;
+mod error;
+mod kernels;
+mod launch;
+mod memory;
+mod modules;
+mod self_test;
+mod stream;
+mod tapped;
+
+pub use calls::{Fault, Faults};
+pub use cudarc::driver::sys::CUresult;
+pub use device::{DeviceInfo, devices};
+pub use engine::{Cuda, Gpu, Options};
+pub use error::Error;
+pub use memory::ModelFile;
+pub use tapped::Tapped;

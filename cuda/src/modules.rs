@@ -1,0 +1,141 @@
+//! The compiled kernels: a module for each kernel file and architecture, and PTX for architectures that came later.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cudarc::driver::sys;
+
+use crate::Error;
+use crate::device::Context;
+
+/// A kernel: an entry of the module of its stem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Kernel {
+    /// Its file in `kernels/`.
+    pub(crate) stem: &'static str,
+    /// Its name in there.
+    pub(crate) name: &'static str,
+    /// Threads of a block.
+    pub(crate) threads: u32,
+    /// Bytes of shared memory that the launch gives a block.
+    pub(crate) shared: u32,
+    /// Bytes of its argument.
+    pub(crate) args: usize,
+}
+
+impl Kernel {
+    /// The one kernel of a file, without shared memory of the launch's.
+    pub(crate) const fn of<Args>(stem: &'static str, threads: u32) -> Kernel {
+        Kernel { stem, name: stem, threads, shared: 0, args: size_of::<Args>() }
+    }
+}
+
+/// A kernel file's modules.
+struct Compiled {
+    stem: &'static str,
+    /// Compute capability and module.
+    cubins: [((u32, u32), &'static [u8]); 5],
+    ptx: &'static [u8],
+}
+
+macro_rules! compiled {
+    ($($stem:literal)*) => {
+        const COMPILED: &[Compiled] = &[$(
+            Compiled {
+                stem: $stem,
+                cubins: [
+                    ((8, 0), include_bytes!(concat!("../modules/", $stem, ".sm_80.cubin"))),
+                    ((8, 6), include_bytes!(concat!("../modules/", $stem, ".sm_86.cubin"))),
+                    ((8, 7), include_bytes!(concat!("../modules/", $stem, ".sm_87.cubin"))),
+                    ((8, 9), include_bytes!(concat!("../modules/", $stem, ".sm_89.cubin"))),
+                    ((9, 0), include_bytes!(concat!("../modules/", $stem, ".sm_90.cubin"))),
+                ],
+                // The driver looks for its end.
+                ptx: concat!(include_str!(concat!("../modules/", $stem, ".ptx")), "\0").as_bytes(),
+            },
+        )*];
+    };
+}
+
+compiled! {
+    "attention" "causal_attention" "class_condition" "context_tokens" "dequantize_blocks" "gather_rows" "layer_norm"
+    "linear" "norm_modulate" "patchify" "qk_norm_rope" "quantize_rows" "rms_norm" "solver_step" "swiglu" "unpatchify"
+}
+
+/// The modules of a context that were needed so far.
+pub(crate) struct Modules {
+    loaded: HashMap<&'static str, Module>,
+    functions: HashMap<&'static str, Function>,
+    context: Arc<Context>,
+}
+
+struct Module {
+    raw: sys::CUmodule,
+    context: Arc<Context>,
+}
+
+#[derive(Clone, Copy)]
+struct Function(sys::CUfunction);
+
+// SAFETY: the driver allows modules on any thread.
+unsafe impl Send for Module {}
+// SAFETY: a handle, valid on any thread.
+unsafe impl Send for Function {}
+
+impl Modules {
+    pub(crate) fn new(context: &Arc<Context>) -> Modules {
+        Modules { loaded: HashMap::new(), functions: HashMap::new(), context: context.clone() }
+    }
+
+    /// The kernel's function, ready for its shared memory. The context is current.
+    pub(crate) fn function(&mut self, kernel: &Kernel) -> Result<sys::CUfunction, Error> {
+        if let Some(Function(function)) = self.functions.get(kernel.name) {
+            return Ok(*function);
+        }
+        let module = self.module(kernel.stem)?;
+        let (mut function, name) = (std::ptr::null_mut(), format!("{}\0", kernel.name));
+        let calls = &self.context.calls;
+        // SAFETY: the module is alive, the name ends with a zero.
+        let find = || unsafe { sys::cuModuleGetFunction(&mut function, module, name.as_ptr().cast()) };
+        calls.make("cuModuleGetFunction", find)?;
+        if kernel.shared > 0 {
+            let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is alive.
+            let set = || unsafe { sys::cuFuncSetAttribute(function, most, kernel.shared as i32) };
+            calls.make("cuFuncSetAttribute", set)?;
+        }
+        self.functions.insert(kernel.name, Function(function));
+        Ok(function)
+    }
+
+    fn module(&mut self, stem: &'static str) -> Result<sys::CUmodule, Error> {
+        if let Some(module) = self.loaded.get(stem) {
+            return Ok(module.raw);
+        }
+        let image = image(stem, self.context.info.compute);
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the image is a whole cubin, or PTX that ends with a zero.
+        let load = || unsafe { sys::cuModuleLoadData(&mut raw, image.as_ptr().cast()) };
+        self.context.calls.make("cuModuleLoadData", load)?;
+        self.loaded.insert(stem, Module { raw, context: self.context.clone() });
+        Ok(raw)
+    }
+}
+
+/// What the driver loads on a device of this compute capability.
+fn image(stem: &str, compute: (u32, u32)) -> &'static [u8] {
+    let Some(compiled) = COMPILED.iter().find(|compiled| compiled.stem == stem) else { return b"\0" };
+    let cubin = compiled.cubins.iter().find(|(of, _)| *of == compute);
+    cubin.map_or(compiled.ptx, |(_, cubin)| *cubin)
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        let _entered = self.context.enter_to_drop();
+        // SAFETY: loaded in this context; engines wait for the device before it goes.
+        let _ = unsafe { sys::cuModuleUnload(self.raw) };
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! What the device does, in order: copies, launches, graphs.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys;
+
+use crate::Error;
+use crate::device::Context;
+
+/// Bytes of page-locked memory that writes go through, so that they need not wait for the device.
+const STAGING_BYTES: usize = 4 << 20;
+/// Words of arguments of the kernel with the most.
+pub(crate) const ARGUMENT_WORDS: usize = 16;
+
+/// A kernel with everything that its launch needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Launch {
+    pub(crate) function: sys::CUfunction,
+    pub(crate) grid: [u32; 3],
+    pub(crate) threads: u32,
+    pub(crate) shared: u32,
+    /// The one argument, a structure of at most so many words.
+    pub(crate) args: [u64; ARGUMENT_WORDS],
+}
+
+/// A captured list of launches, ready for replay.
+pub(crate) struct Graph {
+    raw: sys::CUgraphExec,
+    context: Arc<Context>,
+}
+
+/// A queue of work with its staging memory.
+pub(crate) struct Stream {
+    raw: sys::CUstream,
+    staging: *mut u8,
+    /// Bytes of it that copies under way may read.
+    staged: usize,
+    context: Arc<Context>,
+}
+
+// SAFETY: the driver allows a stream on any thread; the staging memory is this stream's own.
+unsafe impl Send for Stream {}
+// SAFETY: as above: `&self` only waits.
+unsafe impl Sync for Stream {}
+// SAFETY: as above.
+unsafe impl Send for Graph {}
+// SAFETY: as above.
+unsafe impl Sync for Graph {}
+
+impl Stream {
+    /// The context is current, here and in every method.
+    pub(crate) fn new(context: &Arc<Context>) -> Result<Stream, Error> {
+        let null = std::ptr::null_mut();
+        let mut stream = Stream { raw: std::ptr::null_mut(), staging: null, staged: 0, context: context.clone() };
+        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+        // SAFETY: the pointers are to fields of the new stream, here and below.
+        context.calls.make("cuStreamCreate", || unsafe { sys::cuStreamCreate(&mut stream.raw, flags) })?;
+        let staging = (&raw mut stream.staging).cast();
+        // SAFETY: as above.
+        context.calls.make("cuMemHostAlloc", || unsafe { sys::cuMemHostAlloc(staging, STAGING_BYTES, 0) })?;
+        Ok(stream)
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Copies host bytes to the device, before what follows.
+    pub(crate) fn write(&mut self, to: u64, bytes: &[u8]) -> Result<(), Error> {
+        let mut at = to;
+        for part in bytes.chunks(STAGING_BYTES) {
+            self.stage(part.len())?[..part.len()].copy_from_slice(part);
+            self.copy_staged(at, part.len())?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies rows of the same length, of which each starts `pitch` bytes after the one before it.
+    pub(crate) fn write_rows<'r>(
+        &mut self,
+        to: u64,
+        pitch: usize,
+        rows: impl ExactSizeIterator<Item = &'r [u8]>,
+    ) -> Result<(), Error> {
+        let (mut at, mut rows) = (to, rows.peekable());
+        while let Some(first) = rows.peek() {
+            if first.len() > pitch || pitch > STAGING_BYTES {
+                // A row of its own, longer than the staging memory.
+                let row = rows.next().unwrap_or_default();
+                self.write(at, row)?;
+                at += pitch as u64;
+                continue;
+            }
+            let count = (STAGING_BYTES / pitch).min(rows.len());
+            let staging = self.stage(count * pitch)?;
+            for (place, row) in staging.chunks_exact_mut(pitch).zip(rows.by_ref().take(count)) {
+                place[..row.len()].copy_from_slice(row);
+                place[row.len()..].fill(0);
+            }
+            self.copy_staged(at, count * pitch)?;
+            at += (count * pitch) as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies from the device, after everything that was asked for.
+    pub(crate) fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let (to, len) = (bytes.as_mut_ptr().cast(), bytes.len());
+        // SAFETY: the caller's view lies in device memory; the host memory is borrowed until the wait below.
+        let copy = || unsafe { sys::cuMemcpyDtoHAsync_v2(to, from, len, self.raw) };
+        let copied = self.context.calls.make("cuMemcpyDtoHAsync", copy);
+        // Also after a failure: nothing may write to `bytes` later.
+        let waited = self.wait();
+        copied.and(waited)
+    }
+
+    /// Waits for everything that was asked for.
+    pub(crate) fn wait(&self) -> Result<(), Error> {
+        // SAFETY: the stream is alive, here and below.
+        self.context.calls.make("cuStreamSynchronize", || unsafe { sys::cuStreamSynchronize(self.raw) })
+    }
+
+    /// Runs a kernel.
+    pub(crate) fn launch(&self, l: &Launch) -> Result<(), Error> {
+        let [x, y, z] = l.grid;
+        let mut args = [l.args.as_ptr().cast_mut().cast()];
+        let (args, extra) = (args.as_mut_ptr(), std::ptr::null_mut());
+        // SAFETY: the function takes one structure of at most so many words, which the driver copies; what its pointers
+        // point to is memory of this engine, within bounds that core has checked.
+        let launch =
+            || unsafe { sys::cuLaunchKernel(l.function, x, y, z, l.threads, 1, 1, l.shared, self.raw, args, extra) };
+        self.context.calls.make("cuLaunchKernel", launch)
+    }
+
+    /// Makes a graph of launches.
+    pub(crate) fn capture(&self, launches: &[Launch]) -> Result<Graph, Error> {
+        let calls = &self.context.calls;
+        // Other threads' calls are no part of the capture and do not end it.
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is not capturing: every capture ends in this function.
+        calls.make("cuStreamBeginCapture", || unsafe { sys::cuStreamBeginCapture_v2(self.raw, mode) })?;
+        let launched = launches.iter().try_for_each(|launch| self.launch(launch));
+        let mut graph = std::ptr::null_mut();
+        let ended = calls.make("cuStreamEndCapture", || {
+            // SAFETY: the capture began above; it must end whatever became of the launches.
+            unsafe { sys::cuStreamEndCapture(self.raw, &mut graph) }
+        });
+        if ended.is_err() && graph.is_null() {
+            // A call that tests made fail was not made: a stream that captures takes nothing else.
+            // SAFETY: as above.
+            let _ = unsafe { sys::cuStreamEndCapture(self.raw, &mut graph) };
+        }
+        let mut raw = std::ptr::null_mut();
+        let made = launched.and(ended).and_then(|()| {
+            // SAFETY: the graph is complete.
+            let make = || unsafe { sys::cuGraphInstantiateWithFlags(&mut raw, graph, 0) };
+            calls.make("cuGraphInstantiate", make)
+        });
+        if !graph.is_null() {
+            // SAFETY: the graph is this function's own.
+            let _ = unsafe { sys::cuGraphDestroy(graph) };
+        }
+        made.map(|()| Graph { raw, context: self.context.clone() })
+    }
+
+    /// Runs a graph.
+    pub(crate) fn replay(&self, graph: &Graph) -> Result<(), Error> {
+        // SAFETY: graph and stream are of one context.
+        self.context.calls.make("cuGraphLaunch", || unsafe { sys::cuGraphLaunch(graph.raw, self.raw) })
+    }
+
+    /// Room for `len` bytes in the staging memory, at most all of it. Waits only where it is full.
+    fn stage(&mut self, len: usize) -> Result<&mut [u8], Error> {
+        if self.staged + len > STAGING_BYTES {
+            self.wait()?;
+            self.staged = 0;
+        }
+        // SAFETY: inside the allocation, and past everything that copies under way read.
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.staging.add(self.staged), len) })
+    }
+
+    /// Copies what was just staged.
+    fn copy_staged(&mut self, to: u64, len: usize) -> Result<(), Error> {
+        // SAFETY: `stage` gave these bytes.
+        let from = unsafe { self.staging.add(self.staged) }.cast_const().cast();
+        self.staged += len.next_multiple_of(8).min(STAGING_BYTES - self.staged);
+        // SAFETY: the staged bytes stay as they are until a wait; the caller's range lies in device memory.
+        let copy = || unsafe { sys::cuMemcpyHtoDAsync_v2(to, from, len, self.raw) };
+        self.context.calls.make("cuMemcpyHtoDAsync", copy)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _entered = self.context.enter_to_drop();
+        // SAFETY: made in this context, where they were made at all. The wait comes before what it waits for goes; a lost
+        // device has nothing under way.
+        unsafe {
+            if !self.raw.is_null() {
+                let _ = sys::cuStreamSynchronize(self.raw);
+                let _ = sys::cuStreamDestroy_v2(self.raw);
+            }
+            if !self.staging.is_null() {
+                let _ = sys::cuMemFreeHost(self.staging.cast());
+            }
+        }
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        let _entered = self.context.enter_to_drop();
+        // SAFETY: made in this context. The driver keeps what is under way.
+        let _ = unsafe { sys::cuGraphExecDestroy(self.raw) };
+    }
+}

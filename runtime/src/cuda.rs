@@ -1,0 +1,40 @@
+//! CUDA devices, as the runtime sees them.
+
+use denoir_cuda::{DeviceInfo, Gpu, ModelFile};
+
+use crate::{Device, Error, Model, Options};
+
+impl ModelFile for Model {
+    fn bytes(&self) -> &[u8] {
+        Model::bytes(self)
+    }
+}
+
+/// Opens the device that the options ask for.
+pub(crate) fn open(options: &Options) -> Result<(Gpu, Device), Error> {
+    let gpu = Gpu::open(&denoir_cuda::Options { device: options.device, faults: None })?;
+    let device = describe(gpu.info());
+    Ok((gpu, device))
+}
+
+/// The devices of this machine; none where there is no driver.
+pub(crate) fn devices() -> Vec<Device> {
+    denoir_cuda::devices().unwrap_or_default().iter().map(describe).collect()
+}
+
+/// Whether there is a device that the kernels run on, which `auto` prefers to everything else.
+pub(crate) fn has_card() -> bool {
+    denoir_cuda::devices().is_ok_and(|devices| devices.first().is_some_and(|first| first.compute >= (8, 0)))
+}
+
+fn describe(info: &DeviceInfo) -> Device {
+    let (major, minor) = info.compute;
+    Device {
+        backend: "cuda",
+        index: info.index,
+        name: format!("{} (compute capability {major}.{minor})", info.name),
+        levels: vec!["tensor-cores"],
+        threads: 0,
+        memory_bytes: Some(info.memory_bytes),
+    }
+}

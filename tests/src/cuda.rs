@@ -1,0 +1,57 @@
+//! CUDA devices for tests: the machine's own, or, where it has no driver, one that a program plays: the kernels compiled for
+//! the processor, behind a driver's functions (`cuda/emulator`). `DENOIR_CUDA=emulated` chooses it in any case.
+
+use std::sync::LazyLock;
+
+use denoir_cuda::{Error, Gpu, Options};
+use libloading::Library;
+
+/// Where the build put the emulator; empty where it could not be built.
+const EMULATOR: &str = env!("DENOIR_CUDA_EMULATOR");
+
+/// The driver in use.
+static EMULATED: LazyLock<Option<Library>> = LazyLock::new(|| {
+    let asked = std::env::var("DENOIR_CUDA").is_ok_and(|how| how == "emulated");
+    if EMULATOR.is_empty() || !(asked || matches!(denoir_cuda::devices(), Err(Error::NoDriver))) {
+        return None;
+    }
+    // SAFETY: the library's initialisers are C++'s own. It stays loaded: from now on the system finds it by the name of
+    // the driver, under which it was built.
+    unsafe { Library::new(EMULATOR) }.ok()
+});
+
+/// Whether the device is emulated.
+pub fn is_emulated() -> bool {
+    EMULATED.is_some()
+}
+
+/// The first device.
+///
+/// # Errors
+/// Why there is none.
+pub fn gpu() -> Result<&'static Gpu, &'static Error> {
+    static OPEN: LazyLock<Result<Gpu, Error>> = LazyLock::new(|| open(&Options::default()));
+    OPEN.as_ref()
+}
+
+/// Opens the first device.
+///
+/// # Errors
+/// Why there is none.
+pub fn open(options: &Options) -> Result<Gpu, Error> {
+    LazyLock::force(&EMULATED);
+    Gpu::open(options)
+}
+
+/// Objects that are alive in the emulated driver, and the most bytes that were allocated since the last call.
+///
+/// # Panics
+/// Where the device is not emulated.
+pub fn emulated_objects() -> (u64, u64) {
+    let library = EMULATED.as_ref().expect("an emulated device");
+    let ask = |name: &[u8]| {
+        // SAFETY: the emulator's functions have no arguments and return 64 bits.
+        unsafe { library.get::<unsafe extern "C" fn() -> u64>(name).expect("the emulator's function")() }
+    };
+    (ask(b"emulator_live"), ask(b"emulator_peak"))
+}

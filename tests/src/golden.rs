@@ -1,0 +1,182 @@
+//! Whole networks on any backend, against what PyTorch computed: `fixtures/forward`, `fixtures/sample`, `fixtures/text`.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use denoir::{AlignedBytes, Condition, Engine, Error, Method, Model, Network, Rng, Settings};
+use denoir_core::backend::Backend;
+use denoir_core::jit::JitPlan;
+use denoir_core::network::Plan;
+use denoir_core::ops::OpError;
+use denoir_core::plan::Precision;
+use denoir_core::t2i::{T2iPlan, Texts};
+use denoir_core::{DType, Denoiser, Job, RunError};
+use safetensors::SafeTensors;
+
+/// Forward passes with every block, and the text-to-image network.
+pub const FORWARD: [&str; 4] = ["forward/pg-ctx", "forward/pg-xl", "forward/jit", "text/t2i.forward"];
+/// Samples that hold every solver and both projects.
+pub const SAMPLES: [&str; 5] = ["pg-ctx.heun", "pg-ctx.adams2", "pg-ctx.unguided", "pg-xl.heun", "jit.heun-jit"];
+/// The final samples of upstream and of any device in f32.
+pub const SAMPLE_LIMIT: f64 = 1e-3;
+
+/// A golden and the checkpoint that it is of.
+pub struct Fixture {
+    folder: PathBuf,
+    bytes: Vec<u8>,
+    meta: HashMap<String, String>,
+}
+
+impl Fixture {
+    /// `fixtures/NAME.safetensors`.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn open(name: &str) -> Result<Fixture> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(format!("{name}.safetensors"));
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let (_, header) = SafeTensors::read_metadata(&bytes)?;
+        let meta = header.metadata().clone().unwrap_or_default();
+        Ok(Fixture { folder: path.parent().context("a folder")?.to_owned(), bytes, meta })
+    }
+
+    /// The checkpoint, converted to weights of this type.
+    ///
+    /// # Errors
+    /// Whatever conversion or opening reports.
+    pub fn model(&self, dtype: DType) -> Result<Arc<Model>> {
+        let out = tempfile::tempdir()?;
+        let gguf = out.path().join("model.gguf");
+        let options = denoir_convert::Options {
+            dtype,
+            config: Some(self.folder.join(self.text("config")?)),
+            weights: Some(self.text("weights")?.into()),
+            ..Default::default()
+        };
+        denoir_convert::convert(&self.folder.join(self.text("model")?), &gguf, &options, &mut |_| {})?;
+        Ok(Arc::new(Model::from_bytes(AlignedBytes::copied(&std::fs::read(gguf)?)?)?))
+    }
+
+    /// What ‖Δ‖/‖x̂‖ may be with weights of this type: a device's f32 is held to 1e-5.
+    ///
+    /// # Errors
+    /// Where the golden has no limit.
+    pub fn limit(&self, dtype: DType) -> Result<f64> {
+        if dtype == DType::F32 { Ok(1e-5) } else { self.number(&format!("limit.{dtype}")) }
+    }
+
+    /// ‖Δ‖/‖x̂‖ over the golden's images.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn forward_error(&self, engine: &mut dyn Engine) -> Result<f64> {
+        let (x, t, want) = (self.values("x")?, self.values("t")?, self.values("x_hat")?);
+        let (images, pixels) = (t.len(), x.len() / t.len());
+        let (mut difference, mut norm) = (0.0, 0.0);
+        for (i, &t) in t.iter().enumerate() {
+            let pixels = i * pixels..(i + 1) * pixels;
+            match self.values("text") {
+                Ok(text) => {
+                    let text = text.chunks_exact(text.len() / images).nth(i).context("a text")?;
+                    engine.prepare(t.into(), Condition::Texts(Texts { prompt: text, negative: text, images: 1 }))?;
+                }
+                Err(_) => engine.prepare(t.into(), Condition::Labels(&[self.values("label")?[i].to_bits()]))?,
+            }
+            let mut x_hat = vec![f32::NAN; pixels.len()];
+            engine.predict(&x[pixels.clone()], &mut x_hat)?;
+            for (got, want) in x_hat.iter().zip(&want[pixels]) {
+                difference += f64::from(got - want).powi(2);
+                norm += f64::from(*want).powi(2);
+            }
+        }
+        Ok((difference / norm).sqrt())
+    }
+
+    /// The largest difference of the golden's sample.
+    ///
+    /// # Errors
+    /// The engine's, or a value that is not finite.
+    pub fn sample_error(&self, engine: &mut dyn Engine) -> Result<f64> {
+        let want = self.values("sample")?;
+        let mut got = vec![f32::NAN; want.len()];
+        let (settings, labels) = (self.settings()?, [self.text("label")?.parse()?]);
+        let (condition, seeds) = (Condition::Labels(&labels), [self.number("seed")? as u64]);
+        let job = Job { settings: &settings, condition, seeds: &seeds, rng: Rng::Torch };
+        engine.generate(&job, &mut got, &mut |_| ControlFlow::Continue(()))?;
+        ensure!(got.iter().all(|x| x.is_finite()), "a value is not finite");
+        Ok(got.iter().zip(&want).map(|(got, want)| f64::from((got - want).abs())).fold(0.0, f64::max))
+    }
+
+    fn values(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(bytemuck::pod_collect_to_vec(SafeTensors::deserialize(&self.bytes)?.tensor(name)?.data()))
+    }
+
+    fn text(&self, key: &str) -> Result<&str> {
+        Ok(self.meta.get(key).with_context(|| format!("no {key}"))?)
+    }
+
+    fn number(&self, key: &str) -> Result<f64> {
+        Ok(self.text(key)?.parse()?)
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        Ok(Settings {
+            method: Method::from_name(self.text("method")?).context("a method")?,
+            steps: self.text("steps")?.parse()?,
+            cfg_scale: self.number("cfg_scale")?,
+            guidance_interval: (self.number("guidance_lo")?, self.number("guidance_hi")?),
+            flow_shift: self.number("flow_shift")?,
+            noise_scale: self.number("noise_scale")?,
+            order: self.text("order")?.parse()?,
+        })
+    }
+}
+
+/// Gives a model to `f`, with room for one image, on a backend that `open` makes with an arena of so many bytes.
+///
+/// # Errors
+/// Those of `open` and `f`.
+pub fn with_engine<B: Backend, T>(
+    model: &Model,
+    precision: Precision,
+    open: impl FnOnce(usize) -> Result<B>,
+    f: impl FnOnce(&mut dyn Engine) -> Result<T>,
+) -> Result<T>
+where
+    Error: From<RunError<B::Error>>,
+{
+    match model.network() {
+        Network::Jit(m) => {
+            let plan = JitPlan::new(m, 1, precision)?;
+            f(&mut Denoiser::new(m, plan, open(plan.arena_bytes())?).map_err(opened)?)
+        }
+        Network::T2i(m) => {
+            let plan = T2iPlan::new(m, 1, precision)?;
+            f(&mut Denoiser::new(m, plan, open(plan.arena_bytes())?).map_err(opened)?)
+        }
+        _ => bail!("a network that this test does not know"),
+    }
+}
+
+/// What making an engine reports, as the runtime does.
+fn opened<E>(e: OpError<E>) -> Error
+where
+    Error: From<RunError<E>>,
+{
+    Error::from(RunError::Op(e))
+}
+
+/// Draws a small image in two steps.
+///
+/// # Errors
+/// The engine's.
+pub fn draw(engine: &mut dyn Engine, pixels: usize) -> Result<Vec<f32>> {
+    let settings = Settings { steps: 2, ..crate::settings() };
+    let mut image = vec![0.0; pixels];
+    let job = Job { settings: &settings, condition: Condition::Labels(&[1]), seeds: &[1], rng: Rng::Philox };
+    engine.generate(&job, &mut image, &mut |_| ControlFlow::Continue(()))?;
+    Ok(image)
+}

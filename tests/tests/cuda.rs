@@ -1,0 +1,173 @@
+//! CUDA: the goldens, graphs, memory, and what happens when a call fails. The op matrix has the kernels one by one. Where
+//! this machine has no driver, the kernels and the driver are emulated.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, bail, ensure};
+use denoir::{DeviceError, Engine, Error as DenoirError, Model};
+use denoir_core::ops::OpError;
+use denoir_core::{DType, RunError};
+use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
+use denoir_tests::cuda::{emulated_objects, gpu, is_emulated, open};
+use denoir_tests::golden::{FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, draw, with_engine};
+
+/// Tests that count what lives on the device take turns.
+static COUNTED: Mutex<()> = Mutex::new(());
+
+/// The device for a test, or nothing, after saying so.
+fn device(what: &str) -> Result<Option<&'static Gpu>> {
+    let required = std::env::var("DENOIR_REQUIRE").unwrap_or_default();
+    let required = required.split(',').any(|name| name == "cuda");
+    match gpu() {
+        Ok(gpu) if !is_emulated() => Ok(Some(gpu)),
+        Ok(gpu) => {
+            ensure!(!required, "DENOIR_REQUIRE asks for cuda, which is only emulated here");
+            eprintln!("skipped: {what} on cuda: this machine has no CUDA driver (emulated instead)");
+            Ok(Some(gpu))
+        }
+        Err(why) => {
+            ensure!(!required, "DENOIR_REQUIRE asks for cuda: {why}");
+            eprintln!("skipped: {what} on cuda: {why}");
+            Ok(None)
+        }
+    }
+}
+
+/// Gives a model on a device to `f`, with room for one image.
+fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Engine) -> Result<T>) -> Result<T> {
+    let file = Arc::new(model.bytes().to_vec());
+    with_engine(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(file, arena_bytes)?), f)
+}
+
+#[test]
+fn forward_passes_agree_with_pytorch() -> Result<()> {
+    let Some(gpu) = device("forward passes")? else { return Ok(()) };
+    for name in FORWARD {
+        let fixture = Fixture::open(name)?;
+        for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
+            let error = engine(gpu, &fixture.model(dtype)?, |engine| fixture.forward_error(engine))?;
+            let limit = fixture.limit(dtype)?;
+            println!("{name} in {dtype}: {error:.1e}");
+            ensure!(error <= limit, "{name} in {dtype}: {error:.1e}, not {limit:.1e}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn samples_agree_with_pytorch() -> Result<()> {
+    let Some(gpu) = device("samples")? else { return Ok(()) };
+    for name in SAMPLES {
+        let fixture = Fixture::open(&format!("sample/{name}"))?;
+        let worst = engine(gpu, &fixture.model(DType::F32)?, |engine| fixture.sample_error(engine))?;
+        println!("{name}: {worst:.1e}");
+        ensure!(worst <= SAMPLE_LIMIT, "{name}: {worst:.1e}");
+    }
+    Ok(())
+}
+
+/// A device whose calls can be made to fail, and the model to draw with.
+fn faulty() -> Result<(Gpu, Arc<Faults>, Arc<Model>)> {
+    let faults = Arc::new(Faults::new());
+    let gpu = open(&Options { faults: Some(faults.clone()), ..Options::default() })?;
+    Ok((gpu, faults, Fixture::open("forward/jit")?.model(DType::I8)?))
+}
+
+#[test]
+fn graphs_are_captured_once_and_draw_the_same() -> Result<()> {
+    let Some(_) = device("graphs")? else { return Ok(()) };
+    let (gpu, faults, model) = faulty()?;
+    let pixels = model.network().pixels();
+    engine(&gpu, &model, |engine| {
+        let mut counted = || {
+            let before = faults.calls();
+            draw(engine, pixels).map(|image| (image, faults.calls() - before))
+        };
+        let ((first, recording), (second, replaying)) = (counted()?, counted()?);
+        println!("{recording} calls with capture, {replaying} with replay");
+        ensure!(first == second, "the replayed image differs");
+        // The modulation program alone is launched kernel by kernel.
+        ensure!(replaying * 3 < recording, "{replaying} calls of a replay, {recording} of a recording");
+        Ok(())
+    })
+}
+
+/// Makes every call of `job` fail in turn, from the first on, and returns how many there were.
+fn each_call_fails(faults: &Faults, result: impl Fn(u64) -> CUresult, job: impl Fn() -> Result<()>) -> Result<u64> {
+    // The first time there is more to do: modules are loaded.
+    job()?;
+    let before = faults.calls();
+    job()?;
+    let calls = faults.calls() - before;
+    for after in 0..calls {
+        faults.arm(Fault { after, call: None, result: result(after) });
+        let done = job();
+        ensure!(faults.disarm(), "there is no call {after} of {calls}");
+        match done {
+            Ok(()) => bail!("call {after} of {calls} failed unnoticed"),
+            Err(e) => ensure!(typed(&e), "call {after}: {e:#} has no type"),
+        }
+    }
+    job()?;
+    Ok(calls)
+}
+
+/// Whether an error is the backend's, from making an engine or from running one.
+fn typed(e: &anyhow::Error) -> bool {
+    let run = matches!(e.downcast_ref(), Some(DenoirError::Run(RunError::Op(OpError::Device(DeviceError::Cuda(_))))));
+    run || e.is::<Error>()
+}
+
+#[test]
+fn every_call_of_a_job_can_fail() -> Result<()> {
+    let Some(_) = device("failing calls")? else { return Ok(()) };
+    let _turn = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (gpu, faults, model) = faulty()?;
+    let job = || engine(&gpu, &model, |engine| draw(engine, model.network().pixels()).map(drop));
+    let lost = |after| match after % 2 {
+        0 => CUresult::CUDA_ERROR_ILLEGAL_ADDRESS,
+        _ => CUresult::CUDA_ERROR_OUT_OF_MEMORY,
+    };
+    // Modules stay loaded from the first time that they are needed.
+    job()?;
+    let before = is_emulated().then(emulated_objects);
+    let calls = each_call_fails(&faults, lost, job)?;
+    println!("{calls} calls failed one by one");
+    if let Some((before, _)) = before {
+        ensure!(emulated_objects().0 == before, "{} objects are alive, {before} were", emulated_objects().0);
+    }
+    Ok(())
+}
+
+#[test]
+fn every_call_of_opening_can_fail() -> Result<()> {
+    let Some(_) = device("failing calls")? else { return Ok(()) };
+    let _turn = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let faults = Arc::new(Faults::new());
+    let job = || Ok(open(&Options { faults: Some(faults.clone()), ..Options::default() }).map(drop)?);
+    let before = is_emulated().then(emulated_objects);
+    let calls = each_call_fails(&faults, |_| CUresult::CUDA_ERROR_OUT_OF_MEMORY, job)?;
+    println!("{calls} calls of opening failed one by one");
+    if let Some((before, _)) = before {
+        ensure!(emulated_objects().0 == before, "{} objects are alive, {before} were", emulated_objects().0);
+    }
+    Ok(())
+}
+
+#[test]
+fn errors_name_what_a_device_lacks() -> Result<()> {
+    let Some(_) = device("devices")? else { return Ok(()) };
+    let missing = open(&Options { device: Some(99), ..Options::default() });
+    ensure!(matches!(missing, Err(Error::NoSuchDevice { index: 99, .. })), "{missing:?}");
+    let faults = Arc::new(Faults::new());
+    let options = Options { faults: Some(faults.clone()), ..Options::default() };
+    faults.arm(Fault { after: 0, call: Some("cuDeviceGetCount"), result: CUresult::CUDA_ERROR_NO_DEVICE });
+    let none = open(&options);
+    ensure!(matches!(none, Err(Error::NoDevice)), "{none:?}");
+    let lost = CUresult::CUDA_ERROR_ECC_UNCORRECTABLE;
+    faults.arm(Fault { after: 0, call: Some("cuGraphLaunch"), result: lost });
+    let lost = open(&options);
+    ensure!(matches!(lost, Err(Error::DeviceLost { call: "cuGraphLaunch", .. })), "{lost:?}");
+    ensure!(open(&options).is_ok(), "a device that was lost is opened anew");
+    Ok(())
+}
