@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn blocks_cover_every_output_once() {
         for tile in TILES {
-            for (m, n) in (1..=300).flat_map(|m| (1..=300).map(move |n| (m, n))) {
+            for (m, n) in (1..=300usize).flat_map(|m| (1..=300usize).map(move |n| (m, n))) {
                 let (rows, cols) = (m.div_ceil(tile.rows), n.div_ceil(tile.cols));
                 assert!(rows * tile.rows >= m && (rows - 1) * tile.rows < m, "{m} rows");
                 assert!(cols * tile.cols >= n && (cols - 1) * tile.cols < n, "{n} columns");
