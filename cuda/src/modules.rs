@@ -40,7 +40,7 @@ struct Compiled {
 
 macro_rules! compiled {
     ($($stem:literal)*) => {
-        const COMPILED: &[Compiled] = &[$(
+        static COMPILED: &[Compiled] = &[$(
             Compiled {
                 stem: $stem,
                 cubins: [

@@ -1,7 +1,7 @@
 //! CUDA: the goldens, graphs, memory, and what happens when a call fails. The op matrix has the kernels one by one. Where
 //! this machine has no driver, the kernels and the driver are emulated.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail, ensure};
 use denoir::{DeviceError, Engine, Error as DenoirError, Model};
@@ -11,19 +11,21 @@ use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
 use denoir_tests::cuda::{emulated_objects, gpu, is_emulated, open};
 use denoir_tests::golden::{FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, draw, with_engine};
 
-/// Tests that count what lives on the device take turns.
-static COUNTED: Mutex<()> = Mutex::new(());
+/// Some tests count what lives on the device, so that all take turns.
+type Turn = MutexGuard<'static, ()>;
 
-/// The device for a test, or nothing, after saying so.
-fn device(what: &str) -> Result<Option<&'static Gpu>> {
+/// The device for a test and the test's turn on it, or nothing, after saying so.
+fn device(what: &str) -> Result<Option<(&'static Gpu, Turn)>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let required = std::env::var("DENOIR_REQUIRE").unwrap_or_default();
     let required = required.split(',').any(|name| name == "cuda");
     match gpu() {
-        Ok(gpu) if !is_emulated() => Ok(Some(gpu)),
+        Ok(gpu) if !is_emulated() => Ok(Some((gpu, turn))),
         Ok(gpu) => {
             ensure!(!required, "DENOIR_REQUIRE asks for cuda, which is only emulated here");
             eprintln!("skipped: {what} on cuda: this machine has no CUDA driver (emulated instead)");
-            Ok(Some(gpu))
+            Ok(Some((gpu, turn)))
         }
         Err(why) => {
             ensure!(!required, "DENOIR_REQUIRE asks for cuda: {why}");
@@ -41,7 +43,7 @@ fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Engine) -> R
 
 #[test]
 fn forward_passes_agree_with_pytorch() -> Result<()> {
-    let Some(gpu) = device("forward passes")? else { return Ok(()) };
+    let Some((gpu, _turn)) = device("forward passes")? else { return Ok(()) };
     for name in FORWARD {
         let fixture = Fixture::open(name)?;
         for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
@@ -56,7 +58,7 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
 
 #[test]
 fn samples_agree_with_pytorch() -> Result<()> {
-    let Some(gpu) = device("samples")? else { return Ok(()) };
+    let Some((gpu, _turn)) = device("samples")? else { return Ok(()) };
     for name in SAMPLES {
         let fixture = Fixture::open(&format!("sample/{name}"))?;
         let worst = engine(gpu, &fixture.model(DType::F32)?, |engine| fixture.sample_error(engine))?;
@@ -75,7 +77,7 @@ fn faulty() -> Result<(Gpu, Arc<Faults>, Arc<Model>)> {
 
 #[test]
 fn graphs_are_captured_once_and_draw_the_same() -> Result<()> {
-    let Some(_) = device("graphs")? else { return Ok(()) };
+    let Some((_, _turn)) = device("graphs")? else { return Ok(()) };
     let (gpu, faults, model) = faulty()?;
     let pixels = model.network().pixels();
     engine(&gpu, &model, |engine| {
@@ -120,8 +122,7 @@ fn typed(e: &anyhow::Error) -> bool {
 
 #[test]
 fn every_call_of_a_job_can_fail() -> Result<()> {
-    let Some(_) = device("failing calls")? else { return Ok(()) };
-    let _turn = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((_, _turn)) = device("failing calls")? else { return Ok(()) };
     let (gpu, faults, model) = faulty()?;
     let job = || engine(&gpu, &model, |engine| draw(engine, model.network().pixels()).map(drop));
     let lost = |after| match after % 2 {
@@ -141,8 +142,7 @@ fn every_call_of_a_job_can_fail() -> Result<()> {
 
 #[test]
 fn every_call_of_opening_can_fail() -> Result<()> {
-    let Some(_) = device("failing calls")? else { return Ok(()) };
-    let _turn = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((_, _turn)) = device("failing calls")? else { return Ok(()) };
     let faults = Arc::new(Faults::new());
     let job = || Ok(open(&Options { faults: Some(faults.clone()), ..Options::default() }).map(drop)?);
     let before = is_emulated().then(emulated_objects);
@@ -156,7 +156,7 @@ fn every_call_of_opening_can_fail() -> Result<()> {
 
 #[test]
 fn errors_name_what_a_device_lacks() -> Result<()> {
-    let Some(_) = device("devices")? else { return Ok(()) };
+    let Some((_, _turn)) = device("devices")? else { return Ok(()) };
     let missing = open(&Options { device: Some(99), ..Options::default() });
     ensure!(matches!(missing, Err(Error::NoSuchDevice { index: 99, .. })), "{missing:?}");
     let faults = Arc::new(Faults::new());

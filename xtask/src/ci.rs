@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Counts, Error};
 use crate::tool::Project;
-use crate::{bare, capi, cargo, generate, licences, lint, testing};
+use crate::{bare, capi, cargo, cuda, generate, licences, lint, testing};
 
 /// A check.
 pub(crate) struct Step {
@@ -32,6 +32,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "test", title: "tests of the workspace", run: cargo::test },
     Step { name: "matrix", title: "cooperative matrices on Debian testing's Vulkan", run: testing::run },
     Step { name: "generate", title: "generated files are up to date", run: generate::check },
+    Step { name: "cuda", title: "CUDA kernels are what their sources give, without spills", run: cuda::check },
     Step { name: "doc", title: "documentation", run: cargo::doc },
     Step { name: "capi", title: "C and C++ programs", run: capi::check },
     Step { name: "bare", title: "core and a program on bare machines", run: bare::run },

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::ci::Outcome;
 use crate::error::Error;
 use crate::tool::{self, Project};
 
@@ -18,8 +19,8 @@ pub(crate) fn write(project: &Project) -> Result<(), Error> {
     no_local_memory(&modules)
 }
 
-/// Compiles the kernels and compares.
-pub(crate) fn check(project: &Project) -> Result<(), Error> {
+/// Compiles the kernels and compares; none may keep anything outside of registers and shared memory.
+pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     let (committed, fresh) = (project.root.join("cuda/modules"), project.root.join("target/cuda-modules"));
     if fresh.exists() {
         fs::remove_dir_all(&fresh).map_err(Error::file(&fresh))?;
@@ -37,7 +38,8 @@ pub(crate) fn check(project: &Project) -> Result<(), Error> {
     if findings > 0 {
         return Err(Error::Findings(findings));
     }
-    no_local_memory(&committed)
+    no_local_memory(&committed)?;
+    Ok(Outcome::Passed)
 }
 
 fn compile(project: &Project, out: &Path) -> Result<(), Error> {

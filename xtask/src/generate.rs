@@ -24,6 +24,5 @@ pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     for generator in GENERATORS {
         tool::run(project.cargo(*generator).arg("--check"))?;
     }
-    cuda::check(project)?;
     shaders::check(project)
 }

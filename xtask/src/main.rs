@@ -30,6 +30,7 @@ cargo xtask COMMAND
   clippy         cargo clippy on all targets, warnings denied
   test           cargo test on the workspace; no test at all is a failure
   matrix         kernels with cooperative matrices on Debian testing's software Vulkan, which setup unpacks
+  cuda           the CUDA kernels compiled anew and compared, by NVIDIA's compilers from PyPI; no spills
   doc            cargo doc, warnings denied
   capi           the C library installed, and C and C++ programs built against it and run
   bare           core and a freestanding program built for bare targets; the program run under an emulator
