@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use denoir::core::DType;
-use denoir::{AlignedBytes, Model, Pipeline};
+use denoir::{AlignedBytes, KernelTime, Model, Pipeline};
 use denoir_convert::random::{RandomModel, Shape};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -74,8 +74,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let load = start.elapsed();
     let mut progress = Progress::new(Verbosity::new(args.quiet, false));
     let times = timing::measure(&mut pipeline, batch, args.runs.into(), &mut progress)?;
+    let kernels = timing::kernels(&mut pipeline, batch)?;
     progress.finish();
     let mut report = report(args, &pipeline, &times);
+    if !kernels.is_empty() {
+        report["kernels"] = shares(&kernels);
+    }
     report["load_ms"] = json!(round(load.as_secs_f64() * 1e3));
     if args.json { stdout::json(&report) } else { stdout::write(as_text(&report).as_bytes()) }
 }
@@ -131,6 +135,35 @@ fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {
     })
 }
 
+/// Each kernel's share of an evaluation, by the device's own clock.
+fn shares(kernels: &[KernelTime]) -> Value {
+    let total: f64 = kernels.iter().map(|kernel| kernel.ms).sum();
+    let share = |kernel: &KernelTime| {
+        json!({
+            "kernel": kernel.name,
+            "runs": kernel.runs,
+            "ms": round(kernel.ms),
+            "share": round(kernel.ms / total.max(f64::MIN_POSITIVE)),
+        })
+    };
+    kernels.iter().map(share).collect()
+}
+
+/// A line for each kernel of the report.
+fn kernel_lines(report: &Value) -> String {
+    let kernels = report["kernels"].as_array().map_or(&[][..], Vec::as_slice);
+    let line = |kernel: &Value| {
+        format!(
+            "kernel       {:5.1}% {:9.3} ms in {:4} runs of {}\n",
+            kernel["share"].as_f64().unwrap_or(0.0) * 100.0,
+            kernel["ms"].as_f64().unwrap_or(0.0),
+            kernel["runs"].as_u64().unwrap_or(0),
+            kernel["kernel"].as_str().unwrap_or_default(),
+        )
+    };
+    kernels.iter().map(line).collect()
+}
+
 fn as_text(report: &Value) -> String {
     let number = |key: &str| report[key].as_f64().unwrap_or(0.0);
     let word = |key: &str| report[key].as_str().unwrap_or_default().to_owned();
@@ -140,7 +173,7 @@ fn as_text(report: &Value) -> String {
          engine       {} {}, {}, {} threads, batch {}\n\
          evaluation   {:.2} ms: {:.2} ms network (best {:.2}), {:.2} ms share of modulation\n\
          rate         {:.1} GFLOP/s at {:.3} GFLOP an evaluation\n\
-         memory       {} at the peak, of it {} of activations\n",
+         memory       {} at the peak, of it {} of activations\n{}",
         word("model"),
         word("name"),
         word("type"),
@@ -158,6 +191,7 @@ fn as_text(report: &Value) -> String {
         number("gflop"),
         bytes("peak_rss_bytes"),
         bytes("activation_bytes"),
+        kernel_lines(report),
     )
 }
 

@@ -49,7 +49,7 @@ pub use file::MappedFile;
 pub use image::Image;
 pub use model::Model;
 pub use network::Network;
-pub use pipeline::{BackendKind, Device, Options, Pipeline, Progress, PromptEmbeds, Request, devices};
+pub use pipeline::{BackendKind, Device, KernelTime, Options, Pipeline, Progress, PromptEmbeds, Request, devices};
 pub use pool::Pool;
 pub use text_encoder::{HiddenStates, TextEncoder};
 pub use tokenizer::{Tokenizer, TokenizerError};

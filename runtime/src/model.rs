@@ -102,6 +102,14 @@ impl Model {
         }
     }
 
+    /// The same for the whole file.
+    #[cfg(feature = "vulkan")]
+    pub(crate) fn release_all(&self) {
+        if let Storage::Mapped(file) = &self.storage {
+            file.release(0, file.bytes().len());
+        }
+    }
+
     /// The network's sizes and weights.
     pub fn network(&self) -> &Network {
         &self.network

@@ -44,6 +44,17 @@ pub struct Device {
     pub memory_bytes: Option<u64>,
 }
 
+/// How long a kernel of a device took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelTime {
+    /// The kernel and its variant.
+    pub name: &'static str,
+    /// How often it ran.
+    pub runs: usize,
+    /// All of them together, by the device's own clock.
+    pub ms: f64,
+}
+
 /// The devices that this build can use on this machine.
 pub fn devices() -> Vec<Device> {
     let mut devices = vec![cpu()];
@@ -224,6 +235,8 @@ impl Pipeline {
         let (batch, precision) = (options.batch.unwrap_or(1), gpu.precision());
         let (arena_bytes, chunk_times) = sizes(&model, batch, precision)?;
         let place = Place::Vulkan(Box::new(gpu.engine(model.bytes(), arena_bytes)?));
+        // The device has its copy; on one that shares this memory a second would be too many.
+        model.release_all();
         Ok(Pipeline { model, batch, precision, chunk_times, place, device, warnings })
     }
 
@@ -287,6 +300,45 @@ impl Pipeline {
     /// Solver steps whose modulation vectors are made at once.
     pub fn chunk_times(&self) -> usize {
         self.chunk_times
+    }
+
+    /// Runs `f` while a device times its kernels, which then do not overlap, and gives the times of the last program,
+    /// the longest first. Only Vulkan has them.
+    ///
+    /// # Errors
+    /// [`Error`] of `f` or of the device.
+    pub fn with_kernel_times(
+        &mut self,
+        f: impl FnOnce(&mut Pipeline) -> Result<(), Error>,
+    ) -> Result<Vec<KernelTime>, Error> {
+        self.set_timed(true)?;
+        let times = f(self).and_then(|()| self.kernel_times());
+        self.set_timed(false)?;
+        times
+    }
+
+    fn set_timed(&mut self, timed: bool) -> Result<(), Error> {
+        match (&mut self.place, timed) {
+            #[cfg(feature = "vulkan")]
+            (Place::Vulkan(engine), timed) => Ok(engine.set_timed(timed)?),
+            // Neither has timers.
+            (Place::Cpu { .. }, _) => Ok(()),
+            #[cfg(feature = "cuda")]
+            (Place::Cuda(_), _) => Ok(()),
+        }
+    }
+
+    fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
+        match &self.place {
+            #[cfg(feature = "vulkan")]
+            Place::Vulkan(engine) => {
+                let times = engine.kernel_times()?.into_iter();
+                Ok(times.map(|time| KernelTime { name: time.name, runs: time.runs, ms: time.ms }).collect())
+            }
+            Place::Cpu { .. } => Ok(Vec::new()),
+            #[cfg(feature = "cuda")]
+            Place::Cuda(_) => Ok(Vec::new()),
+        }
     }
 
     /// Gives the engine on this pipeline's memory and device to `f`, for what the other methods do not cover.

@@ -9,6 +9,7 @@ use crate::Error;
 use crate::calls::Calls;
 use crate::features::{Asked, Enabled};
 use crate::instance::Instance;
+use crate::kernels::linear_broadcast;
 use crate::tier::Tiers;
 
 /// Bindings of the kernel with the most.
@@ -40,7 +41,11 @@ pub(crate) struct Candidate {
     pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
     pub(crate) max_allocation: u64,
     pub(crate) queue_family: u32,
+    /// Bits of the queue's clock that count; none where it has no clock.
+    pub(crate) timestamp_bits: u32,
     pub(crate) tiers: Tiers,
+    /// A processor whose subgroups suit `linear_broadcast.comp`.
+    pub(crate) broadcasts: bool,
     extensions: Vec<&'static CStr>,
 }
 
@@ -118,7 +123,10 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
     })?;
     let lists = |name: &CStr| listed.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
     let version = instance.version.min(properties.api_version);
-    let (tiers, mut extensions) = Asked { instance, physical, version, lists: &lists }.tiers()?;
+    let asked = Asked { instance, physical, version, lists: &lists };
+    let (tiers, mut extensions) = asked.tiers()?;
+    let broadcasts =
+        properties.device_type == vk::PhysicalDeviceType::CPU && asked.broadcasts(linear_broadcast::LANES as u32);
     extensions.extend([khr::portability_subset::NAME].into_iter().filter(|n| lists(n)));
     let mut maintenance = vk::PhysicalDeviceMaintenance3Properties::default();
     let mut more = vk::PhysicalDeviceProperties2::default().push_next(&mut maintenance);
@@ -133,7 +141,9 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
         memory,
         max_allocation: maintenance.max_memory_allocation_size,
         queue_family: family as u32,
+        timestamp_bits: families[family].timestamp_valid_bits,
         tiers,
+        broadcasts,
         extensions,
     }))
 }

@@ -17,6 +17,7 @@ use crate::pipelines::Pipelines;
 use crate::recording::{Dispatch, Recording};
 use crate::stream::Stream;
 use crate::tier::Tiers;
+use crate::timers::KernelTime;
 use crate::{Error, Tier, disk_cache, kernels, self_test};
 
 /// Bytes of one weight buffer at most: the allocation size that every device allows.
@@ -153,6 +154,10 @@ pub struct Vulkan {
     pub(crate) nothing: Buffer,
     tiers: Tiers,
     most_flop: u64,
+    /// Whether programs are recorded with timers.
+    timed: bool,
+    /// What was submitted last.
+    last: Option<Program>,
     device: Arc<Device>,
 }
 
@@ -170,6 +175,8 @@ impl Vulkan {
             nothing: Buffer::new(&device, 16, Place::Device)?,
             tiers,
             most_flop: (gpu.flop_per_second * SUBMISSION_SECONDS) as u64,
+            timed: false,
+            last: None,
             device,
         };
         for (part, buffer) in &mut vulkan.weights.parts {
@@ -182,6 +189,26 @@ impl Vulkan {
             }
         }
         Ok(vulkan)
+    }
+
+    /// Times every kernel of the programs to come, or no longer does. Timed kernels do not overlap.
+    ///
+    /// # Errors
+    /// [`Error`] of the device, which is waited for.
+    pub fn set_timed(&mut self, timed: bool) -> Result<(), Error> {
+        self.device.wait_idle()?;
+        self.programs.clear();
+        (self.timed, self.last) = (timed, None);
+        Ok(())
+    }
+
+    /// How long the kernels of the last program took, the longest first; nothing unless they were timed.
+    ///
+    /// # Errors
+    /// [`Error`] of the device, which is waited for.
+    pub fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
+        let last = self.last.and_then(|program| self.programs.get(&program));
+        last.map_or(Ok(Vec::new()), Recording::times)
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -222,7 +249,7 @@ impl Vulkan {
 
     /// Opens an empty recording.
     pub(crate) fn open_anew(&mut self) -> Result<(), Error> {
-        self.open = Some(Recording::new(&self.device, self.most_flop)?);
+        self.open = Some(Recording::new(&self.device, self.most_flop, self.timed)?);
         Ok(())
     }
 
@@ -299,6 +326,7 @@ unsafe impl Backend for Vulkan {
         }
         if let Some(recording) = self.programs.get(&program) {
             self.stream.submit(&recording.segments)?;
+            self.last = Some(program);
         }
         Ok(())
     }

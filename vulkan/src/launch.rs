@@ -98,6 +98,7 @@ impl<'v> Launch<'v> {
         }
         let (layout, pipeline) = self.vulkan.pipelines().get(&self.variant)?;
         self.vulkan.record(&Dispatch {
+            name: self.variant.shader.name(),
             pipeline,
             layout,
             buffers: &self.buffers,

@@ -15,6 +15,7 @@
 //! | `pipelines`, `disk_cache`, `shader` | compiled kernels |
 //! | `launch`, `kernels` | from a descriptor to a dispatch |
 //! | `tapped` | an engine that shows intermediate tensors |
+//! | `timers` | how long each kernel takes |
 //! | `self_test` | each tier against the reference |
 
 mod calls;
@@ -35,6 +36,7 @@ mod shader;
 mod stream;
 mod tapped;
 mod tier;
+mod timers;
 
 pub use ash::vk;
 pub use calls::{Fault, Faults};
@@ -44,3 +46,4 @@ pub use error::Error;
 pub use instance::{Messages, Validation};
 pub use tapped::Tapped;
 pub use tier::{Tier, Tiers};
+pub use timers::KernelTime;

@@ -8,12 +8,15 @@ use crate::Error;
 use crate::device::{Device, MAX_BINDINGS};
 use crate::hazards::{Access, Hazards};
 use crate::pipelines::Layout;
+use crate::timers::{KernelTime, Timers};
 
 /// Descriptor sets of a pool.
 const SETS: u32 = 64;
 
 /// A kernel with everything that its dispatch needs.
 pub(crate) struct Dispatch<'a> {
+    /// The kernel and its variant.
+    pub(crate) name: &'static str,
     pub(crate) pipeline: vk::Pipeline,
     pub(crate) layout: Layout,
     pub(crate) buffers: &'a [vk::DescriptorBufferInfo],
@@ -36,12 +39,15 @@ pub(crate) struct Recording {
     flop: u64,
     /// The same, at most.
     most_flop: u64,
+    /// Times the kernels, which then do not overlap.
+    timers: Option<Timers>,
     device: Arc<Device>,
 }
 
 impl Recording {
     /// An empty recording whose submissions have about `most_flop` operations at most.
-    pub(crate) fn new(device: &Arc<Device>, most_flop: u64) -> Result<Recording, Error> {
+    pub(crate) fn new(device: &Arc<Device>, most_flop: u64, timed: bool) -> Result<Recording, Error> {
+        let timers = if timed { Some(Timers::new(device)?) } else { None };
         let info = vk::CommandPoolCreateInfo::default().queue_family_index(device.about.queue_family);
         // SAFETY: the family is the device's.
         let commands =
@@ -54,9 +60,13 @@ impl Recording {
             hazards: Hazards::default(),
             flop: 0,
             most_flop: most_flop.max(1),
+            timers,
             device: device.clone(),
         };
         recording.open()?;
+        if let (Some(timers), Some(&commands)) = (&recording.timers, recording.segments.first()) {
+            timers.reset(commands);
+        }
         Ok(recording)
     }
 
@@ -84,6 +94,11 @@ impl Recording {
         Ok(())
     }
 
+    /// Times of the kernels in the last run, which is waited for; none where they were not timed.
+    pub(crate) fn times(&self) -> Result<Vec<KernelTime>, Error> {
+        self.timers.as_ref().map_or(Ok(Vec::new()), Timers::read)
+    }
+
     /// Closes the recording.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         let device = &self.device;
@@ -100,7 +115,7 @@ impl Recording {
         groups: [u32; 3],
     ) -> Result<(), Error> {
         let Some(&commands) = self.segments.last() else { return Ok(()) };
-        if self.hazards.wait_for(d.access) {
+        if self.hazards.wait_for(d.access) || self.timers.is_some() {
             barrier(&self.device, commands);
         }
         let (raw, compute) = (&self.device.raw, vk::PipelineBindPoint::COMPUTE);
@@ -110,7 +125,14 @@ impl Recording {
             raw.cmd_bind_pipeline(commands, compute, d.pipeline);
             raw.cmd_bind_descriptor_sets(commands, compute, d.layout.pipeline, 0, &[set], &[]);
             raw.cmd_push_constants(commands, d.layout.pipeline, vk::ShaderStageFlags::COMPUTE, 0, push);
-            raw.cmd_dispatch_base(commands, base[0], base[1], base[2], groups[0], groups[1], groups[2]);
+        }
+        let dispatch = || {
+            // SAFETY: the command buffer is recording, and everything that the kernel needs was bound above.
+            unsafe { raw.cmd_dispatch_base(commands, base[0], base[1], base[2], groups[0], groups[1], groups[2]) };
+        };
+        match &mut self.timers {
+            Some(timers) => timers.around(commands, d.name, dispatch),
+            None => dispatch(),
         }
         Ok(())
     }

@@ -17,6 +17,11 @@ macro_rules! shaders {
                 }
             }
 
+            /// The name of its SPIR-V file.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Shader::$variant => $stem,)* }
+            }
+
             /// Storage buffers that it declares, numbered from 0.
             pub(crate) const fn bindings(self) -> u32 {
                 match self { $(Shader::$variant => $bindings,)* }
@@ -34,6 +39,7 @@ shaders! {
     GatherRows: "gather_rows", 3;
     LayerNorm: "layer_norm", 3;
     Linear: "linear", 6;
+    LinearBroadcast: "linear_broadcast", 6;
     LinearFp16: "linear.fp16", 6;
     LinearInt8: "linear_int8", 8;
     LinearInt8Dot: "linear_int8.dot", 8;

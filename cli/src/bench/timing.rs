@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use denoir::core::RunError;
-use denoir::{Method, Pipeline, PromptEmbeds, Request, Rng, Settings};
+use denoir::{KernelTime, Method, Pipeline, PromptEmbeds, Request, Rng, Settings};
 
 use crate::error::Error;
 use crate::interrupt;
@@ -36,6 +36,41 @@ pub(super) fn measure(
     runs: usize,
     progress: &mut Progress,
 ) -> Result<Times, Error> {
+    let (chunk, request) = (pipeline.chunk_times(), request(pipeline, batch));
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    // One evaluation warms up: pages of the weights come from the disk, threads start.
+    evaluations(pipeline, &request, 1)?;
+    for run in 0..runs {
+        progress.update(run as f64 / runs as f64, &|| format!("run {}/{runs}", run + 1));
+        let times = evaluations(pipeline, &request, TIMED)?;
+        with.push(times[0]);
+        without.extend(&times[1 + usize::from(chunk == 1)..]);
+    }
+    let predict_ms = median(&mut without);
+    Ok(Times {
+        predict_ms,
+        best_predict_ms: without.first().copied().unwrap_or(predict_ms),
+        modulation_ms: (median(&mut with) - predict_ms).max(0.0) / chunk as f64,
+    })
+}
+
+/// How long each kernel of one evaluation takes, where a device tells.
+pub(super) fn kernels(pipeline: &mut Pipeline, batch: usize) -> Result<Vec<KernelTime>, Error> {
+    if pipeline.device().backend != "vulkan" {
+        return Ok(Vec::new());
+    }
+    let request = request(pipeline, batch);
+    let mut result = Ok(());
+    let times = pipeline.with_kernel_times(|pipeline| {
+        result = evaluations(pipeline, &request, 1).map(|_| ());
+        Ok(())
+    });
+    result?;
+    Ok(times?)
+}
+
+/// A run of as many unguided steps as the engine makes modulation vectors for at once.
+fn request(pipeline: &Pipeline, batch: usize) -> Request {
     let network = pipeline.model().network();
     let (chunk, classes) = (pipeline.chunk_times(), network.classes().max(1));
     let settings = Settings {
@@ -52,22 +87,7 @@ pub(super) fn measure(
     let texts =
         network.text_size().map(|size| PromptEmbeds { prompt: embeds(size), negative: embeds(size), images: batch });
     let labels = if texts.is_none() { (0..batch).map(|i| (i % classes) as u32).collect() } else { vec![] };
-    let request = Request { labels, texts, seed: 1, rng: Rng::Philox, settings };
-    let (mut with, mut without) = (Vec::new(), Vec::new());
-    // One evaluation warms up: pages of the weights come from the disk, threads start.
-    evaluations(pipeline, &request, 1)?;
-    for run in 0..runs {
-        progress.update(run as f64 / runs as f64, &|| format!("run {}/{runs}", run + 1));
-        let times = evaluations(pipeline, &request, TIMED)?;
-        with.push(times[0]);
-        without.extend(&times[1 + usize::from(chunk == 1)..]);
-    }
-    let predict_ms = median(&mut without);
-    Ok(Times {
-        predict_ms,
-        best_predict_ms: without.first().copied().unwrap_or(predict_ms),
-        modulation_ms: (median(&mut with) - predict_ms).max(0.0) / chunk as f64,
-    })
+    Request { labels, texts, seed: 1, rng: Rng::Philox, settings }
 }
 
 /// Evaluations that are timed in a run, the first included.

@@ -1,6 +1,7 @@
 use denoir_core::ops::{Epilogue, Linear};
 use denoir_core::{DType, View};
 
+use super::linear_broadcast;
 use super::linear_matrix::{self, Room};
 use crate::Error;
 use crate::engine::Vulkan;
@@ -57,7 +58,8 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
     let tiers = vulkan.tiers();
     let room = Room::new(vulkan.device().limits(), vulkan.device().about.unified());
     let matrices = tiers.matrix.and_then(|matrix| linear_matrix::cut(&matrix, room, op));
-    let cut = matrices.unwrap_or_else(|| tiled(&tiers, op));
+    let broadcast = || if vulkan.device().about.broadcasts { linear_broadcast::cut(op) } else { None };
+    let cut = matrices.or_else(broadcast).unwrap_or_else(|| tiled(&tiers, op));
     let mut l = Launch::new(vulkan, cut.shader);
     l.subgroup(cut.subgroup);
     cut.constants.iter().for_each(|&(id, value)| l.constant(id, value));

@@ -8,6 +8,7 @@ pub(crate) mod dequantize_blocks;
 pub(crate) mod gather_rows;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub(crate) mod linear_broadcast;
 pub(crate) mod linear_matrix;
 pub(crate) mod norm_modulate;
 pub(crate) mod patchify;
