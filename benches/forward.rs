@@ -21,7 +21,7 @@ fn convert(arguments: &[String]) -> anyhow::Result<()> {
     let [from, to, dtype] = arguments else { bail!("convert CHECKPOINT OUT.gguf TYPE") };
     let types = [DType::F32, DType::F16, DType::BF16, DType::I8];
     let dtype = types.into_iter().find(|t| t.name() == dtype).context("no such type")?;
-    let options = denoir_convert::Options { dtype, ..Default::default() };
+    let options = denoir_convert::Options { dtype: Some(dtype), ..Default::default() };
     denoir_convert::convert(&PathBuf::from(from), &PathBuf::from(to), &options, &mut |_| {})?;
     Ok(())
 }

@@ -23,9 +23,9 @@ pub(crate) struct Args {
     /// Model file to write
     #[arg(short, long, value_name = "OUT.gguf")]
     output: PathBuf,
-    /// Type of the weights: f32, f16, bf16 or int8
-    #[arg(long = "type", value_name = "T", default_value = "bf16", value_parser = parse_type)]
-    dtype: DType,
+    /// Type of the weights: f32, f16, bf16 or int8 [default: bf16; a text encoder keeps the type that it has]
+    #[arg(long = "type", value_name = "T", value_parser = parse_type)]
+    dtype: Option<DType>,
     /// Which weights: `ema`, `raw`, or `model_ema1`, `model_ema2`, `model` [default: the first average]
     #[arg(long, value_name = "SET")]
     weights: Option<String>,

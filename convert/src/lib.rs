@@ -8,7 +8,7 @@
 //! ```no_run
 //! use denoir_convert::{Options, convert};
 //! # fn main() -> Result<(), denoir_convert::ConvertError> {
-//! let options = Options { dtype: denoir_core::DType::I8, ..Options::default() };
+//! let options = Options { dtype: Some(denoir_core::DType::I8), ..Options::default() };
 //! let summary = convert("PixelGen_XL.ckpt".as_ref(), "pixelgen-xl.gguf".as_ref(), &options, &mut |_| {})?;
 //! println!("{}: {} tensors, {} bytes", summary.name, summary.tensors, summary.bytes);
 //! # Ok(()) }
@@ -64,8 +64,8 @@ pub struct Options {
     /// Which weights: `ema` or `raw`, or upstream's `model_ema1`, `model_ema2`, `model`. `None`: upstream's EMA.
     pub weights: Option<String>,
     /// Type of the matrices. With [`DType::I8`] those of attention and FFN are I8 with a scale per row, the others
-    /// BF16. Vectors and positions are always F32.
-    pub dtype: DType,
+    /// BF16. Vectors and positions are always F32. `None`: BF16, and a text encoder keeps the type that it has.
+    pub dtype: Option<DType>,
     /// Configuration file: see [`config`].
     pub config: Option<PathBuf>,
     /// File of class names, one per line.
@@ -82,7 +82,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { weights: None, dtype: DType::BF16, config: None, labels: None, cancel: None }
+        Options { weights: None, dtype: None, config: None, labels: None, cancel: None }
     }
 }
 
@@ -146,9 +146,13 @@ pub fn convert(
     let mut checkpoint = Checkpoint::open(kind, &files)?;
     checkpoint.file = name;
     let encoder = qwen3::recognise(&checkpoint).then(|| qwen3::Files::load(input)).transpose()?;
+    let dtype = options.dtype.unwrap_or_else(|| match encoder {
+        Some(_) => qwen3::stored_type(&checkpoint),
+        None => DType::BF16,
+    });
     let request = Request {
         weights: options.weights.as_deref(),
-        dtype: options.dtype,
+        dtype,
         config: &config,
         labels: labels.as_deref(),
         encoder: encoder.as_ref(),
@@ -176,7 +180,7 @@ pub fn convert(
             return Err(ConvertError::Cancelled);
         }
         let bytes = writer.finish(plan.sha256_at, &hash).map_err(write_error)?;
-        Ok::<_, ConvertError>(summarize(&plan, options.dtype, bytes, hash))
+        Ok::<_, ConvertError>(summarize(&plan, dtype, bytes, hash))
     })?;
     out.commit()?;
     Ok(summary)

@@ -15,6 +15,7 @@ use crate::arch::{Network, Role, Spec};
 use crate::checkpoint::{Checkpoint, Selection, Tensor, Tensors};
 use crate::error::ConvertError;
 use crate::read_small;
+use crate::torch::ElementType;
 use crate::writer::{Metadata, declare_alignment};
 use tokenizer::Vocabulary;
 
@@ -48,6 +49,16 @@ impl Files {
 pub(crate) fn recognise(checkpoint: &Checkpoint<'_>) -> bool {
     let has = |wanted: &str| checkpoint.tensors.iter().any(|t| upstream_name(&t.name) == wanted);
     has("embed_tokens.weight") && has("layers.0.self_attn.q_norm.weight")
+}
+
+/// The type that keeps a text encoder's matrices as they are: that of its embeddings.
+pub(crate) fn stored_type(checkpoint: &Checkpoint<'_>) -> DType {
+    let embeddings = checkpoint.tensors.iter().find(|t| upstream_name(&t.name) == "embed_tokens.weight");
+    match embeddings.map(|t| t.tensor.ty) {
+        Some(ElementType::F32 | ElementType::F64) => DType::F32,
+        Some(ElementType::F16) => DType::F16,
+        _ => DType::BF16,
+    }
 }
 
 /// Without the prefix of the model with an output head.
@@ -139,6 +150,7 @@ impl Sizes {
         if root.get("model_type").and_then(Value::as_str) != Some("qwen3") {
             return Err(damaged("config.json", "model_type is not qwen3".into()));
         }
+        refuse_variants(&root)?;
         let size = |key: &str| {
             let value = root.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
             value.filter(|n| (1..=1 << 24).contains(n)).ok_or_else(|| refuse(key))
@@ -216,6 +228,24 @@ impl Sizes {
         specs.push(spec("norm".into(), "output_norm".into(), &[h], Keep));
         specs
     }
+}
+
+/// Settings under which the same tensors would mean another network.
+fn refuse_variants(root: &Value) -> Result<(), ConvertError> {
+    let word = |pointer: &str, meant: &str| root.pointer(pointer).and_then(Value::as_str).is_none_or(|w| w == meant);
+    let off = |key: &str| root.get(key).and_then(Value::as_bool) != Some(true);
+    for (meant, key) in [
+        (word("/hidden_act", "silu"), "hidden_act"),
+        (word("/rope_parameters/rope_type", "default"), "rope_parameters.rope_type"),
+        (word("/rope_scaling/rope_type", "default"), "rope_scaling.rope_type"),
+        (word("/rope_scaling/type", "default"), "rope_scaling.type"),
+        (off("use_sliding_window"), "use_sliding_window"),
+    ] {
+        if !meant {
+            return Err(damaged("config.json", format!("{key} asks for a variant of Qwen3 that denoir does not run")));
+        }
+    }
+    Ok(())
 }
 
 fn damaged(file: &str, reason: String) -> ConvertError {

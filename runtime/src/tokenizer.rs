@@ -67,12 +67,16 @@ impl From<tokenizers::Error> for TokenizerError {
 }
 
 impl Tokenizer {
-    /// From the contents of a `tokenizer.json`.
+    /// From the contents of a `tokenizer.json`. Cutting and padding that it asks for are left out: how long a text is
+    /// depends on the network that draws from it.
     ///
     /// # Errors
     /// [`TokenizerError`] when it makes no tokenizer, or one without `<|endoftext|>`.
     pub fn from_json(json: &[u8]) -> Result<Tokenizer, TokenizerError> {
-        Tokenizer::padded(tokenizers::Tokenizer::from_bytes(json)?, None)
+        let mut inner = tokenizers::Tokenizer::from_bytes(json)?;
+        inner.with_padding(None);
+        inner.with_truncation(None)?;
+        Tokenizer::padded(inner, None)
     }
 
     /// From the vocabulary and merges inside a model file.

@@ -5,6 +5,7 @@ pub mod cuda;
 pub mod golden;
 pub mod hostile_alloc;
 pub mod op_matrix;
+pub mod tiny_encoder;
 pub mod vulkan;
 
 use std::path::Path;
@@ -22,7 +23,8 @@ pub fn model(checkpoint: &str, config: &str, dtype: DType) -> Result<Arc<Model>>
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checkpoints");
     let out = tempfile::tempdir()?;
     let gguf = out.path().join("model.gguf");
-    let options = denoir_convert::Options { dtype, config: Some(folder.join(config)), ..Default::default() };
+    let options =
+        denoir_convert::Options { dtype: Some(dtype), config: Some(folder.join(config)), ..Default::default() };
     denoir_convert::convert(&folder.join(checkpoint), &gguf, &options, &mut |_| {})?;
     Ok(Arc::new(Model::from_bytes(AlignedBytes::copied(&std::fs::read(gguf)?)?)?))
 }

@@ -224,7 +224,7 @@ fn shards_are_one_checkpoint() {
     fs::write(at("m.safetensors.index.json"), serde_json::json!({ "weight_map": map }).to_string()).unwrap();
     fs::write(at("c.json"), TINY_CONFIG).unwrap();
     fs::write(at("labels.txt"), "cat\r\ndog\n emu \n\n").unwrap();
-    let mut options = Options { dtype: DType::F32, config: Some(at("c.json")), ..Options::default() };
+    let mut options = Options { dtype: Some(DType::F32), config: Some(at("c.json")), ..Options::default() };
     options.labels = Some(at("labels.txt"));
 
     let mut last = (0, 1);
@@ -361,7 +361,9 @@ fn outputs_appear_whole_or_not_at_all() {
     assert!(fails(&at("folder"), &out, &good).contains("not a file"));
     assert!(fails(&at("none.ckpt"), &out, &good).contains("cannot read"));
     assert!(fails(&input, &out, &Options::default()).contains("in_context_start"));
-    assert!(fails(&input, &out, &Options { dtype: DType::U32, ..good.clone() }).contains("f32, f16, bf16 or int8"));
+    assert!(
+        fails(&input, &out, &Options { dtype: Some(DType::U32), ..good.clone() }).contains("f32, f16, bf16 or int8")
+    );
     assert!(fails(&input, &out, &Options { config: Some(at("none.yaml")), ..good.clone() }).contains("none.yaml"));
     fs::write(at("labels"), "a\nb\n").unwrap();
     let labels = Options { labels: Some(at("labels")), ..good.clone() };
@@ -376,7 +378,7 @@ fn outputs_appear_whole_or_not_at_all() {
     let first = fs::read(&out).unwrap();
     assert!(fails(&at("nan.ckpt"), &out, &good).contains("NaN"));
     assert_eq!(fs::read(&out).unwrap(), first, "the old file is untouched");
-    convert(&input, &out, &Options { dtype: DType::I8, ..good }, &mut |_| {}).unwrap();
+    convert(&input, &out, &Options { dtype: Some(DType::I8), ..good }, &mut |_| {}).unwrap();
     assert_ne!(fs::read(&out).unwrap(), first);
     #[cfg(unix)]
     {

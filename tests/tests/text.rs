@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use denoir::{Isa, Model, Options, Pipeline, PromptEmbeds, Request, TextEncoder, Tokenizer};
 use denoir_core::DType;
-use denoir_tests::model;
+use denoir_tests::convert_checkpoint::Float;
+use denoir_tests::{model, tiny_encoder};
 
 /// Several languages, marks, spaces, special tokens; long ones and the empty one besides.
 const PROMPTS: [&str; 22] = [
@@ -42,7 +43,7 @@ fn folder() -> PathBuf {
 /// The text encoder of the fixtures in this type.
 fn encoder(dtype: DType, out: &Path) -> Result<TextEncoder> {
     let file = out.join(format!("{dtype}.gguf"));
-    let options = denoir_convert::Options { dtype, ..Default::default() };
+    let options = denoir_convert::Options { dtype: Some(dtype), ..Default::default() };
     denoir_convert::convert(&folder().join("model.safetensors"), &file, &options, &mut |_| {})?;
     Ok(TextEncoder::open(file)?)
 }
@@ -76,6 +77,51 @@ fn every_weight_type_encodes_nearly_the_same() -> Result<()> {
             let error = relative(&hidden.values, &exact.values);
             assert!(error < limit, "{dtype} {}: {error}", isa.name());
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_encoder_keeps_the_type_that_it_has() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("encoder.gguf");
+    for (has, asked, kept) in [
+        (Float::F32, None, "f32"),
+        (Float::F64, None, "f32"),
+        (Float::F16, None, "f16"),
+        (Float::BF16, None, "bf16"),
+        (Float::F32, Some(DType::F16), "f16"),
+    ] {
+        tiny_encoder::write(folder.path(), has)?;
+        let options = denoir_convert::Options { dtype: asked, ..Default::default() };
+        denoir_convert::convert(&folder.path().join("model.safetensors"), &file, &options, &mut |_| {})?;
+        let encoder = TextEncoder::open(&file)?;
+        assert!(encoder.model().matrices().all(|matrix| matrix.type_name() == kept), "{has:?}, {asked:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_another_network_is_meant_by_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    tiny_encoder::write(folder.path(), Float::BF16)?;
+    let plain: serde_json::Value = serde_json::from_str(tiny_encoder::CONFIG)?;
+    for (key, value) in [
+        ("hidden_act", serde_json::json!("gelu")),
+        ("rope_scaling", serde_json::json!({"rope_type": "yarn", "factor": 4.0})),
+        ("rope_scaling", serde_json::json!({"type": "linear", "factor": 2.0})),
+        ("rope_parameters", serde_json::json!({"rope_type": "yarn", "rope_theta": 1e6})),
+        ("use_sliding_window", serde_json::json!(true)),
+        ("model_type", serde_json::json!("llama")),
+        ("rope_theta", serde_json::json!("many")),
+    ] {
+        let mut config = plain.clone();
+        config[key] = value;
+        std::fs::write(folder.path().join("config.json"), config.to_string())?;
+        let (input, out) = (folder.path().join("model.safetensors"), folder.path().join("out.gguf"));
+        let result = denoir_convert::convert(&input, &out, &Default::default(), &mut |_| {});
+        let error = result.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.starts_with("config.json") && error.contains(key), "{key}: {error:?}");
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ impl Fixture {
         let out = tempfile::tempdir()?;
         let gguf = out.path().join("model.gguf");
         let options = denoir_convert::Options {
-            dtype,
+            dtype: Some(dtype),
             config: Some(self.folder.join(self.text("config")?)),
             weights: Some(self.text("weights")?.into()),
             ..Default::default()

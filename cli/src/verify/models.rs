@@ -64,7 +64,7 @@ impl Models {
         } else {
             let file = self.folder.path().join(format!("{}.gguf", self.open.len()));
             let cancel = Some(interrupt::flag());
-            let options = denoir_convert::Options { weights, dtype: self.dtype, config, labels: None, cancel };
+            let options = denoir_convert::Options { weights, dtype: Some(self.dtype), config, labels: None, cancel };
             convert(&checkpoint, &file, &options, &mut |_| {})?;
             file
         };
@@ -80,7 +80,7 @@ impl Models {
             return Ok(Arc::clone(encoder));
         }
         let file = self.folder.path().join(format!("encoder-{}.gguf", self.encoders.len()));
-        let options = denoir_convert::Options { dtype: self.dtype, ..Default::default() };
+        let options = denoir_convert::Options { dtype: Some(self.dtype), ..Default::default() };
         convert(&checkpoint::locate(&path)?, &file, &options, &mut |_| {})?;
         let encoder = Arc::new(TextEncoder::open(file)?);
         self.encoders.insert(path, Arc::clone(&encoder));

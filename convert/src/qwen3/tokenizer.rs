@@ -31,6 +31,9 @@ impl Vocabulary {
         if model.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "BPE") || !splits_as_qwen2(&root) {
             return Err(refuse("not Qwen's byte-level BPE, which a qwen3 file is for"));
         }
+        if model.get("ignore_merges").and_then(Value::as_bool) == Some(true) {
+            return Err(refuse("ignore_merges, which Qwen's tokenizer does not set"));
+        }
         let mut tokens: Vec<String> = (0..rows).map(|id| format!("[PAD{id}]")).collect();
         let mut types = vec![UNUSED; tokens.len()];
         let mut put = |token: &str, id: Option<u64>, kind: i32| {

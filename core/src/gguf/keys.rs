@@ -98,6 +98,8 @@ pub mod qwen3 {
     pub const RMS_EPSILON: &str = "qwen3.attention.layer_norm_rms_epsilon";
     /// Base of the rotary embedding (f32).
     pub const ROPE_BASE: &str = "qwen3.rope.freq_base";
+    /// How the rotary embedding is stretched (string); absent or `none`: not at all.
+    pub const ROPE_SCALING: &str = "qwen3.rope.scaling.type";
 }
 
 /// The tokenizer inside a text encoder's file, as llama.cpp names its parts.

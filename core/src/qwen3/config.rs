@@ -48,6 +48,9 @@ impl Qwen3Config {
             eps: gguf.f32(RMS_EPSILON)?,
             rope_base: gguf.f32(ROPE_BASE)?.into(),
         };
+        if gguf.string(ROPE_SCALING).is_ok_and(|kind| kind != "none") {
+            return Err(ModelError::Config { key: ROPE_SCALING, rule: "must be none" });
+        }
         config.check()?;
         Ok(config)
     }
