@@ -7,7 +7,7 @@ use denoir_core::jit::JitPlan;
 use denoir_core::network::Plan;
 use denoir_core::plan::Precision;
 use denoir_core::t2i::{T2iPlan, Texts};
-use denoir_core::{Denoiser, Job, RunError};
+use denoir_core::{Denoiser, Job, RunError, View};
 
 use crate::packed::Packed;
 use crate::system;
@@ -370,7 +370,15 @@ impl Pipeline {
         match &mut self.place {
             Place::Cpu { arena, packed, pool, isa } => {
                 let cpu = Cpu::new(self.model.bytes(), arena.as_mut_slice(), &*pool, *isa).map_err(misaligned)?;
-                let cpu = cpu.with_packed(packed.bytes());
+                // A quarter to a third of a network, read once for many steps: given back matrix by matrix, it is never in
+                // memory as a whole.
+                let modulation = self.model.network().modulation_matrices();
+                let mut read = |matrix: &View| {
+                    if modulation.iter().any(|weight| weight.data == *matrix) {
+                        self.model.release(matrix);
+                    }
+                };
+                let cpu = cpu.with_packed(packed.bytes()).with_read(&mut read);
                 let cpu = match tap {
                     Some(tap) => cpu.with_tap(tap),
                     None => cpu,
@@ -407,7 +415,6 @@ impl Pipeline {
         let (batch, pixels, total) = (self.batch, network.pixels(), request.images());
         let (channels, side) = (network.channels(), network.input_size());
         let mut images = Vec::new();
-        let modulation = network.modulation_matrices();
         self.with_denoiser(|denoiser| {
             // An empty request goes through as well: the engine has the error for it.
             for first in (0..total.max(1)).step_by(batch) {
@@ -417,8 +424,6 @@ impl Pipeline {
                 let job = Job { settings: &request.settings, condition, seeds: &seeds, rng: request.rng };
                 let mut samples = zeros(count * pixels)?;
                 denoiser.generate(&job, &mut samples, &mut |p| {
-                    // A quarter of the network, which nothing reads before the next chunk of steps.
-                    modulation.iter().for_each(|weight| model.release(&weight.data));
                     observe(&Progress {
                         image: first,
                         images: total,

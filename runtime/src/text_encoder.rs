@@ -1,18 +1,19 @@
 use std::path::Path;
 
-use denoir_core::ModelError;
 use denoir_core::cpu::{Cpu, TapFn};
 use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::plan::Precision;
 use denoir_core::qwen3::{Encoder, Qwen3Model, Qwen3Plan, prompt_embeds};
+use denoir_core::{ModelError, View};
 
 use crate::pipeline::available_threads;
 use crate::{AlignedBytes, Error, Isa, MappedFile, Options, Pool, PromptEmbeds, Tokenizer};
 
 /// A text encoder's file, opened and checked: Qwen3 as published for llama.cpp, or converted from its folder.
 ///
-/// It is mapped into memory; what it takes to encode is reserved for each call and given back after it. Drop the
-/// encoder before drawing, and the larger of the two models decides how much memory is needed, not their sum.
+/// It is mapped into memory, and each matrix is given back to the system once it has been used; what it takes to
+/// encode is reserved for each call and given back after it. Drop the encoder before drawing, and the larger of the two
+/// models decides how much memory is needed, not their sum.
 #[derive(Debug)]
 pub struct TextEncoder {
     file: MappedFile,
@@ -100,6 +101,8 @@ impl TextEncoder {
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let misaligned = |_| Error::Model(None, ModelError::MisalignedFile);
         let cpu = Cpu::new(self.file.bytes(), arena.as_mut_slice(), &pool, isa).map_err(misaligned)?;
+        let mut read = |matrix: &View| self.file.release(matrix.offset, matrix.len_bytes().unwrap_or(0));
+        let cpu = cpu.with_read(&mut read);
         let cpu = match tap {
             Some(tap) => cpu.with_tap(tap),
             None => cpu,

@@ -30,11 +30,11 @@ use core::marker::PhantomData;
 pub use isa::Isa;
 pub use pack::{pack, packed_bytes};
 
-use crate::View;
 use crate::backend::{Backend, Program};
 use crate::exec::Executor;
 use crate::ops::*;
 use crate::plan::Precision;
+use crate::{Region, View};
 use memory::Arena;
 use pack::Packed;
 use simd::Simd;
@@ -42,12 +42,16 @@ use simd::Simd;
 /// What sees a pass's intermediate tensors: the name and the bytes of a view without padding.
 pub type TapFn<'a> = dyn FnMut(Tap, &View, &[u8]) + 'a;
 
+/// What is told of a matrix that has been read from the model file itself.
+pub type ReadFn<'a> = dyn FnMut(&View) + 'a;
+
 /// The CPU as a backend: a model file's bytes, an arena, threads and an instruction set.
 pub struct Cpu<'a, E> {
     memory: Arena<'a>,
     executor: E,
     isa: Isa,
     tap: Option<&'a mut TapFn<'a>>,
+    read: Option<&'a mut ReadFn<'a>>,
     lives: PhantomData<&'a mut [u8]>,
 }
 
@@ -70,7 +74,7 @@ impl<'a, E: Executor> Cpu<'a, E> {
     /// [`Misaligned`] unless both start at multiples of 64 bytes.
     pub fn new(file: &'a [u8], arena: &'a mut [u8], executor: E, isa: Isa) -> Result<Self, Misaligned> {
         let memory = Arena::new(file, arena, executor.threads(), isa::shape(isa).panel).ok_or(Misaligned)?;
-        Ok(Cpu { memory, executor, isa, tap: None, lives: PhantomData })
+        Ok(Cpu { memory, executor, isa, tap: None, read: None, lives: PhantomData })
     }
 
     /// Takes weights from a region that [`pack`] filled from the same file for the same instruction set; those that
@@ -88,6 +92,14 @@ impl<'a, E: Executor> Cpu<'a, E> {
         self
     }
 
+    /// Tells `read` of each matrix that a linear layer has just read from the file because it is not packed. Where
+    /// the file is mapped, and the matrix is not needed again soon, its pages can be given back at once.
+    #[must_use]
+    pub fn with_read(mut self, read: &'a mut ReadFn<'a>) -> Self {
+        self.read = Some(read);
+        self
+    }
+
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
@@ -96,6 +108,12 @@ impl<'a, E: Executor> Cpu<'a, E> {
     /// Runs tiles `0..count` of a kernel with the chosen instruction set, spread over the threads.
     fn launch(&self, count: usize, kernel: &impl Tiles) {
         isa::launch(self.isa, &self.executor, count, kernel);
+    }
+
+    fn has_read(&mut self, matrix: &View) {
+        if let Some(read) = self.read.as_mut().filter(|_| matrix.region == Region::Weights) {
+            read(matrix);
+        }
     }
 }
 
@@ -125,6 +143,24 @@ macro_rules! forward_kernels {
                 }
             )*
 
+            unsafe fn linear(&mut self, op: &Linear) -> Result<(), Infallible> {
+                // SAFETY: as above.
+                let (count, kernel) = unsafe { linear::tiles(op, &self.memory) };
+                self.launch(count, &kernel);
+                if self.memory.packed(&op.w).is_none() {
+                    self.has_read(&op.w.data);
+                }
+                Ok(())
+            }
+
+            unsafe fn dequantize_blocks(&mut self, op: &DequantizeBlocks) -> Result<(), Infallible> {
+                // SAFETY: as above.
+                let (count, kernel) = unsafe { dequantize_blocks::tiles(op, &self.memory) };
+                self.launch(count, &kernel);
+                self.has_read(&op.x);
+                Ok(())
+            }
+
             fn tap(&mut self, name: Tap, view: &View) -> Result<(), Infallible> {
                 if let Some(tap) = &mut self.tap {
                     // SAFETY: the recorder checked the view, and no kernel runs.
@@ -138,7 +174,6 @@ macro_rules! forward_kernels {
 }
 
 forward_kernels! {
-    linear: Linear,
     class_condition: ClassCondition,
     context_tokens: ContextTokens,
     patchify: Patchify,
@@ -152,7 +187,6 @@ forward_kernels! {
     swiglu: Swiglu,
     quantize_rows: QuantizeRows,
     gather_rows: GatherRows,
-    dequantize_blocks: DequantizeBlocks,
     solver_step: SolverStep,
 }
 
