@@ -112,11 +112,13 @@ fn mapped(random: &RandomModel) -> Option<Model> {
 fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {
     let (model, device) = (pipeline.model(), pipeline.device());
     let gflop = model.network().flop() as f64 * f64::from(args.batch) / 1e9;
+    let weights = model.network().weight_type();
+    let (gflops, peak) = (gflop * 1e3 / times.forward_ms(), pipeline.peak_gflops(weights));
     let place = args.model.as_ref().map(|path| path.to_string_lossy().into_owned());
     json!({
         "model": place.unwrap_or_else(|| args.shape.map_or("demo", Shape::name).to_owned()),
         "name": model.name(),
-        "type": model.network().weight_type().name(),
+        "type": weights.name(),
         "batch": args.batch,
         "runs": args.runs,
         "forward_ms": round(times.forward_ms()),
@@ -124,7 +126,9 @@ fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {
         "modulation_ms": round(times.modulation_ms),
         "best_predict_ms": round(times.best_predict_ms),
         "gflop": round(gflop),
-        "gflops": round(gflop * 1e3 / times.forward_ms()),
+        "gflops": round(gflops),
+        "peak_gflops": peak.map(round),
+        "share_of_peak": peak.map(|peak| round(gflops / peak)),
         "backend": device.backend,
         "device": device.name,
         "isa": pipeline.isa().name(),
@@ -168,11 +172,15 @@ fn as_text(report: &Value) -> String {
     let number = |key: &str| report[key].as_f64().unwrap_or(0.0);
     let word = |key: &str| report[key].as_str().unwrap_or_default().to_owned();
     let bytes = |key: &str| report[key].as_u64().map_or_else(|| "unknown".into(), text::bytes);
+    let peak = match (report["share_of_peak"].as_f64(), report["peak_gflops"].as_f64()) {
+        (Some(share), Some(peak)) => format!(", {:.0} % of the measured peak of {peak:.0}", 100.0 * share),
+        _ => String::new(),
+    };
     format!(
         "model        {} ({}), {}, {} of weights\n\
          engine       {} {}, {}, {} threads, batch {}\n\
          evaluation   {:.2} ms: {:.2} ms network (best {:.2}), {:.2} ms share of modulation\n\
-         rate         {:.1} GFLOP/s at {:.3} GFLOP an evaluation\n\
+         rate         {:.1} GFLOP/s at {:.3} GFLOP an evaluation{peak}\n\
          memory       {} at the peak, of it {} of activations\n{}",
         word("model"),
         word("name"),

@@ -1,5 +1,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use denoir_core::backend::Backend;
 use denoir_core::cpu::{Cpu, TapFn};
@@ -7,7 +8,7 @@ use denoir_core::jit::JitPlan;
 use denoir_core::network::Plan;
 use denoir_core::plan::Precision;
 use denoir_core::t2i::{T2iPlan, Texts};
-use denoir_core::{Denoiser, Job, RunError, View};
+use denoir_core::{DType, Denoiser, Job, RunError, View};
 
 use crate::packed::Packed;
 use crate::system;
@@ -284,6 +285,28 @@ impl Pipeline {
             #[cfg(feature = "cuda")]
             Place::Cuda(_) => 1,
         }
+    }
+
+    /// Gigaflop per second that the multipliers of all threads in use can do on weights of this type, measured for a
+    /// fifth of a second. `None` where a device computes, and for instruction sets without such a measurement.
+    pub fn peak_gflops(&self, weights: DType) -> Option<f64> {
+        let (pool, isa) = match &self.place {
+            Place::Cpu { pool, isa, .. } => (pool, *isa),
+            #[cfg(feature = "vulkan")]
+            Place::Vulkan(_) => return None,
+            #[cfg(feature = "cuda")]
+            Place::Cuda(_) => return None,
+        };
+        let threads = self.threads();
+        let flop = isa.spin(weights)? * threads as f64;
+        let once = || {
+            let start = Instant::now();
+            denoir_core::Executor::run(pool, threads, &|_| {
+                isa.spin(weights);
+            });
+            flop / start.elapsed().as_secs_f64() / 1e9
+        };
+        Some((0..5).map(|_| once()).fold(0.0, f64::max))
     }
 
     /// Bytes of activations.

@@ -19,6 +19,7 @@ mod patchify;
 mod qk_norm_rope;
 mod quantize_rows;
 mod rms_norm;
+mod roofline;
 mod simd;
 mod solver_step;
 mod swiglu;
