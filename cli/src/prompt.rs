@@ -118,3 +118,41 @@ pub(crate) fn write(path: &Path, embeds: &PromptEmbeds, (tokens, width): (usize,
         .map_err(wrong)?;
     Output::write(path, &safetensors::serialize(views, None).map_err(wrong)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_embeddings_are_refused_or_read() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("e.safetensors");
+        let embeds = PromptEmbeds { prompt: vec![1.5; 6], negative: vec![-2.0; 6], images: 1 };
+        write(&path, &embeds, (2, 3))?;
+        assert_eq!(read(&path, (2, 3))?, embeds);
+        let good = std::fs::read(&path)?;
+        let (mut taken, mut refused) = (0, 0);
+        let mut check = |bytes: &[u8]| -> anyhow::Result<()> {
+            std::fs::write(&path, bytes)?;
+            match read(&path, (2, 3)) {
+                Ok(embeds) => {
+                    assert!(embeds.prompt.len() == 6 && embeds.negative.len() == 6);
+                    taken += 1;
+                }
+                Err(_) => refused += 1,
+            }
+            Ok(())
+        };
+        for len in 0..good.len() {
+            check(&good[..len])?;
+        }
+        for bit in 0..8 * good.len() {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            check(&bytes)?;
+        }
+        // Every flip of a value is read, as are a few of the header's.
+        assert!(taken >= 8 * 24 && refused > good.len(), "{taken} taken, {refused} refused");
+        Ok(())
+    }
+}
