@@ -180,10 +180,8 @@ fn as_text(report: &Value) -> String {
         "model        {} ({}), {}, {} of weights\n\
          engine       {} {}, {}, {} threads, batch {}\n\
          evaluation   {:.2} ms: {:.2} ms network (best {:.2}), {:.2} ms share of modulation\n\
-         rate         {:.1} GFLOP/s at {:.3} GFLOP an evaluation{peak}
-\
-         memory       {} at the peak, of it {} of activations
-{}",
+         rate         {:.1} GFLOP/s at {:.3} GFLOP an evaluation{peak}\n\
+         memory       {} at the peak, of it {} of activations\n{}",
         word("model"),
         word("name"),
         word("type"),

@@ -59,7 +59,7 @@ use plan::{Plan, Request};
 const MAX_LABELS_BYTES: u64 = 1 << 20;
 
 /// What to convert, and to what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Which weights: `ema` or `raw`, or upstream's `model_ema1`, `model_ema2`, `model`. `None`: upstream's EMA.
     pub weights: Option<String>,
@@ -77,12 +77,6 @@ pub struct Options {
 impl Options {
     fn cancelled(&self) -> bool {
         self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { weights: None, dtype: None, config: None, labels: None, cancel: None }
     }
 }
 

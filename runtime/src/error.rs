@@ -69,8 +69,6 @@ impl DeviceError {
     /// Whether the device or the machine has too little free memory.
     pub fn is_out_of_memory(&self) -> bool {
         match *self {
-            #[cfg(feature = "cuda")]
-            DeviceError::Cuda(ref e) => matches!(e, denoir_cuda::Error::OutOfDeviceMemory { .. }),
             #[cfg(feature = "vulkan")]
             DeviceError::Vulkan(ref e) => matches!(
                 e,
@@ -84,15 +82,6 @@ impl DeviceError {
     /// Whether there is no such device, or none that denoir can use.
     pub fn is_absent(&self) -> bool {
         match *self {
-            #[cfg(feature = "cuda")]
-            DeviceError::Cuda(ref e) => matches!(
-                e,
-                denoir_cuda::Error::NoDriver
-                    | denoir_cuda::Error::DriverTooOld { .. }
-                    | denoir_cuda::Error::NoDevice
-                    | denoir_cuda::Error::NoSuchDevice { .. }
-                    | denoir_cuda::Error::ComputeCapability { .. }
-            ),
             #[cfg(feature = "vulkan")]
             DeviceError::Vulkan(ref e) => matches!(
                 e,
