@@ -77,7 +77,7 @@ const LOOPS: u64 = 2_000_000;
 
 /// GFLOP/s that the best instruction of a level reaches on a type; `None` where the level has none of its own.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn peak(level: &str, dtype: DType, clock: fn() -> Duration) -> Option<f64> {
+pub fn peak(level: &str, dtype: DType, clock: fn() -> Duration) -> Option<f64> {
     Some(match (level, dtype) {
         ("amx", DType::I8) => tiles!("tdpbssd", 32_768.0, clock),
         ("amx", DType::BF16) => tiles!("tdpbf16ps", 16_384.0, clock),
@@ -94,7 +94,7 @@ pub(crate) fn peak(level: &str, dtype: DType, clock: fn() -> Duration) -> Option
 
 /// Not measured on other architectures yet.
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn peak(_level: &str, _dtype: DType, _clock: fn() -> Duration) -> Option<f64> {
+pub fn peak(_level: &str, _dtype: DType, _clock: fn() -> Duration) -> Option<f64> {
     None
 }
 
