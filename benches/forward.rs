@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use denoir::{Condition, Isa, Model, Options, Pipeline};
+use denoir_benches::{cpu_time, peak_rss_bytes};
 use denoir_core::DType;
 
 fn main() -> anyhow::Result<()> {
@@ -44,10 +45,10 @@ fn time(model: &str, arguments: &[String]) -> anyhow::Result<()> {
     pipeline.with_denoiser(|denoiser| {
         denoiser.prepare(0.3, Condition::Labels(&vec![7; images]))?;
         for _ in 0..=runs {
-            let (start, cpu) = (Instant::now(), cpu_ms());
+            let (start, cpu) = (Instant::now(), cpu_time());
             denoiser.predict(&x, &mut x_hat)?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
-            cpu_times.push(cpu_ms() - cpu);
+            cpu_times.push((cpu_time() - cpu).as_secs_f64() * 1e3);
         }
         Ok(())
     })?;
@@ -67,21 +68,7 @@ fn time(model: &str, arguments: &[String]) -> anyhow::Result<()> {
         isa.name(),
         gflop / best * 1e3,
         opened.as_secs_f64() * 1e3,
-        peak_rss_mb(),
+        peak_rss_bytes() / 1_000_000,
     );
     Ok(())
-}
-
-/// The calling thread's time on a processor: on a busy machine the only time that means something. 0 where the
-/// system does not say.
-fn cpu_ms() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    stat.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e6
-}
-
-/// The largest resident set so far; 0 where the system does not say.
-fn peak_rss_mb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }

@@ -73,6 +73,7 @@ impl Pass<'_> {
             heads: self.heads,
             queries: self.queries,
             keys: self.keys,
+            products: self.precision.attention_before(&block.proj.weight),
             out: attended,
         })?;
         if let Some(out_scale) = z_scale {

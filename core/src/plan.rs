@@ -37,6 +37,14 @@ impl Precision {
         }
     }
 
+    /// What attention may round to where this weight follows it: int8 and bf16 layers round more coarsely themselves.
+    pub const fn attention_before(&self, next: &Weight) -> DType {
+        match next.data.dtype {
+            DType::BF16 | DType::I8 => self.bf16,
+            _ => DType::F32,
+        }
+    }
+
     /// Bytes of an activation that meets any of these weights.
     pub(crate) fn widest<'w>(&self, weights: impl Iterator<Item = &'w Weight>) -> usize {
         weights.map(|w| self.input_of(w).size()).max().unwrap_or(4)

@@ -58,6 +58,7 @@ fn softmax_is_good_to_four_units_in_the_last_place() {
     let v = d.matrix(Region::Arena, DType::F32, (2, 4), |_, r, c| if r == c { 1.0 } else { 0.0 });
     let tokens = |image_tokens| TokenLayout { images: 1, image_tokens, context_tokens: 0 };
     let out = d.output(DType::F32, ARGUMENTS, 4);
-    let op = Op::Attention(Attention { q, k, v, heads: 1, queries: tokens(ARGUMENTS), keys: tokens(2), out });
+    let (queries, keys, products) = (tokens(ARGUMENTS), tokens(2), DType::F32);
+    let op = Op::Attention(Attention { q, k, v, heads: 1, queries, keys, products, out });
     worst(&d.finish(op, [(out, Tolerance::exact("compared here"))]), &out);
 }

@@ -252,6 +252,7 @@ fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View
                 heads: g.number("heads")?,
                 queries: g.layout("queries.")?,
                 keys: g.layout("keys.")?,
+                products: DType::F32,
                 out: g.out(d, "out")?,
             };
             (Op::Attention(op), vec![("out", op.out)])

@@ -9,6 +9,7 @@ mod error;
 mod generate;
 mod licences;
 mod lint;
+mod peers;
 mod setup;
 mod shaders;
 mod testing;
@@ -37,6 +38,7 @@ cargo xtask COMMAND
 
   generate       writes the generated files; with --check (as in ci) says whether they are up to date
   install        builds libdenoir and puts it, its header, pkg-config and CMake files below --prefix DIR
+  peers ...      times denoir beside PyTorch, ONNX Runtime and OpenVINO; what follows is for benches/peers/run.py
   setup          installs what the checks need, where it is missing (Debian; elsewhere it prints what to install)
   help           this text
 
@@ -64,6 +66,9 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     let mut check = false;
     let mut prefix = None;
     let mut args = args.peekable();
+    if args.next_if(|arg| arg == "peers").is_some() {
+        return peers::run(&Project::new(None)?, &args.collect::<Vec<_>>());
+    }
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--require" => require = Some(args.next().ok_or_else(|| Error::Usage("--require needs devices".into()))?),

@@ -1,10 +1,12 @@
+use half::bf16;
+
 use super::Tiles;
 use super::memory::{Arena, Source};
 use super::quantize_rows::Rounded;
-use super::simd::Simd;
 use super::simd::product::{Columns, Row};
-use crate::TokenLayout;
+use super::simd::{MAX_LANES, Simd};
 use crate::ops::{Attention, MAX_HEAD_DIM};
+use crate::{DType, TokenLayout};
 
 /// Keys of a block.
 const KEYS: usize = 48;
@@ -18,6 +20,8 @@ pub(super) struct Kernel<'a> {
     keys: TokenLayout,
     /// 1 / √head_dim
     scale: f32,
+    /// Whether factors may be rounded to bfloat16.
+    may_round: bool,
     out: Rounded<'a>,
 }
 
@@ -34,6 +38,7 @@ pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Ke
             queries: op.queries,
             keys: op.keys,
             scale: 1.0 / libm::sqrtf(op.head_dim() as f32),
+            may_round: op.products == DType::BF16,
             out: Rounded::new(memory, &op.out, None),
         }
     };
@@ -43,11 +48,16 @@ pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Ke
 
 /// What a tile keeps on the stack: about 100 KiB where a panel has 64 columns, 40 KiB where it has 16. Queries are
 /// columns: keys and values are then read as they lie, and the softmax goes down the rows without sums across lanes.
+///
+/// Where products are of bfloat16 pairs, an element of `q`, `weights`, `keys` and `values` is a pair: of channels in
+/// the first and third, of keys in the others, of which there are half as many rows.
 struct Scratch<S: Simd> {
     /// `(head_dim, queries)`: queries, divided by the root of `head_dim`.
     q: [S::Panel; MAX_HEAD_DIM],
     /// `(KEYS, queries)`: scores of a block of keys, then their weights.
     weights: [S::Panel; KEYS],
+    /// `(KEYS, head_dim / 2)`: keys of a block as pairs.
+    keys: [[f32; MAX_HEAD_DIM / 2]; KEYS],
     /// `(KEYS, head_dim)`: values of a block, side by side.
     values: [[f32; MAX_HEAD_DIM]; KEYS],
     /// `(head_dim, queries)`: weighted sums of values so far.
@@ -74,9 +84,24 @@ struct Place {
 }
 
 impl Tiles for Kernel<'_> {
-    /// Online softmax ("FlashAttention", arXiv 2205.14135): sums and totals are rescaled when a larger score comes.
+    const PRODUCTS: bool = true;
+
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
+        // SAFETY: passed on.
+        unsafe {
+            if S::BF16 && self.may_round { self.attend::<S, true>(s, index) } else { self.attend::<S, false>(s, index) }
+        }
+    }
+}
+
+impl Kernel<'_> {
+    /// Online softmax ("FlashAttention", arXiv 2205.14135): sums and totals are rescaled when a larger score comes.
+    ///
+    /// # Safety
+    /// As [`Tiles::tile`].
+    #[inline(always)]
+    unsafe fn attend<S: Simd, const PAIRS: bool>(&self, s: S, index: usize) {
         let head_dim = self.q.cols / self.heads;
         let blocks = self.queries.tokens().div_ceil(S::PANEL);
         let first = index % blocks * S::PANEL;
@@ -91,31 +116,32 @@ impl Tiles for Kernel<'_> {
         let mut b = Scratch::<S> {
             q: [S::Panel::splat(0.0); MAX_HEAD_DIM],
             weights: [S::Panel::splat(0.0); KEYS],
+            keys: [[0.0; MAX_HEAD_DIM / 2]; KEYS],
             values: [[0.0; MAX_HEAD_DIM]; KEYS],
             sums: [S::Panel::splat(0.0); MAX_HEAD_DIM],
             max: S::Panel::splat(f32::NEG_INFINITY),
             total: S::Panel::splat(0.0),
             shrink: S::Panel::splat(0.0),
         };
-        self.take_queries(&mut b, place);
+        self.take_queries::<S, PAIRS>(s, &mut b, place);
         for start in (0..self.keys.tokens()).step_by(KEYS) {
             let keys = KEYS.min(self.keys.tokens() - start);
             // SAFETY: the keys are the image's.
-            unsafe { self.score(s, &mut b, place, start, keys, half) };
-            weigh(s, &mut b, keys, half);
-            self.take_values(&mut b, place, start, keys);
+            unsafe { self.score::<S, PAIRS>(s, &mut b, place, start, keys, half) };
+            weigh::<S, PAIRS>(s, &mut b, keys, half);
+            self.take_values::<S, PAIRS>(s, &mut b, place, start, keys);
             let sum = Columns {
                 x: b.values.as_ptr().cast(),
                 x_steps: [1, MAX_HEAD_DIM],
                 rows: head_dim,
-                k: keys,
+                k: groups::<PAIRS>(keys),
                 w: b.weights.as_mut_ptr().cast(),
                 keep: b.shrink.columns().as_ptr(),
                 out: b.sums.as_mut_ptr().cast(),
                 half,
             };
             // SAFETY: all in the scratch, which holds the longest heads and blocks.
-            unsafe { s.columns(&sum) };
+            unsafe { columns::<S, PAIRS>(s, &sum) };
         }
         for i in 0..place.count {
             let inverse = 1.0 / b.total.columns()[i];
@@ -128,27 +154,58 @@ impl Tiles for Kernel<'_> {
             unsafe { self.out.store_part(s, r, place.column, &row[..head_dim]) };
         }
     }
-}
 
-impl Kernel<'_> {
     /// Turns the tile's queries into columns.
     #[inline(always)]
-    fn take_queries<S: Simd>(&self, b: &mut Scratch<S>, place: Place) {
+    fn take_queries<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<S>, place: Place) {
         for i in 0..place.count {
             let row = self.q.row(self.queries.row_of(place.image, place.first + i));
-            for (to, x) in b.q.iter_mut().zip(&row[place.column..][..place.head_dim]) {
-                to.columns()[i] = x * self.scale;
+            let row = &row[place.column..][..place.head_dim];
+            if PAIRS {
+                let mut pairs = [0.0; MAX_HEAD_DIM / 2];
+                to_pairs(s, &mut pairs, row, self.scale);
+                for (to, pair) in b.q.iter_mut().zip(&pairs[..groups::<PAIRS>(row.len())]) {
+                    to.columns()[i] = *pair;
+                }
+            } else {
+                for (to, x) in b.q.iter_mut().zip(row) {
+                    to.columns()[i] = x * self.scale;
+                }
             }
         }
     }
 
     /// Brings a block's values side by side: rows that lie a power of two apart would share a few lines of the cache.
     #[inline(always)]
-    fn take_values<S: Simd>(&self, b: &mut Scratch<S>, place: Place, start: usize, keys: usize) {
-        for (j, to) in b.values[..keys].iter_mut().enumerate() {
-            let row = self.v.row(self.keys.row_of(place.image, start + j));
-            to[..place.head_dim].copy_from_slice(&row[place.column..][..place.head_dim]);
+    fn take_values<S: Simd, const PAIRS: bool>(
+        &self,
+        s: S,
+        b: &mut Scratch<S>,
+        place: Place,
+        start: usize,
+        keys: usize,
+    ) {
+        const NONE: [f32; MAX_HEAD_DIM] = [0.0; MAX_HEAD_DIM];
+        for j in 0..groups::<PAIRS>(keys) {
+            let to = &mut b.values[j];
+            if PAIRS {
+                let first = self.value(place, start + 2 * j);
+                let second = if 2 * j + 1 < keys { self.value(place, start + 2 * j + 1) } else { &NONE };
+                for c in (0..place.head_dim).step_by(S::LANES) {
+                    // SAFETY: whole vectors of a row of the scratch.
+                    unsafe {
+                        s.store_bf16_pairs(to[c..].as_mut_ptr(), s.load_some(&first[c..]), s.load_some(&second[c..]));
+                    }
+                }
+            } else {
+                to[..place.head_dim].copy_from_slice(self.value(place, start + j));
+            }
         }
+    }
+
+    #[inline(always)]
+    fn value(&self, place: Place, key: usize) -> &[f32] {
+        &self.v.row(self.keys.row_of(place.image, key))[place.column..][..place.head_dim]
     }
 
     /// Scores of a block of keys.
@@ -156,34 +213,76 @@ impl Kernel<'_> {
     /// # Safety
     /// `start..start + keys` are keys of the image, at most [`KEYS`].
     #[inline(always)]
-    unsafe fn score<S: Simd>(&self, s: S, b: &mut Scratch<S>, place: Place, start: usize, keys: usize, half: bool) {
+    unsafe fn score<S: Simd, const PAIRS: bool>(
+        &self,
+        s: S,
+        b: &mut Scratch<S>,
+        place: Place,
+        start: usize,
+        keys: usize,
+        half: bool,
+    ) {
+        b.weights[..keys].fill(S::Panel::splat(0.0));
         let mut done = 0;
         while done < keys {
             // Image and context tokens lie apart; within each the rows follow each other.
             let token = start + done;
             let left = if token < self.keys.image_tokens { self.keys.image_tokens - token } else { keys };
             let rows = left.min(keys - done);
+            let row = self.keys.row_of(place.image, token);
+            let (x, x_step) = if PAIRS {
+                for (i, to) in b.keys[done..done + rows].iter_mut().enumerate() {
+                    to_pairs(s, to, &self.k.row(row + i)[place.column..][..place.head_dim], 1.0);
+                }
+                (b.keys[done..].as_ptr().cast(), MAX_HEAD_DIM / 2)
+            } else {
+                (self.k.row(row)[place.column..].as_ptr(), self.k.stride)
+            };
             let score = Columns {
-                x: self.k.row(self.keys.row_of(place.image, token))[place.column..].as_ptr(),
-                x_steps: [self.k.stride, 1],
+                x,
+                x_steps: [x_step, 1],
                 rows,
-                k: place.head_dim,
+                k: groups::<PAIRS>(place.head_dim),
                 w: b.q.as_mut_ptr().cast(),
                 keep: b.shrink.columns().as_ptr(),
                 out: b.weights[done..].as_mut_ptr().cast(),
                 half,
             };
-            b.weights[done..done + rows].fill(S::Panel::splat(0.0));
             // SAFETY: rows of the view, which was checked, and the scratch.
-            unsafe { s.columns(&score) };
+            unsafe { columns::<S, PAIRS>(s, &score) };
             done += rows;
         }
     }
 }
 
+/// What `n` elements of a sum are multiplied in: pairs, or one by one.
+const fn groups<const PAIRS: bool>(n: usize) -> usize {
+    if PAIRS { n.div_ceil(2) } else { n }
+}
+
+/// # Safety
+/// The promises of [`Columns`].
+#[inline(always)]
+unsafe fn columns<S: Simd, const PAIRS: bool>(s: S, c: &Columns) {
+    // SAFETY: passed on.
+    unsafe { if PAIRS { s.columns_bf16(c) } else { s.columns(c) } }
+}
+
+/// Rounds a head, times `scale`, to pairs of bfloat16; pairs past its end are 0.
+#[inline(always)]
+fn to_pairs<S: Simd>(s: S, to: &mut [f32; MAX_HEAD_DIM / 2], head: &[f32], scale: f32) {
+    let to = to.as_mut_ptr().cast::<bf16>();
+    for c in (0..head.len()).step_by(S::LANES) {
+        // SAFETY: `to` has room for the longest head, which is whole vectors.
+        unsafe { s.store_bf16(to.add(c), s.mul(s.load_some(&head[c..]), s.splat(scale))) };
+    }
+}
+
+const _: () = assert!(MAX_HEAD_DIM.is_multiple_of(MAX_LANES));
+
 /// Weights of a block of keys from its scores, down the columns.
 #[inline(always)]
-fn weigh<S: Simd>(s: S, b: &mut Scratch<S>, keys: usize, half: bool) {
+fn weigh<S: Simd, const PAIRS: bool>(s: S, b: &mut Scratch<S>, keys: usize, half: bool) {
     let end = if half { S::PANEL / 2 } else { S::PANEL };
     for c in (0..end).step_by(S::LANES) {
         let old = s.load_some(&b.max.columns()[c..]);
@@ -193,10 +292,24 @@ fn weigh<S: Simd>(s: S, b: &mut Scratch<S>, keys: usize, half: bool) {
         }
         let shrink = s.exp(s.sub(old, max));
         let mut total = s.mul(s.load_some(&b.total.columns()[c..]), shrink);
-        for row in &mut b.weights[..keys] {
-            let weight = s.exp(s.sub(s.load_some(&row.columns()[c..]), max));
-            s.store_some(&mut row.columns()[c..], weight);
-            total = s.add(total, weight);
+        if PAIRS {
+            for j in 0..groups::<PAIRS>(keys) {
+                let first = s.exp_16(s.sub(s.load_some(&b.weights[2 * j].columns()[c..]), max));
+                total = s.add(total, first);
+                let mut second = s.splat(0.0);
+                if 2 * j + 1 < keys {
+                    second = s.exp_16(s.sub(s.load_some(&b.weights[2 * j + 1].columns()[c..]), max));
+                    total = s.add(total, second);
+                }
+                // SAFETY: a vector of a row; the rows that it came from were read, here or before.
+                unsafe { s.store_bf16_pairs(b.weights[j].columns()[c..].as_mut_ptr(), first, second) };
+            }
+        } else {
+            for row in &mut b.weights[..keys] {
+                let weight = s.exp(s.sub(s.load_some(&row.columns()[c..]), max));
+                s.store_some(&mut row.columns()[c..], weight);
+                total = s.add(total, weight);
+            }
         }
         s.store_some(&mut b.max.columns()[c..], max);
         s.store_some(&mut b.total.columns()[c..], total);

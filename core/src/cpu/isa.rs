@@ -152,5 +152,5 @@ impl Isa {
 }
 
 fn shape_of<S: Simd>() -> Shape {
-    Shape { panel: S::PANEL, flip: S::FLIP }
+    Shape { panel: S::PANEL, sums: S::UNSIGNED }
 }

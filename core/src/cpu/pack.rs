@@ -3,7 +3,8 @@
 //!
 //! A panel holds [`Simd::PANEL`] rows of the weight matrix `(n, k)`, which are columns of the product. Inside it,
 //! groups of `k` follow each other, four bytes to a column (f16: two): `[k / group][panel][group]`. This is the
-//! order of `vpdpbusd`, `vdpbf16ps` and AMX's tiles alike. `n` and `k` are padded with zeros.
+//! order of `vpdpbusd`, `vdpbf16ps` and AMX's tiles alike. `n` and `k` are padded with zeros. Where an instruction set
+//! multiplies unsigned activations, int8 panels end with 128 times the sum of each column, i32.
 
 use bytemuck::Pod;
 
@@ -20,6 +21,15 @@ pub(super) struct PackedWeight<'a> {
     pub(super) panel_bytes: usize,
     /// Columns of a panel.
     pub(super) panel: usize,
+}
+
+impl<'a> PackedWeight<'a> {
+    /// What the sums of a panel's products with unsigned activations are too large by.
+    #[inline(always)]
+    pub(super) fn excess(&self, panel: usize) -> &'a [i32] {
+        let end = (panel + 1) * self.panel_bytes;
+        bytemuck::cast_slice(&self.bytes[end - size_of::<i32>() * self.panel..end])
+    }
 }
 
 /// One entry of the table at the start of a packed region, sorted by the first number.
@@ -45,17 +55,19 @@ struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) panel: usize,
-    pub(super) flip: u8,
+    /// Whether int8 panels end with sums of their columns.
+    pub(super) sums: bool,
 }
 
 impl Shape {
     fn tag(self) -> u64 {
-        (self.panel as u64) << 8 | u64::from(self.flip)
+        (self.panel as u64) << 8 | u64::from(self.sums)
     }
 
     fn panel_bytes(self, weight: &Weight) -> Option<usize> {
         let column = weight.data.cols.checked_mul(weight.data.dtype.size())?.checked_next_multiple_of(CHUNK)?;
-        column.checked_mul(self.panel)
+        let sums = if self.sums && weight.data.dtype == DType::I8 { size_of::<i32>() } else { 0 };
+        column.checked_add(sums)?.checked_mul(self.panel)
     }
 
     fn bytes(self, weight: &Weight) -> Option<usize> {
@@ -175,18 +187,23 @@ fn pack_weight(
         let to = unsafe { core::slice::from_raw_parts_mut(base.0.add(panel * panel_bytes), panel_bytes) };
         let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
         match view.dtype {
-            DType::F16 => interleave::<u16>(bytemuck::cast_slice_mut(to), shape.panel, row, |x| x),
-            DType::I8 => {
-                let flip = u32::from_ne_bytes([shape.flip; 4]);
-                interleave::<u32>(bytemuck::cast_slice_mut(to), shape.panel, row, |x| x ^ flip);
+            DType::F16 => interleave::<u16>(bytemuck::cast_slice_mut(to), shape.panel, row),
+            DType::I8 if shape.sums => {
+                let (to, sums) = to.split_at_mut(to.len() - size_of::<i32>() * shape.panel);
+                interleave::<u32>(bytemuck::cast_slice_mut(to), shape.panel, row);
+                for (r, sum) in bytemuck::cast_slice_mut::<u8, i32>(sums).iter_mut().enumerate() {
+                    let weights = bytemuck::cast_slice::<u8, i8>(row(r));
+                    // As the products do, so that what wraps there wraps here.
+                    *sum = weights.iter().fold(0, |sum: i32, &w| sum.wrapping_add(128 * i32::from(w)));
+                }
             }
-            _ => interleave::<u32>(bytemuck::cast_slice_mut(to), shape.panel, row, |x| x),
+            _ => interleave::<u32>(bytemuck::cast_slice_mut(to), shape.panel, row),
         }
     });
 }
 
 /// Writes word `i` of row `r` to place `(i, r)` of a matrix of `panel` columns; rows end in zeros.
-fn interleave<'f, T: Pod>(to: &mut [T], panel: usize, row: impl Fn(usize) -> &'f [u8], change: impl Fn(T) -> T) {
+fn interleave<'f, T: Pod>(to: &mut [T], panel: usize, row: impl Fn(usize) -> &'f [u8]) {
     /// Words of a row that are read at a time: a cache line.
     const STEP: usize = 16;
     let size = size_of::<T>();
@@ -199,7 +216,7 @@ fn interleave<'f, T: Pod>(to: &mut [T], panel: usize, row: impl Fn(usize) -> &'f
             let tail = &tail[..tail.len().min(size)];
             bytemuck::bytes_of_mut(&mut last)[..tail.len()].copy_from_slice(tail);
             let padded = words.chain([last]).chain(core::iter::repeat(T::zeroed()));
-            to[r..].iter_mut().step_by(panel).zip(padded).for_each(|(to, x)| *to = change(x));
+            to[r..].iter_mut().step_by(panel).zip(padded).for_each(|(to, x)| *to = x);
         }
     }
 }

@@ -19,6 +19,9 @@ pub struct Attention {
     pub queries: TokenLayout,
     /// Rows of `k` and `v`.
     pub keys: TokenLayout,
+    /// What a backend may round the factors of both products to, softmax's weights included: f32, or bf16 where what
+    /// follows is no more exact.
+    pub products: DType,
     /// `(query rows, heads · head_dim)`, f32 or a 16-bit type.
     pub out: View,
 }
@@ -44,6 +47,7 @@ impl Attention {
         bounds.shaped(AT, &self.q, DType::F32, self.queries.rows(), width)?;
         bounds.shaped(AT, &self.k, DType::F32, self.keys.rows(), width)?;
         bounds.shaped(AT, &self.v, DType::F32, self.keys.rows(), width)?;
+        require(matches!(self.products, DType::F32 | DType::BF16), AT, "products of another type")?;
         require(self.out.dtype != DType::I8, AT, "int8 output goes through quantize_rows")?;
         bounds.activations(AT, &self.out, &None, &[&self.q, &self.k, &self.v])
     }

@@ -61,7 +61,7 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
             views.extend(rope.as_mut().map(|rope| ("rope", &mut rope.table)));
             views
         }
-        Op::Attention(Attention { q, k, v, heads: _, queries: _, keys: _, out }) => named![q k v out],
+        Op::Attention(Attention { q, k, v, heads: _, queries: _, keys: _, products: _, out }) => named![q k v out],
         Op::CausalAttention(CausalAttention { q, k, v, heads: _, kv_heads: _, lengths, out }) => {
             named![q k v lengths out]
         }

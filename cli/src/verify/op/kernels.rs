@@ -153,6 +153,7 @@ fn attention(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
         heads: c.number("heads")?,
         queries: c.layout("queries.")?,
         keys: c.layout("keys.")?,
+        products: DType::F32,
         out: c.out("out")?,
     };
     Ok((Op::Attention(op), vec![("out", op.out)]))

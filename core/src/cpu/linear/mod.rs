@@ -150,9 +150,9 @@ impl<'a> Finish<'a> {
 #[derive(Clone, Copy)]
 enum Scale<'a> {
     None,
-    /// The sums are i32 in whole vectors, each too large by `excess`.
+    /// The sums are i32 in whole vectors, too large by `excess`, which is whole vectors as well.
     I8 {
-        excess: i32,
+        excess: &'a [i32],
         x: f32,
         w: &'a [f32],
     },
@@ -189,8 +189,8 @@ fn sum<S: Simd>(s: S, sums: &[f32], scale: Scale<'_>, bias: Option<&[f32]>, c: u
     let y = match scale {
         Scale::None => s.load_some(&sums[c..]),
         Scale::I8 { excess, x, w } => {
-            // SAFETY: sums are whole vectors, here of i32.
-            let sum = unsafe { s.load_i32(sums[c..][..S::LANES].as_ptr().cast(), excess) };
+            // SAFETY: both are whole vectors, of i32 here.
+            let sum = unsafe { s.load_i32(sums[c..][..S::LANES].as_ptr().cast(), excess[c..][..S::LANES].as_ptr()) };
             s.mul(sum, s.mul(s.splat(x), s.load_some(&w[c..])))
         }
     };

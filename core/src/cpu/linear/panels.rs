@@ -69,7 +69,7 @@ impl Panels<'_> {
             // SAFETY: passed on.
             unsafe { self.block(s, row, rows, panel, next.as_ptr(), &mut sums) };
             for i in 0..rows {
-                let scale = self.scale(s, row + i, col, cols);
+                let scale = self.scale::<S>(row + i, panel, cols);
                 // SAFETY: a tile is some rows of a panel's columns.
                 unsafe { self.finish.row(s, row + i, col, cols, &sums.0[i * S::PANEL..][..S::PANEL], scale) };
             }
@@ -118,11 +118,10 @@ impl Panels<'_> {
 
     /// What the sums of a row are multiplied with.
     #[inline(always)]
-    fn scale<S: Simd>(&self, s: S, row: usize, col: usize, cols: usize) -> Scale<'_> {
-        let Operands::I8 { x, x_scale, w_scale, .. } = &self.operands else { return Scale::None };
-        // Where the packed weights are w + 128, the sums are too large by 128 · Σ x.
-        let excess = if S::FLIP == 0 { 0 } else { 128 * s.sum_bytes(x.row(row)) };
-        Scale::I8 { excess, x: x_scale.row(0)[row], w: &w_scale.row(0)[col..col + cols] }
+    fn scale<S: Simd>(&self, row: usize, panel: usize, cols: usize) -> Scale<'_> {
+        let Operands::I8 { x_scale, w_scale, .. } = &self.operands else { return Scale::None };
+        let excess = if S::UNSIGNED { self.weight.excess(panel) } else { &[0; MAX_PANEL] };
+        Scale::I8 { excess, x: x_scale.row(0)[row], w: &w_scale.row(0)[panel * S::PANEL..][..cols] }
     }
 }
 

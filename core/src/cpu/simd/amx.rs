@@ -164,7 +164,7 @@ macro_rules! tiles {
     };
 }
 impl Dots for Amx {
-    const FLIP: u8 = 0;
+    const UNSIGNED: bool = false;
     const BF16: bool = true;
     const DENSE_ROWS: usize = BLOCK_ROWS;
     const FETCHES: bool = true;
@@ -179,6 +179,11 @@ impl Dots for Amx {
     #[inline(always)]
     fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
         self.0.dot(sums, w, x)
+    }
+
+    #[inline(always)]
+    fn bf16_pairs(self, first: __m512, second: __m512) -> __m512 {
+        self.0.bf16_pairs(first, second)
     }
 
     #[inline(always)]

@@ -42,14 +42,14 @@ impl<D> Avx2<D> {
 
 /// Products of int8 groups.
 pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
-    const FLIP: u8;
+    const UNSIGNED: bool;
     type Bytes: Copy;
     fn group(self, x: __m256i) -> Self::Bytes;
     fn dot(self, sums: __m256i, w: Self::Bytes, x: Self::Bytes) -> __m256i;
 }
 
 impl Dots for Plain {
-    const FLIP: u8 = 0;
+    const UNSIGNED: bool = false;
     /// The second and fourth byte of each group as i16, and the first and third.
     type Bytes = [__m256i; 2];
 
@@ -70,7 +70,7 @@ impl Dots for Plain {
 }
 
 impl Dots for AvxVnni {
-    const FLIP: u8 = 0x80;
+    const UNSIGNED: bool = true;
     type Bytes = __m256i;
 
     #[inline(always)]
@@ -81,7 +81,7 @@ impl Dots for AvxVnni {
     #[inline(always)]
     fn dot(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
         // SAFETY: the token.
-        unsafe { _mm256_dpbusd_avx_epi32(sums, w, x) }
+        unsafe { _mm256_dpbusd_avx_epi32(sums, x, w) }
     }
 }
 
@@ -95,7 +95,7 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     const BYTES: usize = 16;
     const ROWS: usize = 6;
     const PANEL: usize = 16;
-    const FLIP: u8 = D::FLIP;
+    const UNSIGNED: bool = D::UNSIGNED;
     const BF16: bool = false;
 
     #[inline(always)]
@@ -250,6 +250,15 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     #[inline(always)]
+    fn splat_i8(self, x: u32) -> D::Bytes {
+        // SAFETY: the token.
+        self.0.group(unsafe {
+            let x = _mm256_set1_epi32(x.cast_signed());
+            if D::UNSIGNED { _mm256_xor_si256(x, _mm256_set1_epi8(i8::MIN)) } else { x }
+        })
+    }
+
+    #[inline(always)]
     fn dot_bytes(self, sums: __m256i, w: D::Bytes, x: D::Bytes) -> __m256i {
         self.0.dot(sums, w, x)
     }
@@ -261,9 +270,12 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     #[inline(always)]
-    unsafe fn load_i32(self, from: *const i32, excess: i32) -> __m256 {
+    unsafe fn load_i32(self, from: *const i32, excess: *const i32) -> __m256 {
         // SAFETY: the token; readable, as the caller promises.
-        unsafe { _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(from.cast()), _mm256_set1_epi32(excess))) }
+        unsafe {
+            let (sums, excess) = (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(excess.cast()));
+            _mm256_cvtepi32_ps(_mm256_sub_epi32(sums, excess))
+        }
     }
 
     #[inline(always)]

@@ -51,9 +51,12 @@ impl<D> Avx512<D> {
     }
 }
 
+/// `2^r` for `|r| <= 1/2`, highest power first: through the Chebyshev nodes of degree 4.
+const EXP2: [f32; 5] = [0.009_666_368, 0.055_921_976, 0.240_223_5, 0.693_121_1, 1.0];
+
 /// Products of int8 groups and bf16 pairs.
 pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
-    const FLIP: u8 = 0x80;
+    const UNSIGNED: bool = true;
     const BF16: bool = false;
     const DENSE_ROWS: usize = 6;
     const FETCHES: bool = false;
@@ -63,6 +66,11 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn dot_bf16(self, sums: __m512, _w: Self::Bytes, _x: Self::Bytes) -> __m512 {
         sums
+    }
+    /// Pairs of bfloat16 from two vectors of f32. Where [`Dots::BF16`] says so.
+    #[inline(always)]
+    fn bf16_pairs(self, first: __m512, _second: __m512) -> __m512 {
+        first
     }
     /// # Safety
     /// The block's promises.
@@ -91,7 +99,7 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
 }
 
 impl Dots for Plain {
-    const FLIP: u8 = 0;
+    const UNSIGNED: bool = false;
     /// The second and fourth byte of each group as i16, and the first and third.
     type Bytes = [__m512i; 2];
 
@@ -122,7 +130,7 @@ impl Dots for Vnni {
     #[inline(always)]
     fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
         // SAFETY: the token.
-        unsafe { _mm512_dpbusd_epi32(sums, w, x) }
+        unsafe { _mm512_dpbusd_epi32(sums, x, w) }
     }
 }
 
@@ -138,7 +146,17 @@ impl Dots for Bf16 {
     #[inline(always)]
     fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
         // SAFETY: the token.
-        unsafe { _mm512_dpbusd_epi32(sums, w, x) }
+        unsafe { _mm512_dpbusd_epi32(sums, x, w) }
+    }
+
+    #[inline(always)]
+    fn bf16_pairs(self, first: __m512, second: __m512) -> __m512 {
+        // SAFETY: the token; vectors of bfloat16 are plain bits.
+        unsafe {
+            let low = _mm512_cvtepu16_epi32(core::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(first)));
+            let high = _mm512_cvtepu16_epi32(core::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(second)));
+            _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
+        }
     }
 
     #[inline(always)]
@@ -164,7 +182,7 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     const BYTES: usize = 32;
     const ROWS: usize = 6;
     const PANEL: usize = 64;
-    const FLIP: u8 = D::FLIP;
+    const UNSIGNED: bool = D::UNSIGNED;
     const BF16: bool = D::BF16;
     const DENSE_ROWS: usize = D::DENSE_ROWS;
     const FETCHES: bool = D::FETCHES;
@@ -310,6 +328,15 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     }
 
     #[inline(always)]
+    fn splat_i8(self, x: u32) -> D::Bytes {
+        // SAFETY: the token.
+        self.0.group(unsafe {
+            let x = _mm512_set1_epi32(x.cast_signed());
+            if D::UNSIGNED { _mm512_xor_si512(x, _mm512_set1_epi8(i8::MIN)) } else { x }
+        })
+    }
+
+    #[inline(always)]
     fn dot_bytes(self, sums: __m512i, w: D::Bytes, x: D::Bytes) -> __m512i {
         self.0.dot(sums, w, x)
     }
@@ -321,9 +348,12 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     }
 
     #[inline(always)]
-    unsafe fn load_i32(self, from: *const i32, excess: i32) -> __m512 {
+    unsafe fn load_i32(self, from: *const i32, excess: *const i32) -> __m512 {
         // SAFETY: the token; readable, as the caller promises.
-        unsafe { _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(from.cast()), _mm512_set1_epi32(excess))) }
+        unsafe {
+            let (sums, excess) = (_mm512_loadu_si512(from.cast()), _mm512_loadu_si512(excess.cast()));
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, excess))
+        }
     }
 
     #[inline(always)]
@@ -370,7 +400,29 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
         self.0.dot_bf16(sums, w, x)
     }
 
-    blocks!(columns 6, 4, 2);
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, to: *mut f32, first: __m512, second: __m512) {
+        // SAFETY: the token; writable, as the caller promises.
+        unsafe { _mm512_storeu_ps(to, self.0.bf16_pairs(first, second)) }
+    }
+
+    #[inline(always)]
+    fn exp_16(self, x: __m512) -> __m512 {
+        // x · log2 e = n + r with |r| <= 1/2; 2^r by a polynomial of degree 4 that is off by 4e-6 at most.
+        // SAFETY: the token.
+        unsafe {
+            let x = _mm512_mul_ps(x, _mm512_set1_ps(core::f32::consts::LOG2_E));
+            let n = _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(x);
+            let r = _mm512_sub_ps(x, n);
+            let mut y = _mm512_set1_ps(EXP2[0]);
+            for c in &EXP2[1..] {
+                y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(*c));
+            }
+            _mm512_scalef_ps(y, n)
+        }
+    }
+
+    blocks!(columns 6, 4, 2, columns: F32, columns_bf16: BF16);
     blocks!(6, 4, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
 
     #[inline(always)]

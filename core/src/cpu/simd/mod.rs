@@ -48,8 +48,9 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     const ROWS: usize;
     /// Columns of a panel of packed weights: as many vectors as a register tile is wide.
     const PANEL: usize;
-    /// What packed int8 weights are xored with: 0x80 where products are of unsigned weights and signed activations.
-    const FLIP: u8;
+    /// Whether packed int8 weights are multiplied with unsigned activations, `x + 128`: sums are then too large by
+    /// 128 times the sum of the weights, which packed panels end with.
+    const UNSIGNED: bool;
     /// Whether there are products of bf16 pairs.
     const BF16: bool;
     /// int8 weights of a vector of columns, or activations repeated in every column, four to a column.
@@ -113,6 +114,11 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn bytes(self, from: *const u8) -> Self::Bytes;
     /// Four bytes in every column.
     fn splat_bytes(self, x: u32) -> Self::Bytes;
+    /// Four int8 activations in every column, unsigned where [`Simd::UNSIGNED`] says so.
+    #[inline(always)]
+    fn splat_i8(self, x: u32) -> Self::Bytes {
+        self.splat_bytes(x)
+    }
     /// Adds to each lane the products of its column's four bytes.
     fn dot_bytes(self, sums: Self::I32, w: Self::Bytes, x: Self::Bytes) -> Self::I32;
     /// # Safety
@@ -121,8 +127,8 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// Loads whole numbers, less `excess` in wrapping arithmetic, as f32.
     ///
     /// # Safety
-    /// `from` is readable for `LANES` elements.
-    unsafe fn load_i32(self, from: *const i32, excess: i32) -> Self::F32;
+    /// Both are readable for `LANES` elements.
+    unsafe fn load_i32(self, from: *const i32, excess: *const i32) -> Self::F32;
     /// Rounds numbers in ±127 to the nearest whole one, ties to even.
     ///
     /// # Safety
@@ -209,6 +215,24 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// The promises of [`Columns`].
     unsafe fn columns(self, c: &Columns);
+    /// Products of bfloat16 pairs with rows of a panel's width. Where [`Simd::BF16`] says so.
+    ///
+    /// # Safety
+    /// The promises of [`Columns`].
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 has them so far"))]
+    #[inline(always)]
+    unsafe fn columns_bf16(self, _c: &Columns) {}
+    /// Rounds to bfloat16, ties to even, and writes each pair of lanes as one. Where [`Simd::BF16`] says so.
+    ///
+    /// # Safety
+    /// `to` is writable for `LANES` pairs.
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, _to: *mut f32, _first: Self::F32, _second: Self::F32) {}
+    /// `e^x` for `x <= 0`, as exact as a bfloat16 needs it.
+    #[inline(always)]
+    fn exp_16(self, x: Self::F32) -> Self::F32 {
+        self.exp(x)
+    }
     /// Asks for a line of memory that will be read soon.
     #[inline(always)]
     fn prefetch(self, _line: *const u8) {}
@@ -273,19 +297,6 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn inverse_root(self, x: f32) -> Self::F32 {
         self.div(self.splat(1.0), self.sqrt(self.splat(x)))
-    }
-
-    /// `Σ x`
-    #[inline(always)]
-    fn sum_bytes(self, x: &[i8]) -> i32 {
-        let (ones, mut sums) = (self.splat_bytes(0x0101_0101), self.zero_i32());
-        let vectors = x.chunks_exact(4 * Self::LANES);
-        let rest: i32 = vectors.remainder().iter().map(|&x| i32::from(x)).sum();
-        for part in vectors {
-            // SAFETY: four bytes for each lane.
-            sums = self.dot_bytes(sums, ones, unsafe { self.bytes(part.as_ptr().cast()) });
-        }
-        self.sum_i32(sums) + rest
     }
 
     /// `Σ x²`

@@ -100,7 +100,7 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     const BYTES: usize = 16;
     const ROWS: usize = 6;
     const PANEL: usize = 16;
-    const FLIP: u8 = 0;
+    const UNSIGNED: bool = false;
     const BF16: bool = false;
 
     #[inline(always)]
@@ -260,9 +260,9 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     }
 
     #[inline(always)]
-    unsafe fn load_i32(self, from: *const i32, excess: i32) -> float32x4_t {
+    unsafe fn load_i32(self, from: *const i32, excess: *const i32) -> float32x4_t {
         // SAFETY: the token; readable, as the caller promises.
-        unsafe { vcvtq_f32_s32(vsubq_s32(vld1q_s32(from), vdupq_n_s32(excess))) }
+        unsafe { vcvtq_f32_s32(vsubq_s32(vld1q_s32(from), vld1q_s32(excess))) }
     }
 
     #[inline(always)]

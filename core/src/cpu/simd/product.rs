@@ -161,14 +161,14 @@ unsafe fn step<S: Simd, P: Product<S>, const R: usize, const V: usize>(
     }
 }
 
-/// f32 products of a matrix, read one element at a time, with rows of a panel's width; what was there before counts
-/// `keep` times, column by column.
+/// Products of a matrix, read one group at a time, with rows of a panel's width; what was there before counts `keep`
+/// times, column by column. A group is an f32, or a pair of bfloat16.
 ///
-/// Whoever makes one promises: `x` is readable for `rows · k` elements at these steps, `w` for `k` rows, `keep` for
-/// one, and `out` readable and writable for `rows` rows, all rows of a panel's width.
+/// Whoever makes one promises: `x` is readable for `rows · k` groups at these steps, `w` for `k` rows of groups,
+/// `keep` for one of f32, and `out` readable and writable for `rows` rows of f32, all rows of a panel's width.
 pub(in crate::cpu) struct Columns {
     pub(in crate::cpu) x: *const f32,
-    /// Elements from one row of `x` to the next, and from one `k` to the next.
+    /// Groups from one row of `x` to the next, and from one `k` to the next.
     pub(in crate::cpu) x_steps: [usize; 2],
     pub(in crate::cpu) rows: usize,
     pub(in crate::cpu) k: usize,
@@ -184,7 +184,12 @@ pub(in crate::cpu) struct Columns {
 /// # Safety
 /// The promises of [`Columns`].
 #[inline(always)]
-pub(in crate::cpu) unsafe fn columns<S: Simd, const R: usize, const V: usize>(s: S, c: &Columns) {
+pub(in crate::cpu) unsafe fn columns<S, P, const R: usize, const V: usize>(s: S, c: &Columns)
+where
+    S: Simd,
+    P: Product<S, Sum = S::F32>,
+{
+    const { assert!(P::GROUP * P::X_BYTES == 4 && P::GROUP * P::W_BYTES == 4 && P::PARTS == 1) };
     for first in (0..c.rows).step_by(R) {
         let rows = R.min(c.rows - first);
         let mut x = [c.x; R];
@@ -203,16 +208,17 @@ pub(in crate::cpu) unsafe fn columns<S: Simd, const R: usize, const V: usize>(s:
             *x = unsafe { x.add(row * c.x_steps[0]) };
         }
         for k in 0..c.k {
-            let mut w = [s.splat(0.0); V];
-            for (v, w) in w.iter_mut().enumerate() {
+            // SAFETY: promised.
+            let mut w = [unsafe { P::weights(s, c.w.add(k * S::PANEL).cast(), 0) }; V];
+            for (v, w) in w.iter_mut().enumerate().skip(1) {
                 // SAFETY: promised.
-                *w = unsafe { s.load(c.w.add(k * S::PANEL + v * S::LANES)) };
+                *w = unsafe { P::weights(s, c.w.add(k * S::PANEL + v * S::LANES).cast(), 0) };
             }
             for (sums, x) in sums.iter_mut().zip(x) {
                 // SAFETY: promised.
-                let x = s.splat(unsafe { *x.add(k * c.x_steps[1]) });
+                let x = unsafe { P::input(s, x.add(k * c.x_steps[1]).cast(), 0) };
                 for (sum, w) in sums.iter_mut().zip(w) {
-                    *sum = s.mul_add(x, w, *sum);
+                    *sum = P::add(s, *sum, w, x);
                 }
             }
         }
@@ -226,22 +232,28 @@ pub(in crate::cpu) unsafe fn columns<S: Simd, const R: usize, const V: usize>(s:
 }
 
 /// Every `block_*` of an instruction set by [`block`], with register tiles of this many rows and vectors, and
-/// `columns` with as many or half as many.
+/// `columns` and its like with as many or half as many.
 macro_rules! blocks {
     ($rows:literal, $vectors:literal, $half:literal) => {
         blocks!($rows, $vectors, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
         blocks!($rows, $vectors, block_bf16: WidenedBF16, block_i8: I8);
-        blocks!(columns $rows, $vectors, $half);
+        blocks!(columns $rows, $vectors, $half, columns: F32);
     };
-    (columns $rows:literal, $vectors:literal, $half:literal) => {
-        #[inline(always)]
-        unsafe fn columns(self, c: &$crate::cpu::simd::product::Columns) {
-            use $crate::cpu::simd::product::columns;
-            // SAFETY: passed on.
-            unsafe {
-                if c.half { columns::<Self, $rows, $half>(self, c) } else { columns::<Self, $rows, $vectors>(self, c) }
+    (columns $rows:literal, $vectors:literal, $half:literal, $($name:ident: $product:ident),*) => {
+        $(
+            #[inline(always)]
+            unsafe fn $name(self, c: &$crate::cpu::simd::product::Columns) {
+                use $crate::cpu::simd::product::{self, columns};
+                // SAFETY: passed on.
+                unsafe {
+                    if c.half {
+                        columns::<Self, product::$product, $rows, $half>(self, c)
+                    } else {
+                        columns::<Self, product::$product, $rows, $vectors>(self, c)
+                    }
+                }
             }
-        }
+        )*
     };
     ($rows:literal, $vectors:literal, $($name:ident: $product:ident),*) => {
         $(
@@ -463,7 +475,7 @@ impl<S: Simd> Product<S> for I8 {
     #[inline(always)]
     unsafe fn input(s: S, from: *const u8, _: usize) -> S::Bytes {
         // SAFETY: passed on.
-        s.splat_bytes(unsafe { from.cast::<u32>().read_unaligned() })
+        s.splat_i8(unsafe { from.cast::<u32>().read_unaligned() })
     }
 
     #[inline(always)]

@@ -24,7 +24,7 @@ unsafe impl Simd for Scalar {
     const BYTES: usize = 16;
     const ROWS: usize = 2;
     const PANEL: usize = 2 * LANES;
-    const FLIP: u8 = 0;
+    const UNSIGNED: bool = false;
     const BF16: bool = false;
     type Bytes = [[i8; 4]; LANES];
     type Panel = Lines<{ 2 * LANES }>;
@@ -156,9 +156,11 @@ unsafe impl Simd for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn load_i32(self, from: *const i32, excess: i32) -> Lanes {
+    unsafe fn load_i32(self, from: *const i32, excess: *const i32) -> Lanes {
         // SAFETY: readable, as the caller promises.
-        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }.map(|x| x.wrapping_sub(excess) as f32)
+        let (sums, excess): ([i32; LANES], [i32; LANES]) =
+            unsafe { (from.cast::<[i32; LANES]>().read_unaligned(), excess.cast::<[i32; LANES]>().read_unaligned()) };
+        core::array::from_fn(|i| sums[i].wrapping_sub(excess[i]) as f32)
     }
 
     #[inline(always)]

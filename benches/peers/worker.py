@@ -1,0 +1,37 @@
+"""One engine in a process of its own: `worker.py ENGINE FOLDER SHAPE BATCH THREADS OUT.npy`.
+
+Answers every line on standard input: `run` with the seconds of one evaluation, `save` after writing the last result.
+"""
+import os
+import sys
+import time
+from pathlib import Path
+import engines
+
+
+def peak_rss():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+
+
+def main():
+    name, folder, shape, batch, threads, out = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)                                                                    # libraries print as they like
+    engines.limit_threads(int(threads))
+    import numpy as np
+    evaluate, to_numpy = engines.ENGINES[name][1](engines.Case(folder, shape, int(batch), int(threads)))
+    result = evaluate()
+    print("ready", file=answers)
+    for line in sys.stdin:
+        if line.strip() == "run":
+            start = time.perf_counter()
+            result = evaluate()
+            print(time.perf_counter() - start, file=answers)
+        else:
+            np.save(out, to_numpy(result))
+            print(peak_rss(), file=answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+//! One kernel and the memory that it works in, on one thread of the CPU.
+
+use denoir::{AlignedBytes, Isa};
+use denoir_core::cpu::{Cpu, pack, packed_bytes};
+use denoir_core::ops::{
+    Attention, Bounds, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Recorder, Rope, RopePairs, Swiglu,
+};
+use denoir_core::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
+
+/// A kernel, ready to run.
+pub struct Stage {
+    op: Op,
+    isa: Isa,
+    file: AlignedBytes,
+    arena: AlignedBytes,
+    packed: AlignedBytes,
+    /// Operations of one run: 2 for a multiplication and an addition.
+    pub flop: f64,
+}
+
+/// Hands out both regions from their starts.
+#[derive(Default)]
+struct Layout {
+    weights: usize,
+    arena: usize,
+}
+
+impl Layout {
+    /// A matrix whose rows start at multiples of 64 elements where `padded`.
+    fn view(&mut self, region: Region, dtype: DType, [rows, cols]: [usize; 2], padded: bool) -> View {
+        let end = if region == Region::Weights { &mut self.weights } else { &mut self.arena };
+        let stride = if padded { cols.next_multiple_of(64) } else { cols };
+        let view = View { stride, ..View::dense(region, dtype, *end, rows, cols) };
+        *end = (*end + rows * stride * dtype.size()).next_multiple_of(64);
+        view
+    }
+
+    fn arena(&mut self, dtype: DType, shape: [usize; 2]) -> View {
+        self.view(Region::Arena, dtype, shape, false)
+    }
+
+    fn weights(&mut self, dtype: DType, shape: [usize; 2]) -> View {
+        self.view(Region::Weights, dtype, shape, false)
+    }
+
+    /// Activations for a linear layer, and the scales of int8.
+    fn activations(&mut self, dtype: DType, shape: [usize; 2]) -> (View, Option<View>) {
+        let view = self.view(Region::Arena, dtype, shape, true);
+        (view, (dtype == DType::I8).then(|| self.arena(DType::F32, [1, shape[0]])))
+    }
+
+    fn stage(self, op: Op, isa: Isa, flop: f64) -> Stage {
+        let memory = |len| AlignedBytes::zeroed(len).expect("memory for a benchmark");
+        let (file, arena) = (memory(self.weights), memory(self.arena));
+        Stage { op, isa, file, arena, packed: memory(0), flop }
+    }
+}
+
+impl Stage {
+    /// `(m, k) · (n, k)ᵀ` on packed weights of a type; activations are of the type that the instruction set wants.
+    pub fn linear(isa: Isa, dtype: DType, [m, n, k]: [usize; 3]) -> Stage {
+        let mut l = Layout::default();
+        let data = l.weights(dtype, [n, k]);
+        let scale = (dtype == DType::I8).then(|| l.weights(DType::F32, [1, n]));
+        let w = Weight { data, scale };
+        let (x, x_scale) = l.activations(isa.precision().input_of(&w), [m, k]);
+        let out = l.arena(DType::F32, [m, n]);
+        let op = Linear { x, x_scale, w, bias: None, out, epilogue: Epilogue::Store };
+        let mut stage = l.stage(Op::Linear(op), isa, 2.0 * (m * n * k) as f64);
+        let len = packed_bytes([w].iter(), isa).expect("a size");
+        stage.packed = AlignedBytes::zeroed(len).expect("memory for a benchmark");
+        pack(stage.file.as_slice(), [w].iter(), isa, stage.packed.as_mut_slice(), &Serial, &mut |_| ());
+        stage
+    }
+
+    /// Self-attention of one image; the softmax's operations do not count.
+    pub fn attention(isa: Isa, products: DType, tokens: usize, heads: usize, head_dim: usize) -> Stage {
+        let mut l = Layout::default();
+        let width = heads * head_dim;
+        let qkv = l.arena(DType::F32, [tokens, 3 * width]);
+        let out = l.arena(DType::F32, [tokens, width]);
+        let layout = one_image(tokens);
+        let (q, k, v) = (qkv.cols_from(0, width), qkv.cols_from(width, width), qkv.cols_from(2 * width, width));
+        let op = Attention { q, k, v, heads, queries: layout, keys: layout, products, out };
+        l.stage(Op::Attention(op), isa, 4.0 * (tokens * tokens * width) as f64)
+    }
+
+    /// A norm with shift and scale, rounded to a type.
+    pub fn norm_modulate(isa: Isa, out: DType, tokens: usize, hidden: usize) -> Stage {
+        let mut l = Layout::default();
+        let (x, weight) = (l.arena(DType::F32, [tokens, hidden]), l.weights(DType::F32, [1, hidden]));
+        let (table, rows) = (l.arena(DType::F32, [1, 2 * hidden]), l.arena(DType::U32, [1, 1]));
+        let (out, out_scale) = l.activations(out, [tokens, hidden]);
+        let (modulation, layout) = (Modulation { table, rows }, one_image(tokens));
+        let op = NormModulate { x, weight, eps: 1e-6, modulation, shift: 0, scale: hidden, layout, out, out_scale };
+        l.stage(Op::NormModulate(op), isa, 0.0)
+    }
+
+    /// SwiGLU, rounded to a type.
+    pub fn swiglu(isa: Isa, out: DType, tokens: usize, hidden: usize) -> Stage {
+        let mut l = Layout::default();
+        let x = l.arena(DType::F32, [tokens, 2 * hidden]);
+        let (out, out_scale) = l.activations(out, [tokens, hidden]);
+        l.stage(Op::Swiglu(Swiglu { x, out, out_scale }), isa, 0.0)
+    }
+
+    /// The norms of queries and keys, and their rotation.
+    pub fn qk_norm_rope(isa: Isa, tokens: usize, heads: usize, head_dim: usize) -> Stage {
+        let mut l = Layout::default();
+        let qkv = l.arena(DType::F32, [tokens, 3 * heads * head_dim]);
+        let [q_weight, k_weight] = [(); 2].map(|()| l.weights(DType::F32, [1, head_dim]));
+        let table = l.arena(DType::F32, [tokens, head_dim]);
+        let rope = Some(Rope { table, rows: tokens, pairs: RopePairs::Adjacent });
+        let op = QkNormRope { qkv, q_weight, k_weight, eps: 1e-6, heads, kv_heads: heads, rope };
+        l.stage(Op::QkNormRope(op), isa, 0.0)
+    }
+
+    /// int8 rows from f32.
+    pub fn quantize_rows(isa: Isa, tokens: usize, hidden: usize) -> Stage {
+        let mut l = Layout::default();
+        let x = l.arena(DType::F32, [tokens, hidden]);
+        let out = l.view(Region::Arena, DType::I8, [tokens, hidden], true);
+        let out_scale = l.arena(DType::F32, [1, tokens]);
+        l.stage(Op::QuantizeRows(QuantizeRows { x, out, out_scale }), isa, 0.0)
+    }
+
+    /// Runs the kernel some times.
+    pub fn run(&mut self, times: u64) {
+        let bounds = Bounds { weights: self.file.as_slice().len(), arena: self.arena.as_slice().len() };
+        let cpu = Cpu::new(self.file.as_slice(), self.arena.as_mut_slice(), Serial, self.isa);
+        let mut cpu = cpu.expect("aligned memory").with_packed(self.packed.as_slice());
+        // SAFETY: the sizes of the regions that the backend was made with.
+        let mut recorder = unsafe { Recorder::new(&mut cpu, bounds) };
+        for _ in 0..times {
+            self.op.record(&mut recorder).expect("a kernel that fits its regions");
+        }
+    }
+}
+
+fn one_image(tokens: usize) -> TokenLayout {
+    TokenLayout { images: 1, image_tokens: tokens, context_tokens: 0 }
+}
