@@ -62,6 +62,8 @@ struct Block {
 };
 
 thread_local Block block;
+// Whether threads take turns from the last to the first.
+thread_local bool reversed = false;
 
 void run_fiber();
 
@@ -83,7 +85,7 @@ __attribute__((noinline)) void change(jmp_buf& from, Fiber& to) {
 // The next thread of first..first + count that is not done, after this one.
 Fiber* next(u32 number, u32 first, u32 count) {
     for (u32 i = 1; i <= count; ++i) {
-        Fiber* fiber = block.fibers[first + (number - first + i) % count].get();
+        Fiber* fiber = block.fibers[first + (number - first + (reversed ? count - i : i)) % count].get();
         if (!fiber->done) return fiber;
     }
     return nullptr;
@@ -135,7 +137,7 @@ void run_block(Index index, Index shape, u32 shared_bytes) {
         fiber.open.clear();
         fiber.groups.clear();
     }
-    change(block.launcher, *block.fibers[0]);
+    change(block.launcher, *block.fibers[reversed ? block.threads - 1 : 0]);
     for (u32 i = 0; i < GUARD_BYTES; ++i)
         if (block.shared[shared_bytes + i] != 0xff) undefined("a write past shared memory");
 }
@@ -157,6 +159,8 @@ void launch(void (*kernel)(const void*), const void* args, Index grid, Index sha
         for (u32 y = 0; y < grid.y; ++y)
             for (u32 x = 0; x < grid.x; ++x) run_block({x, y, z}, shape, shared_bytes);
 }
+
+void reverse(bool order) { reversed = order; }
 
 void undefined(const char* what) {
     fprintf(stderr, "CUDA emulator: %s\n", what);

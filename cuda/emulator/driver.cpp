@@ -129,6 +129,8 @@ u64 emulator_peak() {
     return peak;
 }
 
+void emulator_reverse(u64 order) { emulator::reverse(order != 0); }
+
 Result cuInit(u32) { return SUCCESS; }
 
 Result cuDriverGetVersion(int* version) {

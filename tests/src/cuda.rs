@@ -43,6 +43,17 @@ pub fn open(options: &Options) -> Result<Gpu, Error> {
     Gpu::open(options)
 }
 
+/// Lets the threads of blocks that this thread launches take turns from the last to the first, or from the first to the
+/// last. Does nothing where the device is not emulated.
+pub fn reverse(order: bool) {
+    let Some(library) = EMULATED.as_ref() else { return };
+    // SAFETY: the emulator's function takes 64 bits.
+    if let Ok(reverse) = unsafe { library.get::<unsafe extern "C" fn(u64)>(b"emulator_reverse") } {
+        // SAFETY: as above.
+        unsafe { reverse(order.into()) };
+    }
+}
+
 /// Objects that are alive in the emulated driver, and the most bytes that were allocated since the last call.
 ///
 /// # Panics

@@ -9,12 +9,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The program, to run in `folder`, on a machine without Vulkan drivers: what one prints must not depend on the other.
+/// The program, to run in `folder`, on a machine without GPUs: what it prints must not depend on them.
 pub fn denoir(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_denoir"));
     command.current_dir(folder).stdin(Stdio::null());
     // The newer and the older name of the loader's list of drivers.
     command.env("VK_DRIVER_FILES", "none.json").env("VK_ICD_FILENAMES", "none.json");
+    command.env("CUDA_VISIBLE_DEVICES", "");
     command
 }
 

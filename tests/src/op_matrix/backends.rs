@@ -10,6 +10,7 @@ use denoir_core::backend::{self, Backend, Program};
 use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
 use denoir_core::ops::Op;
 use denoir_core::{DType, Executor, Region, View};
+use denoir_cuda::Gpu;
 use denoir_vulkan::Tier;
 
 use super::Case;
@@ -85,20 +86,32 @@ fn vulkan(tier: Tier) -> Row {
     Row { same_bytes: name.clone(), name, only: (tier > Tier::Floor).then_some("linear"), run }
 }
 
-/// The first CUDA device. An emulated one has another name: it is not what `DENOIR_REQUIRE=cuda` asks for.
+/// The first CUDA device. An emulated one has another name: it is not what `DENOIR_REQUIRE=cuda` asks for. It runs each
+/// block's threads in two orders, which give the same bytes unless there is a race.
 fn cuda() -> Vec<Row> {
-    let run: Result<Run, String> = match crate::cuda::gpu() {
-        Ok(gpu) => Ok(Box::new(move |case| {
-            let weights = Arc::new(case.weights.as_slice().to_vec());
-            drive(&mut gpu.engine(weights, case.arena.len()).map_err(|e| e.to_string())?, case)
-        })),
-        Err(e) => Err(e.to_string()),
+    let row = |name: &str, reversed| {
+        let run: Result<Run, String> = match crate::cuda::gpu() {
+            Ok(gpu) => Ok(Box::new(move |case| on_cuda(gpu, case, reversed))),
+            Err(e) => Err(e.to_string()),
+        };
+        Row { same_bytes: "cuda".into(), name: name.into(), only: None, run }
     };
-    let row = |name: &str, run| Row { same_bytes: name.into(), name: name.into(), only: None, run };
-    match crate::cuda::is_emulated() {
-        true => vec![absent("cuda", "this machine has no CUDA driver"), row("emulated-cuda", run)],
-        false => vec![row("cuda", run)],
+    match crate::cuda::gpu() {
+        Ok(_) if crate::cuda::is_emulated() => vec![
+            absent("cuda", "this machine has no CUDA driver"),
+            row("emulated-cuda", false),
+            row("emulated-cuda/reversed", true),
+        ],
+        _ => vec![row("cuda", false)],
     }
+}
+
+fn on_cuda(gpu: &Gpu, case: &Case, reversed: bool) -> Result<Vec<u8>, String> {
+    crate::cuda::reverse(reversed);
+    let weights = Arc::new(case.weights.as_slice().to_vec());
+    let after = gpu.engine(weights, case.arena.len()).map_err(|e| e.to_string()).and_then(|mut e| drive(&mut e, case));
+    crate::cuda::reverse(false);
+    after
 }
 
 fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<Vec<u8>, String>, denoir::Error> {
