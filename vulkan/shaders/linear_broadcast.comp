@@ -5,7 +5,7 @@
 // The linear kernel for processors that run shaders, in f32: a subgroup of eight invocations has TM rows and
 // 8 · TN columns of `out`, and takes eight elements along K at a time. An invocation loads four elements of x and hands
 // them to the others; its columns of w are its own. Loads cost such devices far more than broadcasts: each invocation's
-// is made by itself, in shared memory too. So tiles are large and nothing is shared.
+// is made by itself, in shared memory too. So tiles are large and nothing is shared. Rows are aligned and K is a multiple of eight.
 #include "types.glsl"
 #include "math.glsl"
 #include "layout.glsl"
@@ -50,12 +50,12 @@ void main() {
         vec4 w[TN * 2u];
         [[unroll]] for (uint j = 0u; j < TN; ++j) {
             uint col = min(col0 + lane + j * LANES, a.n - 1u), from = a.w_at + col * a.w_stride + k0;
-            w[2u * j] = load_w4(from, a.k - k0);
-            w[2u * j + 1u] = load_w4(from + 4u, max(a.k - k0, 4u) - 4u);
+            w[2u * j] = load_w4(from, 4u);
+            w[2u * j + 1u] = load_w4(from + 4u, 4u);
         }
         [[unroll]] for (uint i = 0u; i < TM; i += 4u) {
             uint row = min(row0 + i + lane / 2u, a.m - 1u), c = k0 + lane % 2u * 4u;
-            vec4 mine = load_x4(a.x_at + row * a.x_stride + c, max(a.k, c) - c);
+            vec4 mine = load_x4(a.x_at + row * a.x_stride + c, 4u);
             BROADCAST(0u)
             BROADCAST(1u)
             BROADCAST(2u)

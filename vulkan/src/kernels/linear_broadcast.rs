@@ -1,7 +1,7 @@
 //! How a product is cut into workgroups on processors that run shaders.
 
-use denoir_core::DType;
 use denoir_core::ops::Linear;
+use denoir_core::{DType, View};
 
 use super::linear::Cut;
 use crate::launch::{element_type, word};
@@ -13,10 +13,12 @@ pub(crate) const LANES: usize = 8;
 const ROWS: usize = 32;
 const COLS: usize = 8;
 
-/// The workgroups of a product; `None` where it has no f32 rows, or too few to fill these tiles.
+/// The workgroups of a product; `None` where it has no f32 rows, too few to fill these tiles, or unaligned ones.
 pub(crate) fn cut(op: &Linear) -> Option<Cut> {
     let worth = op.out.rows >= ROWS && op.out.cols >= LANES * COLS && op.x.cols >= 512;
-    if op.x.dtype != DType::F32 || !worth {
+    let aligned = |view: &View| view.offset.is_multiple_of(16) && view.stride.is_multiple_of(4);
+    let whole = op.x.cols.is_multiple_of(LANES) && aligned(&op.x) && aligned(&op.w.data);
+    if op.x.dtype != DType::F32 || !worth || !whole {
         return None;
     }
     let (x, w) = (element_type(op.x.dtype), element_type(op.w.data.dtype));
