@@ -9,11 +9,8 @@ fn main() -> Result<()> {
     let path = root.join("include/denoir.h");
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).map_err(anyhow::Error::msg)?;
     let mut header = Vec::new();
-    let sources = ["status", "context", "model", "pipeline", "request", "generate", "text", "lib"];
-    let mut builder = cbindgen::Builder::new().with_config(config);
-    for source in sources {
-        builder = builder.with_src(root.join("src").join(source).with_extension("rs"));
-    }
+    // The other modules are found from there.
+    let builder = cbindgen::Builder::new().with_config(config).with_src(root.join("src/lib.rs"));
     builder.generate().context("capi/src")?.write(&mut header);
     if std::env::args().any(|arg| arg == "--check") {
         ensure!(

@@ -140,40 +140,6 @@ typedef struct denoir_callbacks {
   denoir_log_callback log;
 } denoir_callbacks;
 
-// What a model draws. Later versions add fields at the end.
-typedef struct denoir_model_info {
-  // Bytes of this structure.
-  size_t struct_size;
-  // Pixels of a line.
-  size_t width;
-  // Lines of an image.
-  size_t height;
-  // Colour channels.
-  size_t channels;
-  // Classes, from 0; 0 for a model that draws from a prompt.
-  size_t classes;
-  // Tokens of a prompt's embeddings; 0 for a model that draws classes.
-  size_t text_tokens;
-  // Values of each token.
-  size_t text_width;
-} denoir_model_info;
-
-// Where and how a pipeline runs. `denoir_pipeline_params_init` sets the defaults.
-typedef struct denoir_pipeline_params {
-  // Bytes of this structure, set by `denoir_pipeline_params_init`.
-  size_t struct_size;
-  // A `denoir_backend`.
-  int32_t backend;
-  // Which device of the backend; -1 for the first.
-  int32_t device;
-  // Processor threads, the caller's included; 0 for as many as the machine has.
-  uint32_t threads;
-  // Images drawn together at most; 0 for 1. More need more memory and give the same images.
-  uint32_t batch;
-  // Instruction set by name, such as "avx2" or "scalar"; NULL for the fastest.
-  const char *isa;
-} denoir_pipeline_params;
-
 // What to draw. `denoir_request_init` sets one image of class 0, seed 42, and the model's own settings.
 typedef struct denoir_request {
   // Bytes of this structure, set by `denoir_request_init`.
@@ -208,207 +174,43 @@ typedef struct denoir_request {
   double noise_scale;
 } denoir_request;
 
+// What a model draws. Later versions add fields at the end.
+typedef struct denoir_model_info {
+  // Bytes of this structure.
+  size_t struct_size;
+  // Pixels of a line.
+  size_t width;
+  // Lines of an image.
+  size_t height;
+  // Colour channels.
+  size_t channels;
+  // Classes, from 0; 0 for a model that draws from a prompt.
+  size_t classes;
+  // Tokens of a prompt's embeddings; 0 for a model that draws classes.
+  size_t text_tokens;
+  // Values of each token.
+  size_t text_width;
+} denoir_model_info;
+
+// Where and how a pipeline runs. `denoir_pipeline_params_init` sets the defaults.
+typedef struct denoir_pipeline_params {
+  // Bytes of this structure, set by `denoir_pipeline_params_init`.
+  size_t struct_size;
+  // A `denoir_backend`.
+  int32_t backend;
+  // Which device of the backend; -1 for the first.
+  int32_t device;
+  // Processor threads, the caller's included; 0 for as many as the machine has.
+  uint32_t threads;
+  // Images drawn together at most; 0 for 1. More need more memory and give the same images.
+  uint32_t batch;
+  // Instruction set by name, such as "avx2" or "scalar"; NULL for the fastest.
+  const char *isa;
+} denoir_pipeline_params;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
-
-// A status as a word, such as `cancelled`; never NULL.
-const char *denoir_status_name(int32_t status);
-
-// A new context.
-struct denoir_context *denoir_context_new(void);
-
-// Frees a context; NULL does nothing.
-//
-// # Safety
-// No call with this context is under way or follows.
-void denoir_context_free(struct denoir_context *context);
-
-// Copies the message of the context's last failure, as much as fits, and a NUL. Returns its length without the NUL, so
-// that a call with size 0 tells how much room it takes.
-//
-// # Safety
-// `context` is NULL or a context; `buffer` is NULL or has room for `size` bytes.
-size_t denoir_context_message(const struct denoir_context *context,
-                              char *buffer,
-                              size_t size);
-
-// Sets the context's callbacks, or takes them away with NULL. A call that is under way keeps those that it began with.
-//
-// # Safety
-// `context` is NULL or a context; `callbacks` is NULL or valid; what its `user_data` points to lives as long as they
-// are set or in use.
-enum denoir_status denoir_context_set_callbacks(struct denoir_context *context,
-                                                const struct denoir_callbacks *callbacks);
-
-// Stops the drawing under way with this context, from any thread; where none is under way, the next one. The call ends
-// with `DENOIR_ERROR_CANCELLED` after the evaluation that it is at.
-//
-// # Safety
-// `context` is NULL or a context.
-void denoir_cancel(const struct denoir_context *context);
-
-// Maps a model file into memory. Nothing is copied; the file must not change while the model is in use. On a failure
-// `*model` is NULL.
-//
-// # Safety
-// All pointers are NULL or valid; `path` is UTF-8.
-enum denoir_status denoir_model_open(struct denoir_context *context,
-                                     const char *path,
-                                     struct denoir_model **model);
-
-// A model from bytes in memory. Bytes at a multiple of 64 are used where they are, and must stay there unchanged until
-// the model and its pipelines are freed; others are copied.
-//
-// # Safety
-// All pointers are NULL or valid, `bytes` for `len` bytes, and as above.
-enum denoir_status denoir_model_open_memory(struct denoir_context *context,
-                                            const void *bytes,
-                                            size_t len,
-                                            struct denoir_model **model);
-
-// Maps an open file into memory. The descriptor stays the caller's, and may be closed after the call.
-//
-// # Safety
-// All pointers are NULL or valid; `fd` is an open descriptor.
-enum denoir_status denoir_model_open_fd(struct denoir_context *context,
-                                        int32_t fd,
-                                        struct denoir_model **model);
-
-// Frees a model; NULL does nothing. Pipelines that use it keep what they need.
-//
-// # Safety
-// No call with this model is under way or follows.
-void denoir_model_free(struct denoir_model *model);
-
-// Describes a model: fills `info`, whose size in bytes is `size`.
-//
-// # Safety
-// All pointers are NULL or valid, `info` for `size` bytes.
-enum denoir_status denoir_model_describe(struct denoir_context *context,
-                                         const struct denoir_model *model,
-                                         struct denoir_model_info *info,
-                                         size_t size);
-
-// The class of this number or name (case does not matter).
-//
-// # Safety
-// All pointers are NULL or valid.
-enum denoir_status denoir_model_class(struct denoir_context *context,
-                                      const struct denoir_model *model,
-                                      const char *number_or_name,
-                                      uint32_t *class_);
-
-// Copies the name of a class, as much as fits, and a NUL. Returns its length without the NUL; 0 where the class has no
-// name.
-//
-// # Safety
-// `model` is NULL or a model; `buffer` is NULL or has room for `size` bytes.
-size_t denoir_model_class_name(const struct denoir_model *model,
-                               uint32_t class_,
-                               char *buffer,
-                               size_t size);
-
-// Sets the defaults in `params`, whose size in bytes is `size`.
-//
-// # Safety
-// `params` is NULL or has room for `size` bytes.
-enum denoir_status denoir_pipeline_params_init(struct denoir_pipeline_params *params, size_t size);
-
-// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL.
-//
-// # Safety
-// All pointers are NULL or valid.
-enum denoir_status denoir_pipeline_new(struct denoir_context *context,
-                                       const struct denoir_model *model,
-                                       const struct denoir_pipeline_params *params,
-                                       struct denoir_pipeline **pipeline);
-
-// Frees a pipeline; NULL does nothing.
-//
-// # Safety
-// No call with this pipeline is under way or follows.
-void denoir_pipeline_free(struct denoir_pipeline *pipeline);
-
-// Sets in `request`, whose size in bytes is `size`, one image of class 0 with seed 42 and the model's own settings.
-//
-// # Safety
-// All pointers are NULL or valid, `request` for `size` bytes.
-enum denoir_status denoir_request_init(struct denoir_request *request,
-                                       size_t size,
-                                       const struct denoir_model *model);
-
-// Bytes that `images` images of a model take in `denoir_generate`, with `row_stride` bytes from a line to the next; 0
-// for lines without a gap. 0 where the model is NULL, the stride is shorter than a line, or the size is beyond memory.
-//
-// # Safety
-// `model` is NULL or a model.
-size_t denoir_pixels_size(const struct denoir_model *model,
-                          size_t images,
-                          size_t row_stride);
-
-// Draws into `pixels`, `size` bytes: image after image, each its lines from the top, each line its pixels of `channels`
-// bytes, with `row_stride` bytes from a line to the next (0: no gap). Bytes of a gap are set to 0. After a failure the
-// pixels hold nothing of use.
-//
-// # Safety
-// All pointers are NULL or valid, `pixels` for `size` bytes, those of `request` for what its images need.
-enum denoir_status denoir_generate(struct denoir_context *context,
-                                   struct denoir_pipeline *pipeline,
-                                   const struct denoir_request *request,
-                                   uint8_t *pixels,
-                                   size_t size,
-                                   size_t row_stride);
-
-// Draws into `samples`, `count` values: (images, channels, height, width), about -1 to 1, before they are made 8-bit.
-//
-// # Safety
-// All pointers are NULL or valid, `samples` for `count` values, those of `request` for what its images need.
-enum denoir_status denoir_generate_f32(struct denoir_context *context,
-                                       struct denoir_pipeline *pipeline,
-                                       const struct denoir_request *request,
-                                       float *samples,
-                                       size_t count);
-
-// Fills `values` with the noise of a seed, as an image of this many values starts from. `rng` is a `denoir_rng`.
-//
-// # Safety
-// All pointers are NULL or valid, `values` for `count` values.
-enum denoir_status denoir_noise(struct denoir_context *context,
-                                int32_t rng,
-                                uint64_t seed,
-                                float *values,
-                                size_t count);
-
-// Maps a text encoder's file into memory: Qwen3 as published for llama.cpp, or as `denoir convert` wrote it. On a
-// failure `*encoder` is NULL.
-//
-// # Safety
-// All pointers are NULL or valid; `path` is UTF-8.
-enum denoir_status denoir_text_encoder_open(struct denoir_context *context,
-                                            const char *path,
-                                            struct denoir_text_encoder **encoder);
-
-// Encodes a prompt and a negative prompt (NULL: the empty one) for a model: `count` values each, which are the model's
-// `text_tokens` times `text_width`. `threads` is 0 for as many as the machine has.
-//
-// # Safety
-// All pointers are NULL or valid, the embeddings for `count` values; the prompts are UTF-8.
-enum denoir_status denoir_text_encoder_encode(struct denoir_context *context,
-                                              const struct denoir_text_encoder *encoder,
-                                              const struct denoir_model *model,
-                                              const char *prompt,
-                                              const char *negative_prompt,
-                                              uint32_t threads,
-                                              float *prompt_embeds,
-                                              float *negative_prompt_embeds,
-                                              size_t count);
-
-// Frees a text encoder; NULL does nothing.
-//
-// # Safety
-// No call with this encoder is under way or follows.
-void denoir_text_encoder_free(struct denoir_text_encoder *encoder);
 
 // The library's version, as `0.1.0`.
 const char *denoir_version(void);
