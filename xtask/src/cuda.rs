@@ -1,10 +1,11 @@
 //! The CUDA kernels: compiled with NVIDIA's own compilers from PyPI, in an environment under `target/`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::ci::Outcome;
 use crate::error::Error;
+use crate::python;
 use crate::tool::{self, Project};
 
 /// NVRTC and ptxas. The newest whose PTX JetPack 6 reads.
@@ -43,21 +44,7 @@ pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
 }
 
 fn compile(project: &Project, out: &Path) -> Result<(), Error> {
-    tool::run(project.command(python(project)?).arg("cuda/compile.py").arg(out))
-}
-
-/// A Python with the compilers, installed where it is not yet.
-fn python(project: &Project) -> Result<PathBuf, Error> {
-    let folder = project.root.join("target/cuda-compilers");
-    let (python, done) = (folder.join("bin/python"), folder.join("installed"));
-    let wanted = COMPILERS.join("\n");
-    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
-    }
-    tool::run(project.command("python3").args(["-m", "venv"]).arg(&folder))?;
-    tool::run(project.command(&python).args(["-m", "pip", "install", "--quiet"]).args(COMPILERS))?;
-    fs::write(&done, wanted).map_err(Error::file(&done))?;
-    Ok(python)
+    tool::run(project.command(python::with(project, "cuda-compilers", &COMPILERS)?).arg("cuda/compile.py").arg(out))
 }
 
 /// Names of a folder's files, sorted.

@@ -10,6 +10,7 @@ mod generate;
 mod licences;
 mod lint;
 mod peers;
+mod python;
 mod setup;
 mod shaders;
 mod testing;
