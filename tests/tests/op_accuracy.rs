@@ -13,6 +13,12 @@ fn argument(i: usize) -> f64 {
     (i as f64 - (ARGUMENTS / 2) as f64) / 100.0
 }
 
+/// CUDA's tensor cores take the weights of attention as pairs of f16 numbers. Those are good to 2^-24 of the largest
+/// weight, 1, not of each.
+fn is_fixed_point(row: &str, op: &Op) -> bool {
+    row.contains("cuda") && matches!(op, Op::Attention(_))
+}
+
 /// The largest relative error in units of 2^-23 of results above 1e-36, which others differ from by less than that.
 fn worst(case: &Case, out: &View) {
     let mut want = case.reference().expect("valid");
@@ -20,12 +26,13 @@ fn worst(case: &Case, out: &View) {
     for (row, run) in backends::rows().iter().filter_map(|row| Some((row, row.runs(case.op.name())?))) {
         let mut got = run(case).expect("runs");
         let got = Memory { weights: &[], arena: &mut got };
+        let fixed_point = is_fixed_point(&row.name, &case.op);
         let (mut worst, mut at) = (0f64, 0.0);
         for r in 0..out.rows {
             for c in 0..out.cols {
                 let (got, want) = (got.load(out, r, c), want.load(out, r, c));
-                let error =
-                    if want.abs() > 1e-36 { (got - want).abs() / want.abs() } else { (got - want).abs() / 1e-36 };
+                let unit = if fixed_point { 1.0 } else { want.abs().max(1e-36) };
+                let error = (got - want).abs() / unit;
                 assert!(!error.is_nan() && (want.abs() > 1e-36 || error < 1.0), "{}: {got:e}, not {want:e}", row.name);
                 if want.abs() > 1e-36 && error > worst {
                     (worst, at) = (error, argument(r));
