@@ -64,7 +64,8 @@ impl Asked<'_> {
             return Ok(None);
         }
         let mut feature = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default();
-        let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut feature);
+        let mut memory = vk::PhysicalDeviceVulkanMemoryModelFeatures::default();
+        let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut feature).push_next(&mut memory);
         let (mut size, mut sizes) = (
             vk::PhysicalDeviceSubgroupProperties::default(),
             vk::PhysicalDeviceSubgroupSizeControlProperties::default(),
@@ -76,7 +77,8 @@ impl Asked<'_> {
             self.instance.raw.get_physical_device_properties2(self.physical, &mut properties);
         }
         let fixed = sizes.required_subgroup_size_stages.contains(vk::ShaderStageFlags::COMPUTE);
-        if feature.cooperative_matrix == vk::FALSE || !fixed {
+        let needed = [feature.cooperative_matrix, memory.vulkan_memory_model, memory.vulkan_memory_model_device_scope];
+        if needed.contains(&vk::FALSE) || !fixed {
             return Ok(None);
         }
         let instance = khr::cooperative_matrix::Instance::new(&self.instance.entry, &self.instance.raw);
@@ -137,7 +139,8 @@ impl Enabled {
             info = info.push_next(&mut self.dot);
         }
         if tiers.matrix.is_some() {
-            self.memory = self.memory.vulkan_memory_model(true);
+            // The atomics of other kernels have the device's scope, which this model has as a feature of its own.
+            self.memory = self.memory.vulkan_memory_model(true).vulkan_memory_model_device_scope(true);
             self.subgroups = self.subgroups.subgroup_size_control(true).compute_full_subgroups(true);
             self.matrix = self.matrix.cooperative_matrix(true);
             info = info.push_next(&mut self.memory).push_next(&mut self.subgroups).push_next(&mut self.matrix);
