@@ -15,14 +15,10 @@ pub fn gpu(tier: Tier) -> Result<&'static Gpu, &'static Error> {
     OPEN[tier as usize].get_or_init(|| Gpu::open(&options(Some(tier)))).as_ref()
 }
 
-/// How tests open a device. With `DENOIR_VULKAN_SYNC` set, synchronisation is validated as well.
+/// How tests open a device: synchronisation is validated too.
 pub fn options(tier: Option<Tier>) -> Options {
     let device = std::env::var("DENOIR_VULKAN_DEVICE").ok().and_then(|n| n.parse().ok());
-    let validation = match std::env::var_os("DENOIR_VULKAN_SYNC") {
-        Some(_) => Validation::Synchronisation(MESSAGES.clone()),
-        None => Validation::On(MESSAGES.clone()),
-    };
-    Options { device, tier, validation, ..Options::default() }
+    Options { device, tier, validation: Validation::Synchronisation(MESSAGES.clone()), ..Options::default() }
 }
 
 /// Nothing unless the validation layers had something to say, errors or warnings.
