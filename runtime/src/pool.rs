@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 
 use denoir_core::Executor;
 
-/// How often an idle worker looks for work before it sleeps: about 50 microseconds, longer than the gaps between the
-/// kernels of a pass.
-const SPINS: u32 = 1_000;
+/// How often an idle worker looks for work before it sleeps: some hundred microseconds, longer than the gaps between the
+/// kernels of a pass and between passes: waking it costs more, and may put it on the processor of the waking thread.
+const SPINS: u32 = 40_000;
 /// How often a thread that waits for the others looks before it gives way to other processes.
 const SPINS_TO_YIELD: u32 = 100;
 
