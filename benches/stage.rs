@@ -26,10 +26,11 @@ struct Layout {
 }
 
 impl Layout {
-    /// A matrix whose rows start at multiples of 64 elements where `padded`.
+    /// A matrix whose rows start at multiples of 64 elements, and not pages apart, where `padded`.
     fn view(&mut self, region: Region, dtype: DType, [rows, cols]: [usize; 2], padded: bool) -> View {
         let end = if region == Region::Weights { &mut self.weights } else { &mut self.arena };
         let stride = if padded { cols.next_multiple_of(64) } else { cols };
+        let stride = if padded && stride.is_multiple_of(1024) { stride + 64 } else { stride };
         let view = View { stride, ..View::dense(region, dtype, *end, rows, cols) };
         *end = (*end + rows * stride * dtype.size()).next_multiple_of(64);
         view

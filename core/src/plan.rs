@@ -14,6 +14,8 @@ const TABLE_ROWS: usize = 64;
 const ALIGN: usize = 256;
 /// Rows of activations are padded to this many elements, so that int8 kernels read whole vectors.
 const ROW_ALIGN: usize = 64;
+/// f32 in a page of memory.
+const PAGE_F32: usize = 1024;
 
 /// The activation types that a backend wants at its linear layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,9 +266,11 @@ impl Bump {
         self.matrix(DType::U32, 1, cols)
     }
 
-    /// Rows padded to [`ROW_ALIGN`] elements of `size` bytes; the view is typed at each use.
+    /// Rows padded to [`ROW_ALIGN`] elements of `size` bytes; the view is typed at each use. Rows that start whole
+    /// pages apart would share few lines of a cache, so those are padded once more.
     pub(crate) fn padded(&mut self, rows: usize, cols: usize, size: usize) -> Result<View, PlanError> {
         let stride = cols.next_multiple_of(ROW_ALIGN);
+        let stride = if stride.is_multiple_of(PAGE_F32) { stride + ROW_ALIGN } else { stride };
         let offset = self.take(rows.checked_mul(stride).and_then(|n| n.checked_mul(size)))?;
         Ok(View { stride, ..View::dense(Region::Arena, DType::I8, offset, rows, cols) })
     }

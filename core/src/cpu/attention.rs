@@ -9,7 +9,9 @@ use crate::ops::{Attention, MAX_HEAD_DIM};
 use crate::{DType, TokenLayout};
 
 /// Keys of a block.
-const KEYS: usize = 48;
+const KEYS: usize = 96;
+/// Tiles that each thread should have.
+const TILES_PER_THREAD: usize = 4;
 
 pub(super) struct Kernel<'a> {
     q: Source<'a, f32>,
@@ -20,6 +22,8 @@ pub(super) struct Kernel<'a> {
     keys: TokenLayout,
     /// 1 / √head_dim
     scale: f32,
+    /// Tiles of a head.
+    parts: usize,
     /// Whether factors may be rounded to bfloat16.
     may_round: bool,
     out: Rounded<'a>,
@@ -28,6 +32,10 @@ pub(super) struct Kernel<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
+    // A tile is as many panels of queries as leave every thread enough of them: it clears its scratch once.
+    let heads = op.queries.images * op.heads;
+    let panels = op.queries.tokens().div_ceil(memory.panel());
+    let parts = (memory.threads() * TILES_PER_THREAD).div_ceil(heads.max(1)).min(panels.max(1));
     // SAFETY: passed on.
     let kernel = unsafe {
         Kernel {
@@ -38,15 +46,15 @@ pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Ke
             queries: op.queries,
             keys: op.keys,
             scale: 1.0 / libm::sqrtf(op.head_dim() as f32),
+            parts,
             may_round: op.products == DType::BF16,
             out: Rounded::new(memory, &op.out, None),
         }
     };
-    // As many queries to a tile as a panel has columns.
-    (op.queries.images * op.heads * op.queries.tokens().div_ceil(memory.panel()), kernel)
+    (heads * parts, kernel)
 }
 
-/// What a tile keeps on the stack: about 100 KiB where a panel has 64 columns, 40 KiB where it has 16. Queries are
+/// What a tile keeps on the stack: about 170 KiB where a panel has 64 columns, 100 KiB where it has 16. Queries are
 /// columns: keys and values are then read as they lie, and the softmax goes down the rows without sums across lanes.
 ///
 /// Where products are of bfloat16 pairs, an element of `q`, `weights`, `keys` and `values` is a pair: of channels in
@@ -62,6 +70,8 @@ struct Scratch<S: Simd> {
     values: [[f32; MAX_HEAD_DIM]; KEYS],
     /// `(head_dim, queries)`: weighted sums of values so far.
     sums: [S::Panel; MAX_HEAD_DIM],
+    /// Some queries, or sums, as rows.
+    rows: [[f32; MAX_HEAD_DIM]; MAX_LANES],
     /// Largest score of each query so far.
     max: S::Panel,
     /// Sum of each query's weights so far.
@@ -70,7 +80,7 @@ struct Scratch<S: Simd> {
     shrink: S::Panel,
 }
 
-/// A tile's place.
+/// Queries that are attended for at a time.
 #[derive(Clone, Copy)]
 struct Place {
     image: usize,
@@ -96,81 +106,108 @@ impl Tiles for Kernel<'_> {
 }
 
 impl Kernel<'_> {
-    /// Online softmax ("FlashAttention", arXiv 2205.14135): sums and totals are rescaled when a larger score comes.
-    ///
     /// # Safety
     /// As [`Tiles::tile`].
     #[inline(always)]
     unsafe fn attend<S: Simd, const PAIRS: bool>(&self, s: S, index: usize) {
         let head_dim = self.q.cols / self.heads;
-        let blocks = self.queries.tokens().div_ceil(S::PANEL);
-        let first = index % blocks * S::PANEL;
-        let place = Place {
-            image: index / blocks / self.heads,
-            column: index / blocks % self.heads * head_dim,
-            head_dim,
-            first,
-            count: S::PANEL.min(self.queries.tokens() - first),
-        };
-        let half = place.count <= S::PANEL / 2;
+        let (head, part) = (index / self.parts, index % self.parts);
+        let tokens = self.queries.tokens();
+        let panels = tokens.div_ceil(S::PANEL);
         let mut b = Scratch::<S> {
             q: [S::Panel::splat(0.0); MAX_HEAD_DIM],
             weights: [S::Panel::splat(0.0); KEYS],
             keys: [[0.0; MAX_HEAD_DIM / 2]; KEYS],
             values: [[0.0; MAX_HEAD_DIM]; KEYS],
             sums: [S::Panel::splat(0.0); MAX_HEAD_DIM],
-            max: S::Panel::splat(f32::NEG_INFINITY),
+            rows: [[0.0; MAX_HEAD_DIM]; MAX_LANES],
+            max: S::Panel::splat(0.0),
             total: S::Panel::splat(0.0),
             shrink: S::Panel::splat(0.0),
         };
-        self.take_queries::<S, PAIRS>(s, &mut b, place);
+        for panel in part * panels / self.parts..(part + 1) * panels / self.parts {
+            let first = panel * S::PANEL;
+            let place = Place {
+                image: head / self.heads,
+                column: head % self.heads * head_dim,
+                head_dim,
+                first,
+                count: S::PANEL.min(tokens - first),
+            };
+            // SAFETY: passed on.
+            unsafe { self.attend_panel::<S, PAIRS>(s, &mut b, place) };
+        }
+    }
+
+    /// Online softmax ("FlashAttention", arXiv 2205.14135): sums and totals are rescaled when a larger score comes.
+    ///
+    /// # Safety
+    /// As [`Tiles::tile`].
+    #[inline(always)]
+    unsafe fn attend_panel<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<S>, place: Place) {
+        let head_dim = place.head_dim;
+        let half = place.count <= S::PANEL / 2;
+        b.max = S::Panel::splat(f32::NEG_INFINITY);
+        b.total = S::Panel::splat(0.0);
+        self.take_queries::<S, PAIRS>(s, b, place);
         for start in (0..self.keys.tokens()).step_by(KEYS) {
             let keys = KEYS.min(self.keys.tokens() - start);
             // SAFETY: the keys are the image's.
-            unsafe { self.score::<S, PAIRS>(s, &mut b, place, start, keys, half) };
-            weigh::<S, PAIRS>(s, &mut b, keys, half);
-            self.take_values::<S, PAIRS>(s, &mut b, place, start, keys);
+            unsafe { self.score::<S, PAIRS>(s, b, place, start, keys, half) };
+            weigh::<S, PAIRS>(s, b, keys, half);
+            self.take_values::<S, PAIRS>(s, b, place, start, keys);
             let sum = Columns {
                 x: b.values.as_ptr().cast(),
                 x_steps: [1, MAX_HEAD_DIM],
                 rows: head_dim,
                 k: groups::<PAIRS>(keys),
                 w: b.weights.as_mut_ptr().cast(),
-                keep: b.shrink.columns().as_ptr(),
+                keep: if start > 0 { b.shrink.columns().as_ptr() } else { core::ptr::null() },
                 out: b.sums.as_mut_ptr().cast(),
                 half,
             };
             // SAFETY: all in the scratch, which holds the longest heads and blocks.
             unsafe { columns::<S, PAIRS>(s, &sum) };
         }
-        for i in 0..place.count {
-            let inverse = 1.0 / b.total.columns()[i];
-            let mut row = [0.0; MAX_HEAD_DIM];
-            for (to, sums) in row.iter_mut().zip(&mut b.sums[..head_dim]) {
-                *to = sums.columns()[i] * inverse;
+        for first in (0..place.count).step_by(S::LANES) {
+            for c in (0..head_dim).step_by(S::LANES) {
+                let from = b.sums[c..].as_mut_ptr().cast::<f32>();
+                // SAFETY: whole vectors of the scratch, which holds the longest heads.
+                unsafe { s.transpose(from.add(first), S::PANEL, b.rows[0][c..].as_mut_ptr(), MAX_HEAD_DIM) };
             }
-            let r = self.queries.row_of(place.image, first + i);
-            // SAFETY: a tile is some queries of one head.
-            unsafe { self.out.store_part(s, r, place.column, &row[..head_dim]) };
+            for (i, row) in b.rows.iter_mut().enumerate().take(S::LANES.min(place.count - first)) {
+                let row = &mut row[..head_dim];
+                let inverse = s.splat(1.0 / b.total.columns()[first + i]);
+                for x in row.chunks_mut(S::LANES) {
+                    s.store_some(x, s.mul(s.load_some(x), inverse));
+                }
+                let r = self.queries.row_of(place.image, place.first + first + i);
+                // SAFETY: a tile is some queries of one head.
+                unsafe { self.out.store_part(s, r, place.column, row) };
+            }
         }
     }
 
-    /// Turns the tile's queries into columns.
+    /// Turns a panel's queries into columns.
     #[inline(always)]
     fn take_queries<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<S>, place: Place) {
-        for i in 0..place.count {
-            let row = self.q.row(self.queries.row_of(place.image, place.first + i));
-            let row = &row[place.column..][..place.head_dim];
-            if PAIRS {
-                let mut pairs = [0.0; MAX_HEAD_DIM / 2];
-                to_pairs(s, &mut pairs, row, self.scale);
-                for (to, pair) in b.q.iter_mut().zip(&pairs[..groups::<PAIRS>(row.len())]) {
-                    to.columns()[i] = *pair;
+        for first in (0..place.count).step_by(S::LANES) {
+            for (i, to) in b.rows.iter_mut().enumerate().take(S::LANES.min(place.count - first)) {
+                let row = self.q.row(self.queries.row_of(place.image, place.first + first + i));
+                let row = &row[place.column..][..place.head_dim];
+                if PAIRS {
+                    // Scores become powers of 2.
+                    to_pairs(s, to, row, self.scale * core::f32::consts::LOG2_E);
+                } else {
+                    for (to, x) in to.chunks_mut(S::LANES).zip(row.chunks(S::LANES)) {
+                        s.store_some(to, s.mul(s.load_some(x), s.splat(self.scale)));
+                    }
                 }
-            } else {
-                for (to, x) in b.q.iter_mut().zip(row) {
-                    to.columns()[i] = x * self.scale;
-                }
+            }
+            for c in (0..groups::<PAIRS>(place.head_dim)).step_by(S::LANES) {
+                let to = b.q[c..].as_mut_ptr().cast::<f32>();
+                // SAFETY: whole vectors of the scratch, which holds the longest heads.
+                unsafe { s.transpose(b.rows[0][c..].as_ptr(), MAX_HEAD_DIM, to.add(first), S::PANEL) };
             }
         }
     }
@@ -222,7 +259,6 @@ impl Kernel<'_> {
         keys: usize,
         half: bool,
     ) {
-        b.weights[..keys].fill(S::Panel::splat(0.0));
         let mut done = 0;
         while done < keys {
             // Image and context tokens lie apart; within each the rows follow each other.
@@ -244,7 +280,7 @@ impl Kernel<'_> {
                 rows,
                 k: groups::<PAIRS>(place.head_dim),
                 w: b.q.as_mut_ptr().cast(),
-                keep: b.shrink.columns().as_ptr(),
+                keep: core::ptr::null(),
                 out: b.weights[done..].as_mut_ptr().cast(),
                 half,
             };
@@ -270,8 +306,8 @@ unsafe fn columns<S: Simd, const PAIRS: bool>(s: S, c: &Columns) {
 
 /// Rounds a head, times `scale`, to pairs of bfloat16; pairs past its end are 0.
 #[inline(always)]
-fn to_pairs<S: Simd>(s: S, to: &mut [f32; MAX_HEAD_DIM / 2], head: &[f32], scale: f32) {
-    let to = to.as_mut_ptr().cast::<bf16>();
+fn to_pairs<S: Simd>(s: S, to: &mut [f32], head: &[f32], scale: f32) {
+    let to = to[..MAX_HEAD_DIM / 2].as_mut_ptr().cast::<bf16>();
     for c in (0..head.len()).step_by(S::LANES) {
         // SAFETY: `to` has room for the longest head, which is whole vectors.
         unsafe { s.store_bf16(to.add(c), s.mul(s.load_some(&head[c..]), s.splat(scale))) };
@@ -290,15 +326,16 @@ fn weigh<S: Simd, const PAIRS: bool>(s: S, b: &mut Scratch<S>, keys: usize, half
         for row in &mut b.weights[..keys] {
             max = s.max(max, s.load_some(&row.columns()[c..]));
         }
-        let shrink = s.exp(s.sub(old, max));
+        let unit = if PAIRS { core::f32::consts::LN_2 } else { 1.0 };
+        let shrink = s.exp(s.mul(s.sub(old, max), s.splat(unit)));
         let mut total = s.mul(s.load_some(&b.total.columns()[c..]), shrink);
         if PAIRS {
             for j in 0..groups::<PAIRS>(keys) {
-                let first = s.exp_16(s.sub(s.load_some(&b.weights[2 * j].columns()[c..]), max));
+                let first = s.exp2_16(s.sub(s.load_some(&b.weights[2 * j].columns()[c..]), max));
                 total = s.add(total, first);
                 let mut second = s.splat(0.0);
                 if 2 * j + 1 < keys {
-                    second = s.exp_16(s.sub(s.load_some(&b.weights[2 * j + 1].columns()[c..]), max));
+                    second = s.exp2_16(s.sub(s.load_some(&b.weights[2 * j + 1].columns()[c..]), max));
                     total = s.add(total, second);
                 }
                 // SAFETY: a vector of a row; the rows that it came from were read, here or before.

@@ -44,31 +44,41 @@ impl Tiles for Kernel<'_> {
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
         let head_dim = self.q_weight.cols;
         let rope = self.rope.as_ref().filter(|rope| r < rope.rows);
+        let waves = rope.map(|rope| (rope.pairs, rope.table.row(r % rope.table.rows)));
         // SAFETY: a tile is a row.
         let row = unsafe { self.qkv.part(r, 0, (self.heads + self.kv_heads) * head_dim) };
-        for (i, head) in row.chunks_exact_mut(head_dim).enumerate() {
-            let weight = if i < self.heads { self.q_weight.row(0) } else { self.k_weight.row(0) };
-            let mean = s.sum_of_squares(head) / head_dim as f32;
-            let inverse = s.inverse_root(mean + self.eps);
-            for (x, w) in head.chunks_mut(S::LANES).zip(weight.chunks(S::LANES)) {
-                s.store_some(x, s.mul(s.mul(s.load_some(x), inverse), s.load_some(w)));
-            }
-            if let Some(rope) = rope {
-                let waves = rope.table.row(r % rope.table.rows);
-                match rope.pairs {
-                    RopePairs::Adjacent => rotate_adjacent(s, head, waves),
-                    RopePairs::Halves => rotate_halves(head, waves),
+        let (queries, keys) = row.split_at_mut(self.heads * head_dim);
+        for (heads, weight) in [(queries, &self.q_weight), (keys, &self.k_weight)] {
+            for head in heads.chunks_exact_mut(head_dim) {
+                let mean = s.sum_of_squares(head) / head_dim as f32;
+                let inverse = s.inverse_root(mean + self.eps);
+                match waves {
+                    Some((RopePairs::Adjacent, waves)) => norm_and_rotate(s, head, inverse, weight.row(0), waves),
+                    Some((RopePairs::Halves, waves)) => {
+                        norm(s, head, inverse, weight.row(0));
+                        rotate_halves(head, waves);
+                    }
+                    None => norm(s, head, inverse, weight.row(0)),
                 }
             }
         }
     }
 }
 
-/// Rotates the channel pairs `2k, 2k + 1` of a head by the angles of a row.
 #[inline(always)]
-fn rotate_adjacent<S: Simd>(s: S, head: &mut [f32], waves: &[f32]) {
-    for (x, waves) in head.chunks_mut(S::LANES).zip(waves.chunks(S::LANES)) {
-        s.store_some(x, s.rotate_pairs(s.load_some(x), s.load_some(waves)));
+fn norm<S: Simd>(s: S, head: &mut [f32], inverse: S::F32, weight: &[f32]) {
+    for (x, w) in head.chunks_mut(S::LANES).zip(weight.chunks(S::LANES)) {
+        s.store_some(x, s.mul(s.mul(s.load_some(x), inverse), s.load_some(w)));
+    }
+}
+
+/// Norms a head and rotates its channel pairs `2k, 2k + 1` by the angles of a row.
+#[inline(always)]
+fn norm_and_rotate<S: Simd>(s: S, head: &mut [f32], inverse: S::F32, weight: &[f32], waves: &[f32]) {
+    let factors = weight.chunks(S::LANES).zip(waves.chunks(S::LANES));
+    for (x, (w, waves)) in head.chunks_mut(S::LANES).zip(factors) {
+        let normed = s.mul(s.mul(s.load_some(x), inverse), s.load_some(w));
+        s.store_some(x, s.rotate_pairs(normed, s.load_some(waves)));
     }
 }
 

@@ -112,6 +112,8 @@ impl<'a> Rounded<'a> {
         unsafe {
             match self {
                 Rounded::F32(out) => s.store_some(out.part(r, start, len), x),
+                Rounded::F16(out) if len == S::LANES => s.store_f16(out.part(r, start, len).as_mut_ptr(), x),
+                Rounded::BF16(out) if len == S::LANES => s.store_bf16(out.part(r, start, len).as_mut_ptr(), x),
                 Rounded::F16(out) => {
                     let mut lanes = [f16::ZERO; MAX_LANES];
                     s.store_f16(lanes.as_mut_ptr(), x);

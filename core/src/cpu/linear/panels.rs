@@ -4,7 +4,8 @@ use super::super::memory::{Arena, Source};
 use super::super::pack::PackedWeight;
 use super::super::simd::Simd;
 use super::super::simd::product::{Block, MAX_PANEL, MAX_ROWS, Sums};
-use super::{Finish, Operands, Scale};
+use super::Operands;
+use super::finish::{Finish, Place, Scaled, Unscaled};
 use crate::ops::Linear;
 
 pub(super) struct Panels<'a> {
@@ -51,9 +52,9 @@ impl Panels<'_> {
         let end = (first + self.tile_rows).min(self.rows);
         let col = panel * S::PANEL;
         let cols = S::PANEL.min(self.finish.out.cols - col);
-        let (step, fetches) = match self.operands {
-            Operands::BF16(..) | Operands::I8 { .. } => (S::DENSE_ROWS, S::FETCHES),
-            _ => (S::ROWS, false),
+        let step = match self.operands {
+            Operands::BF16(..) | Operands::I8 { .. } => S::DENSE_ROWS,
+            _ => S::ROWS,
         };
         let mut sums = Sums([0.0; MAX_ROWS * MAX_PANEL]);
         let mut ahead = self.ahead(index, (end - first).div_ceil(step));
@@ -63,15 +64,12 @@ impl Panels<'_> {
                 s.begin_blocks(rows);
             }
             let next = ahead.stretch();
-            if !fetches {
-                fetch(s, next);
-            }
-            // SAFETY: passed on.
-            unsafe { self.block(s, row, rows, panel, next.as_ptr(), &mut sums) };
-            for i in 0..rows {
-                let scale = self.scale::<S>(row + i, panel, cols);
-                // SAFETY: a tile is some rows of a panel's columns.
-                unsafe { self.finish.row(s, row + i, col, cols, &sums.0[i * S::PANEL..][..S::PANEL], scale) };
+            let at = Place { row, rows, col, cols };
+            self.finish.fetch(s, at);
+            // SAFETY: a tile is some rows of a panel's columns.
+            unsafe {
+                self.block(s, row, rows, panel, next, &mut sums);
+                self.finish(s, at, panel, &sums);
             }
         }
         s.end_blocks();
@@ -94,7 +92,7 @@ impl Panels<'_> {
     /// # Safety
     /// `rows` is what the block of this kind takes.
     #[inline(always)]
-    unsafe fn block<S: Simd>(&self, s: S, row: usize, rows: usize, panel: usize, next: *const u8, sums: &mut Sums) {
+    unsafe fn block<S: Simd>(&self, s: S, row: usize, rows: usize, panel: usize, next: &[u8], sums: &mut Sums) {
         let (x, stride) = match &self.operands {
             Operands::F32(x, _) | Operands::WideF16(x, _) | Operands::WideBF16(x, _) => at(x, row),
             Operands::F16(x, _) => at(x, row),
@@ -116,12 +114,22 @@ impl Panels<'_> {
         }
     }
 
-    /// What the sums of a row are multiplied with.
+    /// # Safety
+    /// No other tile touches the place.
     #[inline(always)]
-    fn scale<S: Simd>(&self, row: usize, panel: usize, cols: usize) -> Scale<'_> {
-        let Operands::I8 { x_scale, w_scale, .. } = &self.operands else { return Scale::None };
-        let excess = if S::UNSIGNED { self.weight.excess(panel) } else { &[0; MAX_PANEL] };
-        Scale::I8 { excess, x: x_scale.row(0)[row], w: &w_scale.row(0)[panel * S::PANEL..][..cols] }
+    unsafe fn finish<S: Simd>(&self, s: S, at: Place, panel: usize, sums: &Sums) {
+        let sums = &sums.0[..at.rows * S::PANEL];
+        let Operands::I8 { x_scale, w_scale, .. } = &self.operands else {
+            // SAFETY: passed on.
+            return unsafe { self.finish.block(s, at, sums, S::PANEL, Unscaled) };
+        };
+        let scale = Scaled {
+            excess: if S::UNSIGNED { self.weight.excess(panel) } else { &[0; MAX_PANEL] },
+            x: &x_scale.row(0)[at.row..at.row + at.rows],
+            w: &w_scale.row(0)[at.col..at.col + at.cols],
+        };
+        // SAFETY: passed on.
+        unsafe { self.finish.block(s, at, sums, S::PANEL, scale) };
     }
 }
 
@@ -141,13 +149,6 @@ impl<'a> Ahead<'a> {
         let (now, later) = self.bytes.split_at(self.step.min(self.bytes.len()));
         self.bytes = later;
         now
-    }
-}
-
-#[inline(always)]
-fn fetch<S: Simd>(s: S, bytes: &[u8]) {
-    for line in bytes.chunks(LINE) {
-        s.prefetch(line.as_ptr());
     }
 }
 

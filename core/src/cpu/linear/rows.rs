@@ -5,7 +5,8 @@ use bytemuck::Pod;
 
 use super::super::memory::Source;
 use super::super::simd::{Element, MAX_LANES, Simd};
-use super::{Finish, Operands, Scale};
+use super::Operands;
+use super::finish::{Finish, Place, Unscaled};
 use crate::ops::Linear;
 
 /// Output columns of a register tile.
@@ -36,7 +37,7 @@ impl Rows<'_> {
         let rows = if S::LANES > 8 { 6 } else { 2 };
         for row in (0..self.rows).step_by(rows) {
             for col in (first..end).step_by(COLS) {
-                let at = At { row, rows: rows.min(self.rows - row), col, cols: COLS.min(end - col) };
+                let at = Place { row, rows: rows.min(self.rows - row), col, cols: COLS.min(end - col) };
                 if S::LANES > 8 {
                     self.register_tile::<S, 6>(s, at);
                 } else {
@@ -47,18 +48,10 @@ impl Rows<'_> {
     }
 }
 
-/// Where a register tile lies in the output. Rows and columns past the end repeat the last one and are dropped.
-#[derive(Clone, Copy)]
-struct At {
-    row: usize,
-    rows: usize,
-    col: usize,
-    cols: usize,
-}
-
 impl Rows<'_> {
+    /// Rows and columns past the end of the place repeat the last one and are dropped.
     #[inline(always)]
-    fn register_tile<S: Simd, const R: usize>(&self, s: S, at: At) {
+    fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Place) {
         let products = match &self.operands {
             Operands::F32(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::WideF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
@@ -67,10 +60,8 @@ impl Rows<'_> {
             Operands::BF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::I8 { x, w, x_scale, w_scale } => scaled::<S, R>(s, at, x, w, x_scale.row(0), w_scale.row(0)),
         };
-        for (i, products) in products.iter().enumerate().take(at.rows) {
-            // SAFETY: a tile is a range of columns.
-            unsafe { self.finish.row(s, at.row + i, at.col, at.cols, products, Scale::None) };
-        }
+        // SAFETY: a tile is a range of columns.
+        unsafe { self.finish.block(s, at, products.as_flattened(), COLS, Unscaled) };
     }
 }
 
@@ -78,7 +69,7 @@ impl Rows<'_> {
 #[inline(always)]
 fn sums<S: Simd, X: Element, W: Element, const R: usize>(
     s: S,
-    at: At,
+    at: Place,
     x: &Source<'_, X>,
     w: &Source<'_, W>,
 ) -> [[f32; COLS]; R] {
@@ -107,7 +98,7 @@ fn sums<S: Simd, X: Element, W: Element, const R: usize>(
 #[inline(always)]
 fn scaled<S: Simd, const R: usize>(
     s: S,
-    at: At,
+    at: Place,
     x: &Source<'_, i8>,
     w: &Source<'_, i8>,
     x_scale: &[f32],
@@ -148,7 +139,7 @@ struct Walk<X, W, const R: usize> {
 
 impl<X: Pod, W: Pod, const R: usize> Walk<X, W, R> {
     #[inline(always)]
-    fn new(at: At, x: &Source<'_, X>, w: &Source<'_, W>, width: usize) -> Self {
+    fn new(at: Place, x: &Source<'_, X>, w: &Source<'_, W>, width: usize) -> Self {
         let left = w.cols;
         let mut walk = Walk {
             x: [x.row(at.row).as_ptr(); R],

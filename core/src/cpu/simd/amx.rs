@@ -145,7 +145,7 @@ macro_rules! tiles {
                     "tilestored [{to} + {w_stride} + 4096], tmm2",
                     "tilestored [{to} + {w_stride} + 4160], tmm3",
                     chunks = inout(reg) full / CHUNK => _,
-                    next = inout(reg) b.next.wrapping_add(half * full / CHUNK * FETCHED) => _,
+                    next = inout(reg) b.next.as_ptr().wrapping_add(half * full / CHUNK * FETCHED) => _,
                     rest = in(reg) rest,
                     x0 = inout(reg) b.x => _,
                     x1 = inout(reg) b.x.add(second * b.stride) => _,
@@ -167,7 +167,6 @@ impl Dots for Amx {
     const UNSIGNED: bool = false;
     const BF16: bool = true;
     const DENSE_ROWS: usize = BLOCK_ROWS;
-    const FETCHES: bool = true;
     type Bytes = __m512i;
 
     /// Not reached: int8 goes through tiles.
@@ -179,6 +178,11 @@ impl Dots for Amx {
     #[inline(always)]
     fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
         self.0.dot(sums, w, x)
+    }
+
+    #[inline(always)]
+    fn bf16(self, x: __m512) -> __m256i {
+        self.0.bf16(x)
     }
 
     #[inline(always)]

@@ -238,6 +238,12 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     #[inline(always)]
+    fn prefetch_near(self, line: *const u8) {
+        // SAFETY: a hint, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn bytes(self, from: *const u8) -> D::Bytes {
         // SAFETY: the token; readable, as the caller promises.
         self.0.group(unsafe { _mm256_loadu_si256(from.cast()) })

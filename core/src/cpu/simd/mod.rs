@@ -208,8 +208,6 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn block_i8(self, b: &mut Block<'_>);
     /// Rows of a block of int8 or bf16 products.
     const DENSE_ROWS: usize = Self::ROWS;
-    /// Whether such a block fetches [`Block::next`] by itself, between its products.
-    const FETCHES: bool = false;
     /// Products with rows of a panel's width.
     ///
     /// # Safety
@@ -228,14 +226,30 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `to` is writable for `LANES` pairs.
     #[inline(always)]
     unsafe fn store_bf16_pairs(self, _to: *mut f32, _first: Self::F32, _second: Self::F32) {}
-    /// `e^x` for `x <= 0`, as exact as a bfloat16 needs it.
+    /// `2^x` for `x <= 0`, as exact as a bfloat16 needs it.
     #[inline(always)]
-    fn exp_16(self, x: Self::F32) -> Self::F32 {
-        self.exp(x)
+    fn exp2_16(self, x: Self::F32) -> Self::F32 {
+        self.exp(self.mul(x, self.splat(core::f32::consts::LN_2)))
+    }
+    /// Turns a square of [`Simd::LANES`] rows and columns, whose rows are so many elements apart.
+    ///
+    /// # Safety
+    /// `from` is readable and `to` writable for the square.
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for r in 0..Self::LANES {
+            for c in 0..Self::LANES {
+                // SAFETY: inside the squares.
+                unsafe { *to.add(c * to_stride + r) = *from.add(r * from_stride + c) };
+            }
+        }
     }
     /// Asks for a line of memory that will be read soon.
     #[inline(always)]
     fn prefetch(self, _line: *const u8) {}
+    /// Asks for a line of memory that will be used next.
+    #[inline(always)]
+    fn prefetch_near(self, _line: *const u8) {}
     /// Makes ready for `block_i8` and `block_bf16` of this many rows, which must be called before them.
     #[inline(always)]
     fn begin_blocks(self, _rows: usize) {}
@@ -302,10 +316,13 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `Σ x²`
     #[inline(always)]
     fn sum_of_squares(self, x: &[f32]) -> f32 {
+        // Four sums in registers: the loop inside has no index that is not known.
         let mut sums = [self.splat(0.0); 4];
-        for (i, part) in x.chunks(Self::LANES).enumerate() {
-            let v = self.load_some(part);
-            sums[i % 4] = self.mul_add(v, v, sums[i % 4]);
+        for four in x.chunks(4 * Self::LANES) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let v = self.load_some(&four[(i * Self::LANES).min(four.len())..]);
+                *sum = self.mul_add(v, v, *sum);
+            }
         }
         self.sum(self.add(self.add(sums[0], sums[1]), self.add(sums[2], sums[3])))
     }

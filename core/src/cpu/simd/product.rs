@@ -11,6 +11,9 @@ pub(in crate::cpu) const MAX_PANEL: usize = 64;
 /// Bytes to which a panel's columns are padded along `k`.
 pub(in crate::cpu) const CHUNK: usize = 64;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// Sums of products, f32 or the bits of i32: row after row of one panel.
 #[repr(C, align(64))]
 pub(in crate::cpu) struct Sums(pub(in crate::cpu) [f32; MAX_ROWS * MAX_PANEL]);
@@ -53,9 +56,8 @@ pub(in crate::cpu) struct Block<'s> {
     pub(in crate::cpu) k: usize,
     pub(in crate::cpu) w: *const u8,
     pub(in crate::cpu) sums: &'s mut Sums,
-    /// What will be read next, wherever that is: only a hint.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AMX fetches inside its blocks"))]
-    pub(in crate::cpu) next: *const u8,
+    /// What is worth fetching meanwhile: part of the panel that will be read next.
+    pub(in crate::cpu) next: &'s [u8],
 }
 
 /// How elements of one pair of types are multiplied, a group of consecutive `k` at a time.
@@ -102,7 +104,12 @@ pub(in crate::cpu) unsafe fn block<S: Simd, P: Product<S>, const R: usize, const
     }
     let x_group = P::GROUP * P::X_BYTES;
     let mut w = b.w;
+    // Spread over the groups: many fetches at once would hold up the loads between them.
+    let mut next = b.next.as_ptr();
+    let next_step = b.next.len().div_ceil((b.k / P::GROUP).max(1)).min(LINE);
     for k in 0..b.k / P::GROUP {
+        s.prefetch(next);
+        next = next.wrapping_add(next_step);
         // SAFETY: group `k` of each row, and of the panel.
         unsafe { step::<S, P, R, V>(s, &mut sums, &x, k * x_group, w) };
         // SAFETY: at most to the panel's end.
@@ -162,10 +169,11 @@ unsafe fn step<S: Simd, P: Product<S>, const R: usize, const V: usize>(
 }
 
 /// Products of a matrix, read one group at a time, with rows of a panel's width; what was there before counts `keep`
-/// times, column by column. A group is an f32, or a pair of bfloat16.
+/// times, column by column, or is not read where `keep` is null. A group is an f32, or a pair of bfloat16.
 ///
 /// Whoever makes one promises: `x` is readable for `rows · k` groups at these steps, `w` for `k` rows of groups,
-/// `keep` for one of f32, and `out` readable and writable for `rows` rows of f32, all rows of a panel's width.
+/// `keep` for one of f32 if it is not null, and `out` writable for `rows` rows of f32, and then readable as well, all
+/// rows of a panel's width.
 pub(in crate::cpu) struct Columns {
     pub(in crate::cpu) x: *const f32,
     /// Groups from one row of `x` to the next, and from one `k` to the next.
@@ -197,7 +205,7 @@ where
         for (i, (sums, x)) in sums.iter_mut().zip(&mut x).enumerate() {
             // Rows past the last repeat it.
             let row = first + i.min(rows - 1);
-            for (v, sum) in sums.iter_mut().enumerate() {
+            for (v, sum) in sums.iter_mut().enumerate().filter(|_| !c.keep.is_null()) {
                 // SAFETY: promised.
                 unsafe {
                     let old = s.load(c.out.add(row * S::PANEL + v * S::LANES));
