@@ -2,7 +2,7 @@
 
 mod stage;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use denoir::Isa;
 use denoir_core::DType;
@@ -19,10 +19,10 @@ pub fn cpu_time() -> Duration {
 /// GFLOP/s that one core's multipliers reach on weights of a type; `None` where the level has no loop for it.
 pub fn peak(isa: Isa, dtype: DType) -> Option<f64> {
     let once = || {
-        let start = cpu_time();
-        Some(isa.spin(dtype)? / (cpu_time() - start).as_secs_f64().max(1e-9) / 1e9)
+        let start = Instant::now();
+        Some(isa.spin(dtype)? / start.elapsed().as_secs_f64() / 1e9)
     };
-    // The system counts time in milliseconds at best, and something else may run: the best of some tens of them.
+    // Something else may run: the best of a few.
     (0..5).filter_map(|_| once()).reduce(f64::max)
 }
 

@@ -9,7 +9,7 @@ use crate::ops::{Attention, MAX_HEAD_DIM};
 use crate::{DType, TokenLayout};
 
 /// Keys of a block.
-const KEYS: usize = 96;
+const KEYS: usize = 64;
 /// Tiles that each thread should have.
 const TILES_PER_THREAD: usize = 4;
 
@@ -54,7 +54,7 @@ pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Ke
     (heads * parts, kernel)
 }
 
-/// What a tile keeps on the stack: about 170 KiB where a panel has 64 columns, 100 KiB where it has 16. Queries are
+/// What a tile keeps on the stack: about 140 KiB where a panel has 64 columns, 80 KiB where it has 16. Queries are
 /// columns: keys and values are then read as they lie, and the softmax goes down the rows without sums across lanes.
 ///
 /// Where products are of bfloat16 pairs, an element of `q`, `weights`, `keys` and `values` is a pair: of channels in
