@@ -75,6 +75,7 @@ impl denoir_pipeline_params {
             threads: (self.threads > 0).then_some(self.threads as usize),
             isa,
             batch: (self.batch > 0).then_some(self.batch as usize),
+            ..Options::default()
         })
     }
 }

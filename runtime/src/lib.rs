@@ -27,6 +27,7 @@ mod error;
 mod file;
 mod image;
 mod model;
+mod kept;
 mod network;
 mod packed;
 mod pipeline;
