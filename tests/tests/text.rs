@@ -156,7 +156,8 @@ fn what_a_text_was_refined_to_serves_further_images() -> Result<()> {
     let settings = denoir::Settings { steps: 4, ..*model.preset() };
     let evaluations = (0..settings.evaluations()).map(|i| settings.evaluation(i));
     let guided = evaluations.filter(|e| e.guidance.is_some()).count();
-    for (forget_texts, refined) in [(false, [0, settings.evaluations()]), (true, [settings.evaluations() + guided; 2])] {
+    for (forget_texts, refined) in [(false, [0, settings.evaluations()]), (true, [settings.evaluations() + guided; 2])]
+    {
         let options = Options { forget_texts, ..Options::default() };
         let mut pipeline = Pipeline::new(Arc::clone(&model), &options)?;
         let request = Request { texts: Some(apple.clone()), settings, ..Request::preset(&model) };
@@ -183,9 +184,7 @@ fn sample_and_refined_rows(
     let mut sample = vec![0.0; pipeline.model().network().pixels()];
     let mut rows = 0;
     let mut count = |tap: Tap, view: &View, _: &[u8]| rows += if tap == Tap::TextBlock(0) { view.rows } else { 0 };
-    pipeline.with_tap(&mut count, |engine| {
-        engine.generate(&job, &mut sample, &mut |_| ControlFlow::Continue(()))
-    })?;
+    pipeline.with_tap(&mut count, |engine| engine.generate(&job, &mut sample, &mut |_| ControlFlow::Continue(())))?;
     Ok((sample, rows))
 }
 

@@ -3,11 +3,11 @@ use heapless::Vec;
 use super::kept::{self, KeptText};
 use super::plan::TEXTS;
 use super::{T2iModel, T2iPlan, forward, modulation, refine, text_keys};
+use crate::View;
 use crate::backend::{Backend, Program, run};
 use crate::denoiser::RunError;
 use crate::network::{At, Branches, Network};
 use crate::ops::{Kernels, MAX_HEAD_DIM, OpError, Recorder};
-use crate::View;
 use crate::plan::MAX_BATCH;
 
 /// What the images of a batch show: one text for all of them.
