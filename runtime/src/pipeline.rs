@@ -196,7 +196,8 @@ enum Place {
 }
 
 impl Pipeline {
-    /// Plans and reserves everything that drawing needs.
+    /// Plans and reserves everything that drawing needs, but what [`Options::forget_texts`] is about: the first request says
+    /// how much that is.
     ///
     /// # Errors
     /// [`Error`] for a backend or device that there is not, or memory or threads that cannot be had.
