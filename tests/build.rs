@@ -41,6 +41,9 @@ fn compile(folder: &Path, library: &Path) -> Result<(), String> {
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os != "linux") {
         return Err("it is for Linux".into());
     }
+    if env::var("TARGET") != env::var("HOST") {
+        return Err("this builds for another machine".into());
+    }
     let mut kernels = Vec::new();
     for entry in folder.join("kernels").read_dir().map_err(|e| e.to_string())? {
         let path = entry.map_err(|e| e.to_string())?.path();

@@ -51,12 +51,14 @@ struct Item<'i> {
     to: GgmlType,
 }
 
-/// Writes the whole file but the hash of the checkpoint, which [`Writer::finish`] fills in.
+/// Writes the whole file but the hash of the checkpoint, which [`Writer::finish`] fills in. `read` is given the bytes of
+/// each tensor that is not needed any more.
 pub(crate) fn emit<'w, W: Write + Seek>(
     plan: &Plan<'_>,
     checkpoint: &Checkpoint<'_>,
     out: &'w mut W,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    read: &mut dyn FnMut(&[u8]),
 ) -> Result<Writer<'w, W>, EmitError> {
     let mut writer = Writer::start(out, &plan.metadata, &plan.entries)?;
     let total = plan.entries.iter().map(|entry| entry.len_bytes).sum();
@@ -85,6 +87,7 @@ pub(crate) fn emit<'w, W: Write + Seek>(
             copy(&mut writer, &item, &mut buffers)?;
         }
         writer.end_tensor()?;
+        read(bytes);
     }
     // Nothing is left to stop: the caller looks once more before the file gets its name.
     let _ = progress(Progress { tensor: "", bytes_done: total, bytes_total: total });

@@ -159,10 +159,12 @@ pub fn convert(
     let paths: Vec<&Path> = maps.iter().map(|(_, path, _)| path.as_path()).collect();
     let summary = std::thread::scope(|scope| {
         let hash = scope.spawn(|| sha256_of_files(&paths, &stop));
-        let written = emit::emit(&plan, &checkpoint, out.file(), &mut |p| {
+        let mut progress = |p: Progress<'_>| {
             progress(p);
             if options.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        };
+        let mut release = |bytes: &[u8]| maps.iter().for_each(|(_, _, map)| map.release(bytes));
+        let written = emit::emit(&plan, &checkpoint, out.file(), &mut progress, &mut release);
         failed.store(written.is_err(), Ordering::Relaxed);
         let hash = hash.join().unwrap_or_else(|_| {
             Err(ConvertError::Read { path: input.to_owned(), source: io::Error::other("the hashing thread failed") })
@@ -203,8 +205,8 @@ pub fn convert_bytes(
     let checkpoint = Checkpoint::open(kind, &[(name.to_owned(), input)])?;
     let plan = Plan::new(&checkpoint, &Request { weights, dtype, config, labels, encoder: None })?;
     let path = Path::new(name);
-    let writer =
-        emit::emit(&plan, &checkpoint, output, &mut |_| ControlFlow::Continue(())).map_err(|error| error.at(path))?;
+    let writer = emit::emit(&plan, &checkpoint, output, &mut |_| ControlFlow::Continue(()), &mut |_| {})
+        .map_err(|error| error.at(path))?;
     let hash = hex(&Sha256::digest(input));
     let write_error = |source| ConvertError::Write { path: path.to_owned(), source };
     let bytes = writer.finish(plan.sha256_at, &hash).map_err(write_error)?;
@@ -303,6 +305,24 @@ impl Mapped {
     fn bytes(&self) -> &[u8] {
         self.0.as_deref().unwrap_or(&[])
     }
+
+    /// Gives the pages of `part` back to the system, where it is a part of this file: a checkpoint is larger than the
+    /// machines that it may be converted on.
+    #[cfg(unix)]
+    fn release(&self, part: &[u8]) {
+        if let Some(map) = &self.0
+            && map.as_ptr_range().contains(&part.as_ptr())
+        {
+            let offset = part.as_ptr() as usize - map.as_ptr() as usize;
+            // SAFETY: the map is of a file and read-only, so pages that are dropped come back the same. A failure leaves
+            // the pages where they are.
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len()) };
+        }
+    }
+
+    /// Pages are the system's own affair here.
+    #[cfg(not(unix))]
+    fn release(&self, _part: &[u8]) {}
 }
 
 fn sha256_of_files(paths: &[&Path], stop: &dyn Fn() -> bool) -> Result<String, ConvertError> {

@@ -15,8 +15,13 @@ pub enum Program {
         /// Variants of each, such as labels.
         variants: usize,
     },
-    /// What evaluations at one time share: the text of some prompts.
-    Text {
+    /// The texts of a job through the blocks that are their own, at one time.
+    Refine {
+        /// Prompts, the negative one last.
+        texts: usize,
+    },
+    /// Keys and values of the refined texts, which evaluations at one time share.
+    TextKeys {
         /// Prompts, the negative one last.
         texts: usize,
     },

@@ -26,6 +26,7 @@ mod engine;
 mod error;
 mod file;
 mod image;
+mod kept;
 mod model;
 mod network;
 mod packed;

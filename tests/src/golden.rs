@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use denoir::{AlignedBytes, Condition, Engine, Error, Method, Model, Network, Rng, Settings};
 use denoir_core::backend::Backend;
 use denoir_core::jit::JitPlan;
-use denoir_core::network::Plan;
+use denoir_core::network::{Network as _, Plan};
 use denoir_core::ops::OpError;
 use denoir_core::plan::Precision;
 use denoir_core::t2i::{T2iPlan, Texts};
@@ -18,8 +18,17 @@ use safetensors::SafeTensors;
 
 /// Forward passes with every block, and the text-to-image network.
 pub const FORWARD: [&str; 4] = ["forward/pg-ctx", "forward/pg-xl", "forward/jit", "text/t2i.forward"];
-/// Samples that hold every solver and both projects.
-pub const SAMPLES: [&str; 5] = ["pg-ctx.heun", "pg-ctx.adams2", "pg-ctx.unguided", "pg-xl.heun", "jit.heun-jit"];
+/// Samples that hold every solver and network.
+pub const SAMPLES: [&str; 6] = [
+    "sample/pg-ctx.heun",
+    "sample/pg-ctx.adams2",
+    "sample/pg-ctx.unguided",
+    "sample/pg-xl.heun",
+    "sample/jit.heun-jit",
+    "text/t2i.embeds",
+];
+/// Times that refined texts are kept for: the steps of a golden.
+const KEPT_TIMES: usize = 8;
 /// The final samples of upstream and of any device in f32.
 pub const SAMPLE_LIMIT: f64 = 1e-3;
 
@@ -95,19 +104,42 @@ impl Fixture {
         Ok((difference / norm).sqrt())
     }
 
-    /// The largest difference of the golden's sample.
+    /// The largest difference of the golden's sample, drawn twice: first from nothing, then from the refined texts that
+    /// were kept.
     ///
     /// # Errors
-    /// The engine's, or a value that is not finite.
+    /// The engine's, a value that is not finite, or two images that differ.
     pub fn sample_error(&self, engine: &mut dyn Engine) -> Result<f64> {
         let want = self.values("sample")?;
-        let mut got = vec![f32::NAN; want.len()];
-        let (settings, labels) = (self.settings()?, [self.text("label")?.parse()?]);
-        let (condition, seeds) = (Condition::Labels(&labels), [self.number("seed")? as u64]);
+        let (settings, seeds) = (self.settings()?, [self.number("seed")? as u64]);
+        let texts = self.embeds()?;
+        let labels: Vec<u32> = self.text("label").and_then(|label| Ok(label.parse()?)).into_iter().collect();
+        let condition = match &texts {
+            Some([prompt, negative]) => Condition::Texts(Texts { prompt, negative, images: 1 }),
+            None => Condition::Labels(&labels),
+        };
         let job = Job { settings: &settings, condition, seeds: &seeds, rng: Rng::Torch };
-        engine.generate(&job, &mut got, &mut |_| ControlFlow::Continue(()))?;
+        let mut draw = || -> Result<Vec<f32>> {
+            let mut got = vec![f32::NAN; want.len()];
+            engine.generate(&job, &mut got, &mut |_| ControlFlow::Continue(()))?;
+            Ok(got)
+        };
+        let got = draw()?;
         ensure!(got.iter().all(|x| x.is_finite()), "a value is not finite");
+        ensure!(got == draw()?, "the same image again differs");
         Ok(got.iter().zip(&want).map(|(got, want)| f64::from((got - want).abs())).fold(0.0, f64::max))
+    }
+
+    /// The prompt's embeddings and the negative prompt's, of a golden that is drawn from them.
+    fn embeds(&self) -> Result<Option<[Vec<f32>; 2]>> {
+        let Ok(file) = self.text("prompt_embeds") else { return Ok(None) };
+        let bytes = std::fs::read(self.folder.join(file))?;
+        let tensors = SafeTensors::deserialize(&bytes)?;
+        let read = |name| -> Result<Vec<f32>> {
+            let (words, _) = tensors.tensor(name)?.data().as_chunks::<4>();
+            Ok(words.iter().map(|word| f32::from_le_bytes(*word)).collect())
+        };
+        Ok(Some([read("prompt_embeds")?, read("negative_prompt_embeds")?]))
     }
 
     fn values(&self, name: &str) -> Result<Vec<f32>> {
@@ -155,7 +187,8 @@ where
         }
         Network::T2i(m) => {
             let plan = T2iPlan::new(m, 1, precision)?;
-            f(&mut Denoiser::new(m, plan, open(plan.arena_bytes())?).map_err(opened)?)
+            let mut kept = vec![0; m.kept_words(KEPT_TIMES)];
+            f(&mut Denoiser::new(m, plan, open(plan.arena_bytes())?).map_err(opened)?.with_kept(&mut kept))
         }
         _ => bail!("a network that this test does not know"),
     }

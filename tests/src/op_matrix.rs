@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use denoir::AlignedBytes;
+use denoir_core::cpu::Isa;
 use denoir_core::ops::{Bounds, Memory, Op, Recorder};
 use denoir_core::{DType, View};
 
@@ -182,9 +183,32 @@ impl Table {
 
 /// Up to `count` cases of a kernel, spread over its table, for tests of something else.
 pub fn drawn(kernel: &str, count: usize) -> Vec<Case> {
+    spread(kernel, count, base_seed())
+}
+
+fn spread(kernel: &str, count: usize, seed: u64) -> Vec<Case> {
     let plans = cases::of(kernel).0;
     let every = plans.len().div_ceil(count).max(1);
-    plans.iter().step_by(every).map(|plan| plan.draw(base_seed())).collect()
+    plans.iter().step_by(every).map(|plan| plan.draw(seed)).collect()
+}
+
+/// The hash of everything that a kernel of the scalar instruction set writes in up to `count` cases, whatever
+/// `DENOIR_SEED` and `DENOIR_ROW` are.
+///
+/// # Panics
+/// Where a case fails.
+pub fn scalar_hash(kernel: &str, count: usize) -> u64 {
+    let rows = backends::cpu(Isa::SCALAR);
+    let mut hash = FNV_START;
+    for case in spread(kernel, count, SEED) {
+        for run in rows.iter().filter_map(|row| row.runs(kernel)) {
+            let after = run(&case).unwrap_or_else(|e| panic!("{kernel}: {e}"));
+            for Output { view, .. } in &case.outputs {
+                hash = elements(view).fold(hash, |hash, at| fnv(hash, &after[at..at + view.dtype.size()]));
+            }
+        }
+    }
+    hash
 }
 
 /// Runs every case of a kernel on every row and prints the worst differences.
@@ -242,17 +266,26 @@ fn run_case(name: &str, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<Str
     failures
 }
 
+/// The seed of the fixed runs.
+const SEED: u64 = 0xD3_2017;
+
 /// `DENOIR_SEED`, decimal or 0x, or the one that the fixed runs use.
 ///
 /// # Panics
 /// Where it is no number.
 pub fn base_seed() -> u64 {
-    let Ok(text) = std::env::var("DENOIR_SEED") else { return 0xD3_2017 };
+    let Ok(text) = std::env::var("DENOIR_SEED") else { return SEED };
     let parsed = text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u64::from_str_radix(hex, 16));
     parsed.unwrap_or_else(|_| panic!("DENOIR_SEED is no number: {text}"))
 }
 
 /// FNV-1a, so that a case's numbers do not depend on its place in the table.
 pub fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
+    fnv(FNV_START, name.as_bytes())
+}
+
+const FNV_START: u64 = 0xCBF2_9CE4_8422_2325;
+
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01B3))
 }

@@ -60,7 +60,7 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
 fn samples_agree_with_pytorch() -> Result<()> {
     let Some((gpu, _turn)) = device("samples")? else { return Ok(()) };
     for name in SAMPLES {
-        let fixture = Fixture::open(&format!("sample/{name}"))?;
+        let fixture = Fixture::open(name)?;
         let worst = engine(gpu, &fixture.model(DType::F32)?, |engine| fixture.sample_error(engine))?;
         println!("{name}: {worst:.1e}");
         ensure!(worst <= SAMPLE_LIMIT, "{name}: {worst:.1e}");

@@ -3,7 +3,7 @@
 use denoir_core::ops::{Memory, Op};
 use denoir_tests::op_matrix::backends::Row;
 use denoir_tests::op_matrix::draw::elements;
-use denoir_tests::op_matrix::{Case, drawn, failures, run};
+use denoir_tests::op_matrix::{Case, drawn, failures, run, scalar_hash};
 
 macro_rules! kernels {
     ($($name:ident)*) => {
@@ -25,6 +25,42 @@ macro_rules! kernels {
 kernels! {
     linear class_condition context_tokens patchify unpatchify norm_modulate rms_norm layer_norm qk_norm_rope attention
     causal_attention swiglu quantize_rows gather_rows dequantize_blocks solver_step
+}
+
+/// What the scalar kernels write in [`SCALAR_CASES`] cases each, hashed: the same on every architecture.
+const SCALAR: [(&str, u64); 16] = [
+    ("linear", 0x08c9_1567_a63b_3acd),
+    ("class_condition", 0x0e0c_253d_5e41_c039),
+    ("context_tokens", 0xc94c_dcf8_7ada_3341),
+    ("patchify", 0x71ac_cdf3_8460_211d),
+    ("unpatchify", 0xcdf8_92ac_cf3a_4019),
+    ("norm_modulate", 0x69f9_d418_e877_8e7b),
+    ("rms_norm", 0x7328_58b3_1ab8_172d),
+    ("layer_norm", 0x3fbb_ee72_1546_8dad),
+    ("qk_norm_rope", 0x6a2c_8d70_1c58_ebbd),
+    ("attention", 0xf36b_429c_98d6_e2bd),
+    ("causal_attention", 0x9be9_cb39_7b21_ea5d),
+    ("swiglu", 0xfda9_3cdf_3641_c185),
+    ("quantize_rows", 0xf5d7_7afc_5c10_13d7),
+    ("gather_rows", 0x4cd4_ee8a_5b44_848d),
+    ("dequantize_blocks", 0x483f_e8c9_fed4_9ed9),
+    ("solver_step", 0xf2c1_7c95_0b50_1f41),
+];
+const SCALAR_CASES: usize = 48;
+
+#[test]
+fn scalar_kernels_give_the_same_bytes_everywhere() {
+    let here: Vec<_> = Op::NAMES.iter().map(|kernel| (*kernel, scalar_hash(kernel, SCALAR_CASES))).collect();
+    let lines: String =
+        here.iter().map(|(kernel, hash)| format!("    (\"{kernel}\", {}),\n", grouped(*hash))).collect();
+    let cure = "where the scalar arithmetic or the cases were meant to change, `SCALAR` becomes";
+    assert!(here == SCALAR, "other bytes; {cure}\n{lines}");
+}
+
+/// A hash as the table has it.
+fn grouped(hash: u64) -> String {
+    let parts = [48, 32, 16, 0].map(|shift| format!("{:04x}", hash >> shift & 0xffff));
+    format!("0x{}", parts.join("_"))
 }
 
 /// Damages what a kernel wrote.

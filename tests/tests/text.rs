@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use denoir::{Isa, Model, Options, Pipeline, PromptEmbeds, Request, TextEncoder, Tokenizer};
-use denoir_core::DType;
+use denoir::{Condition, Isa, Model, Options, Pipeline, PromptEmbeds, Request, TextEncoder, Tokenizer};
+use denoir_core::ops::Tap;
+use denoir_core::t2i::Texts;
+use denoir_core::{DType, Job, View};
 use denoir_tests::convert_checkpoint::Float;
 use denoir_tests::{model, tiny_encoder};
 
@@ -141,6 +143,49 @@ fn one_encoding_serves_many_images_however_they_are_drawn() -> Result<()> {
         assert!(all[2..] == draw(&model, isa, 1, 1, 42, texts.clone())?, "{}: an image alone", isa.name());
     }
     Ok(())
+}
+
+#[test]
+fn what_a_text_was_refined_to_serves_further_images() -> Result<()> {
+    let model = model("t2i.ckpt", "t2i.json", DType::F32)?;
+    let out = tempfile::tempdir()?;
+    let (tokens, width) = model.network().text_size().unwrap_or_default();
+    let encoder = encoder(DType::F32, out.path())?;
+    let texts = |prompt| encoder.prompt_embeds(prompt, "", (tokens, width), &Options::default());
+    let (apple, cat) = (texts(PROMPTS[2])?, texts(PROMPTS[3])?);
+    let settings = denoir::Settings { steps: 4, ..*model.preset() };
+    let evaluations = (0..settings.evaluations()).map(|i| settings.evaluation(i));
+    let guided = evaluations.filter(|e| e.guidance.is_some()).count();
+    for (forget_texts, refined) in [(false, [0, settings.evaluations()]), (true, [settings.evaluations() + guided; 2])]
+    {
+        let options = Options { forget_texts, ..Options::default() };
+        let mut pipeline = Pipeline::new(Arc::clone(&model), &options)?;
+        let request = Request { texts: Some(apple.clone()), settings, ..Request::preset(&model) };
+        let first = pipeline.generate(&request, &mut |_| ControlFlow::Continue(()))?;
+        // The same prompt, then another one against the same negative prompt.
+        for (texts, refined) in [&apple, &cat].into_iter().zip(refined) {
+            let (sample, rows) = sample_and_refined_rows(&mut pipeline, &request, texts)?;
+            assert_eq!(rows, refined * tokens, "forget_texts: {forget_texts}");
+            assert_eq!(sample == first[0].sample, texts == &apple);
+            assert!(sample == draw(&model, pipeline.isa(), 1, 1, request.seed, texts.clone())?[0].sample);
+        }
+    }
+    Ok(())
+}
+
+/// An image of a text, and how many rows of text were refined for it.
+fn sample_and_refined_rows(
+    pipeline: &mut Pipeline,
+    request: &Request,
+    texts: &PromptEmbeds,
+) -> Result<(Vec<f32>, usize)> {
+    let condition = Condition::Texts(Texts { prompt: &texts.prompt, negative: &texts.negative, images: 1 });
+    let job = Job { settings: &request.settings, condition, seeds: &[request.seed], rng: request.rng };
+    let mut sample = vec![0.0; pipeline.model().network().pixels()];
+    let mut rows = 0;
+    let mut count = |tap: Tap, view: &View, _: &[u8]| rows += if tap == Tap::TextBlock(0) { view.rows } else { 0 };
+    pipeline.with_tap(&mut count, |engine| engine.generate(&job, &mut sample, &mut |_| ControlFlow::Continue(())))?;
+    Ok((sample, rows))
 }
 
 fn draw(

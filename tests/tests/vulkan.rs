@@ -63,7 +63,7 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
 fn samples_agree_with_pytorch() -> Result<()> {
     let mut models = Vec::new();
     for name in SAMPLES {
-        let fixture = Fixture::open(&format!("sample/{name}"))?;
+        let fixture = Fixture::open(name)?;
         models.push((name, fixture.model(DType::F32)?, fixture));
     }
     on_every_tier("samples", |tier, gpu| {

@@ -35,9 +35,9 @@ const MACHINES: &[Machine] = &[
         args: &["-M", "virt", "-cpu", "cortex-a53", "-m", "64M", "-nodefaults"],
     },
     Machine {
-        name: "Armv8 with dot products",
+        name: "Armv8 with dot products and int8 matrices",
         target: "aarch64-unknown-none",
-        features: "+dotprod",
+        features: "+dotprod,+i8mm",
         emulator: "qemu-system-aarch64",
         args: &["-M", "virt", "-cpu", "max", "-m", "64M", "-nodefaults"],
     },
@@ -49,8 +49,6 @@ const SEMIHOSTING: &[&str] = &["-display", "none", "-semihosting-config", "enabl
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 /// What symbols of an allocator hold, mangled or not.
 const ALLOCATOR: &[u8] = b"__rust_alloc";
-/// Brings the targets to a rustup toolchain.
-const RUSTUP: &str = "rustup target add thumbv7em-none-eabihf aarch64-unknown-none";
 
 /// Builds core and the freestanding program for both targets, and runs the program.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
@@ -96,12 +94,16 @@ pub(crate) fn has_emulators() -> bool {
     MACHINES.iter().all(|machine| tool::exists(machine.emulator))
 }
 
-/// Adds the targets to the rustup toolchain, where there is one that can.
+/// Adds the bare targets to the rustup toolchain, where there is one that can.
 pub(crate) fn add_targets(project: &Project) {
-    let words: Vec<&str> = RUSTUP.split(' ').collect();
-    if tool::exists(words[0]) {
-        println!("setup: {RUSTUP}");
-        if let Err(e) = tool::run_for(project.command(words[0]).args(&words[1..]), TIME_LIMIT) {
+    MACHINES.iter().for_each(|machine| add_target(project, machine.target));
+}
+
+/// Adds a target to the rustup toolchain, where there is one that can.
+pub(crate) fn add_target(project: &Project, target: &str) {
+    if tool::exists("rustup") {
+        println!("setup: rustup target add {target}");
+        if let Err(e) = tool::run_for(project.command("rustup").args(["target", "add", target]), TIME_LIMIT) {
             println!("setup: {e}");
         }
     }
@@ -140,7 +142,7 @@ impl Toolchain {
 }
 
 /// Cargo and rustc: the ones that run this, and Debian's.
-fn candidates() -> [(PathBuf, PathBuf); 2] {
+pub(crate) fn candidates() -> [(PathBuf, PathBuf); 2] {
     let cargo = std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
     [(cargo, "rustc".into()), ("/usr/bin/cargo".into(), "/usr/bin/rustc".into())]
 }
@@ -151,7 +153,7 @@ fn ask(rustc: &Path, args: &[&str]) -> Option<PathBuf> {
     Some(String::from_utf8(output.stdout).ok()?.trim().into())
 }
 
-fn has_target(rustc: &Path, target: &str) -> bool {
+pub(crate) fn has_target(rustc: &Path, target: &str) -> bool {
     let files =
         ask(rustc, &["--print", "target-libdir", "--target", target]).and_then(|folder| fs::read_dir(folder).ok());
     files.into_iter().flatten().flatten().any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))

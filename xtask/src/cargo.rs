@@ -34,7 +34,9 @@ const GGUF_READER: [&str; 1] = ["gguf==0.19.0"];
 pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
     let mut command = project.cargo(["test", "--workspace", "--no-fail-fast"]);
     if let Some(devices) = &project.require {
-        command.env("DENOIR_REQUIRE", devices);
+        // The last is a check of its own.
+        let devices: Vec<&str> = devices.split(',').filter(|device| *device != "aarch64").collect();
+        command.env("DENOIR_REQUIRE", devices.join(","));
     }
     if std::env::var_os("DENOIR_PYTHON").is_none() {
         match python::with(project, "gguf-reader", &GGUF_READER) {

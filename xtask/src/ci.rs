@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Counts, Error};
 use crate::tool::Project;
-use crate::{bare, capi, cargo, cuda, generate, licences, lint, testing};
+use crate::{aarch64, bare, capi, cargo, cuda, generate, licences, lint, testing};
 
 /// A check.
 pub(crate) struct Step {
@@ -35,6 +35,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "cuda", title: "CUDA kernels are what their sources give, without spills", run: cuda::check },
     Step { name: "doc", title: "documentation", run: cargo::doc },
     Step { name: "capi", title: "C and C++ programs", run: capi::check },
+    Step { name: "aarch64", title: "the op matrix on aarch64, emulated", run: aarch64::run },
     Step { name: "bare", title: "core and a program on bare machines", run: bare::run },
 ];
 

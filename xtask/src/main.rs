@@ -1,5 +1,6 @@
 //! The one door to every check and every generated file: `cargo xtask help` lists them.
 
+mod aarch64;
 mod bare;
 mod capi;
 mod cargo;
@@ -35,6 +36,7 @@ cargo xtask COMMAND
   cuda           the CUDA kernels compiled anew and compared, by NVIDIA's compilers from PyPI; no spills
   doc            cargo doc, warnings denied
   capi           the C library installed, and C and C++ programs built against it and run
+  aarch64        the op matrix for aarch64, on processors that QEMU plays
   bare           core and a freestanding program built for bare targets; the program run under an emulator
 
   generate       writes the generated files; with --check (as in ci) says whether they are up to date
@@ -44,7 +46,7 @@ cargo xtask COMMAND
   help           this text
 
   --require DEVICES   for ci and test: what must be here, so that nothing is skipped for the lack of it: vulkan, cuda,
-                      avx2, avx512, separated by commas. Tests read it from DENOIR_REQUIRE.
+                      avx2, avx512, aarch64 (ci), separated by commas. Tests read it from DENOIR_REQUIRE.
 ";
 
 fn main() -> ExitCode {

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::error::Error;
 use crate::testing::{self, Testing};
 use crate::tool::{self, Project};
-use crate::{bare, shaders};
+use crate::{aarch64, bare, shaders};
 
 /// What a check needs: how to see that it is there, and the Debian packages that bring it.
 struct Need {
@@ -28,6 +28,11 @@ const NEEDS: &[Need] = &[
     },
     Need { what: "an ELF linker for bare targets", present: bare::has_linker, packages: &["lld"] },
     Need { what: "QEMU for Arm", present: bare::has_emulators, packages: &["qemu-system-arm"] },
+    Need {
+        what: "a compiler and an emulator for aarch64 processes",
+        present: || tool::exists(aarch64::LINKER) && tool::exists(aarch64::EMULATOR),
+        packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"],
+    },
     Need {
         what: "a shader compiler",
         present: || tool::exists(shaders::COMPILER) && tool::exists(shaders::VALIDATOR),
@@ -57,9 +62,13 @@ fn has_venv() -> bool {
     Command::new("python3").args(["-c", "import venv, ensurepip"]).output().is_ok_and(|output| output.status.success())
 }
 
-/// Installs what is missing, and unpacks Debian testing's Vulkan where apt-get can fetch it.
+/// Installs what is missing, and unpacks Rust's library for aarch64 and Debian testing's Vulkan where apt-get can fetch
+/// them.
 pub(crate) fn run(project: &Project) -> Result<(), Error> {
     install(project)?;
+    if let Err(e) = aarch64::make(project) {
+        println!("setup: Rust for aarch64 cannot be had, `cargo xtask aarch64` will be skipped: {e}");
+    }
     if Testing::find(project).is_some() {
         return Ok(());
     }

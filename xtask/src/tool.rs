@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// What tests may need and a machine may lack.
-const DEVICES: &[&str] = &["vulkan", "cuda", "avx2", "avx512"];
+/// What tests and checks may need and a machine may lack.
+const DEVICES: &[&str] = &["vulkan", "cuda", "avx2", "avx512", "aarch64"];
 
 /// Where the project is, and what was asked for.
 #[derive(Debug)]

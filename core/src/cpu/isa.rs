@@ -5,7 +5,7 @@ use super::pack::Shape;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
 #[cfg(target_arch = "aarch64")]
-use super::simd::{Dot, Neon};
+use super::simd::{Dot, I8mm, Neon};
 use super::simd::{Scalar, Simd};
 use crate::DType;
 use crate::exec::Executor;
@@ -130,6 +130,7 @@ levels! {
         "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,avx512vnni,avx512bf16", tile_amx;
     "aarch64": Neon, Neon, base tile_neon, "neon", "neon", tile_neon;
     "aarch64": NeonDot, Neon<Dot>, base tile_neon, "neon-dot", "neon,dotprod", tile_neon_dot;
+    "aarch64": NeonI8mm, Neon<I8mm>, base tile_neon, "neon-i8mm", "neon,dotprod,i8mm", tile_neon_i8mm;
 }
 
 impl Isa {
@@ -152,5 +153,5 @@ impl Isa {
 }
 
 fn shape_of<S: Simd>() -> Shape {
-    Shape { panel: S::PANEL, sums: S::UNSIGNED }
+    Shape { panel: S::PANEL, i8_group: S::I8_GROUP, sums: S::UNSIGNED }
 }

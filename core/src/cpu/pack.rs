@@ -3,7 +3,7 @@
 //!
 //! A panel holds [`Simd::PANEL`] rows of the weight matrix `(n, k)`, which are columns of the product. Inside it,
 //! groups of `k` follow each other, four bytes to a column (f16: two): `[k / group][panel][group]`. This is the
-//! order of `vpdpbusd`, `vdpbf16ps` and AMX's tiles alike. `n` and `k` are padded with zeros. Where an instruction set
+//! order of `vpdpbusd`, `vdpbf16ps`, `sdot` and AMX's tiles alike; int8 for `smmla` has eight bytes to a column. `n` and `k` are padded with zeros. Where an instruction set
 //! multiplies unsigned activations, int8 panels end with 128 times the sum of each column, i32.
 
 use bytemuck::Pod;
@@ -55,13 +55,15 @@ struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) panel: usize,
+    /// Bytes of a column of int8 weights that lie side by side.
+    pub(super) i8_group: usize,
     /// Whether int8 panels end with sums of their columns.
     pub(super) sums: bool,
 }
 
 impl Shape {
     fn tag(self) -> u64 {
-        (self.panel as u64) << 8 | u64::from(self.sums)
+        (self.panel as u64) << 16 | (self.i8_group as u64) << 8 | u64::from(self.sums)
     }
 
     fn panel_bytes(self, weight: &Weight) -> Option<usize> {
@@ -188,6 +190,9 @@ fn pack_weight(
         let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
         match view.dtype {
             DType::F16 => interleave::<u16>(bytemuck::cast_slice_mut(to), shape.panel, row),
+            DType::I8 if shape.i8_group == size_of::<u64>() => {
+                interleave::<u64>(bytemuck::cast_slice_mut(to), shape.panel, row);
+            }
             DType::I8 if shape.sums => {
                 let (to, sums) = to.split_at_mut(to.len() - size_of::<i32>() * shape.panel);
                 interleave::<u32>(bytemuck::cast_slice_mut(to), shape.panel, row);
@@ -204,7 +209,7 @@ fn pack_weight(
 
 /// Writes word `i` of row `r` to place `(i, r)` of a matrix of `panel` columns; rows end in zeros.
 fn interleave<'f, T: Pod>(to: &mut [T], panel: usize, row: impl Fn(usize) -> &'f [u8]) {
-    /// Words of a row that are read at a time: a cache line.
+    /// Words of a row that are read at a time: a cache line or two.
     const STEP: usize = 16;
     let size = size_of::<T>();
     for (step, to) in to.chunks_mut(STEP * panel).enumerate() {

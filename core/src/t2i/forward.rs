@@ -37,12 +37,12 @@ pub fn modulation<K: Kernels + ?Sized>(
     Ok(())
 }
 
-/// The first `texts` of `plan.texts`, refined at the time of the modulation rows in `plan.modulation.rows`, to the keys
-/// and values of every image block in `plan.text_kv`.
+/// The first `texts` of `plan.texts`, refined at the time of the modulation rows in `plan.modulation.rows`, to
+/// `plan.text`.
 ///
 /// # Errors
 /// What the backend reports.
-pub fn text<K: Kernels + ?Sized>(
+pub fn refine<K: Kernels + ?Sized>(
     k: &mut Recorder<'_, K>,
     model: &T2iModel,
     plan: &T2iPlan,
@@ -73,17 +73,23 @@ pub fn text<K: Kernels + ?Sized>(
         pass.feed_forward(k, block, 6 * c.hidden * i)?;
         k.tap(Tap::TextBlock(i as u16), &y)?;
     }
-    text_keys(k, model, plan, layout.rows())
+    Ok(())
 }
 
-/// (k, v) = kv_y(y), k = norm(k), for every image block; the text is not rotated.
-fn text_keys<K: Kernels + ?Sized>(
+/// (k, v) = kv_y(y), k = norm(k), for every image block: from the first `texts` of `plan.text` to `plan.text_kv`. The
+/// text is not rotated.
+///
+/// # Errors
+/// What the backend reports.
+pub fn text_keys<K: Kernels + ?Sized>(
     k: &mut Recorder<'_, K>,
     model: &T2iModel,
     plan: &T2iPlan,
-    rows: usize,
+    texts: usize,
 ) -> Result<(), OpError<K::Error>> {
-    let (c, y) = (&model.config, plan.text.rows_from(0, rows));
+    let c = &model.config;
+    let rows = texts * c.text_length;
+    let y = plan.text.rows_from(0, rows);
     // One int8 copy of the text serves every block.
     let (z, z_scale) = typed(plan.blocks.z, plan.blocks.z_scale, DType::I8, rows);
     let is_int8 = |block: &JointBlock| block.kv_y.weight.data.dtype == DType::I8;

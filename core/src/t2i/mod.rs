@@ -4,12 +4,13 @@
 
 mod config;
 mod forward;
+mod kept;
 mod network;
 mod params;
 mod plan;
 
 pub use config::T2iConfig;
-pub use forward::{forward, modulation, text};
+pub use forward::{forward, modulation, refine, text_keys};
 pub use network::{Session, Texts};
 pub use params::{JointBlock, T2iModel};
 pub use plan::T2iPlan;

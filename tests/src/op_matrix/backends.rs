@@ -59,7 +59,7 @@ fn absent(name: &str, why: &str) -> Row {
 }
 
 /// One CPU instruction set, on one thread and on three, with weights from the file and packed.
-fn cpu(isa: Isa) -> [Row; 4] {
+pub(super) fn cpu(isa: Isa) -> [Row; 4] {
     [(1, false), (3, false), (1, true), (3, true)].map(|(threads, packed)| {
         let same_bytes = if packed { format!("{}+packed", isa.name()) } else { isa.name().to_owned() };
         Row {

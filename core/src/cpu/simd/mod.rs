@@ -9,6 +9,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod cpuid;
 #[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
 mod neon;
 pub(super) mod product;
 mod scalar;
@@ -20,7 +22,7 @@ pub(super) use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::{Avx512, Bf16, Vnni};
 #[cfg(target_arch = "aarch64")]
-pub(super) use neon::{Dot, Neon};
+pub(super) use neon::{Dot, I8mm, Neon};
 pub(super) use scalar::Scalar;
 
 use bytemuck::Pod;
@@ -51,6 +53,8 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// Whether packed int8 weights are multiplied with unsigned activations, `x + 128`: sums are then too large by
     /// 128 times the sum of the weights, which packed panels end with.
     const UNSIGNED: bool;
+    /// Elements of a column of packed int8 weights that lie side by side: 4 or 8.
+    const I8_GROUP: usize = 4;
     /// Whether there are products of bf16 pairs.
     const BF16: bool;
     /// int8 weights of a vector of columns, or activations repeated in every column, four to a column.

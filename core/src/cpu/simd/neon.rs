@@ -3,8 +3,8 @@ use core::arch::asm;
 
 use half::{bf16, f16};
 
-use super::Simd;
-use super::product::{Lines, blocks};
+use super::product::{self, Block, Lines, blocks};
+use super::{Simd, i8mm};
 
 /// NEON, which every aarch64 has, and what multiplies int8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub(crate) struct Plain(());
 /// int8 products of the dot product extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dot(());
+
+/// int8 products of the matrix extension, and of the dot product extension where matrices do not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct I8mm(());
 
 impl Neon<Plain> {
     /// The token, where the target has NEON.
@@ -32,6 +36,13 @@ impl Neon<Dot> {
     }
 }
 
+impl Neon<I8mm> {
+    /// The token, where the machine has the instructions.
+    pub(crate) fn detect() -> Option<Self> {
+        (Neon::<Dot>::detect().is_some() && has_i8mm()).then_some(Neon(I8mm(())))
+    }
+}
+
 impl<D> Neon<D> {
     /// The same without what it adds to NEON.
     pub(crate) fn base(self) -> Neon {
@@ -39,24 +50,49 @@ impl<D> Neon<D> {
     }
 }
 
-/// Linux lets a process read the identification register.
-#[cfg(all(not(target_feature = "dotprod"), any(target_os = "linux", target_os = "android")))]
-fn has_dotprod() -> bool {
-    let features: u64;
-    // SAFETY: reads a register that Linux answers for.
-    unsafe { asm!("mrs {}, ID_AA64ISAR0_EL1", out(reg) features, options(nomem, nostack, preserves_flags)) };
-    features >> 44 & 0xf != 0
+/// A function that says whether the machine has an extension: four bits of an identification register, which Linux lets
+/// a process read. Elsewhere it has what the build promises.
+macro_rules! detection {
+    ($name:ident, $feature:literal, $register:literal, $shift:literal) => {
+        #[cfg(all(not(target_feature = $feature), any(target_os = "linux", target_os = "android")))]
+        fn $name() -> bool {
+            let features: u64;
+            // SAFETY: reads a register that Linux answers for.
+            unsafe {
+                asm!(
+                    concat!("mrs {}, ", $register),
+                    out(reg) features,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            features >> $shift & 0xf != 0
+        }
+
+        #[cfg(any(target_feature = $feature, not(any(target_os = "linux", target_os = "android"))))]
+        fn $name() -> bool {
+            cfg!(target_feature = $feature)
+        }
+    };
 }
 
-/// Elsewhere only what the build promises.
-#[cfg(any(target_feature = "dotprod", not(any(target_os = "linux", target_os = "android"))))]
-fn has_dotprod() -> bool {
-    cfg!(target_feature = "dotprod")
-}
+detection!(has_dotprod, "dotprod", "ID_AA64ISAR0_EL1", 44);
+detection!(has_i8mm, "i8mm", "ID_AA64ISAR1_EL1", 52);
 
-/// Products of int8 groups.
+/// Products of int8.
 pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
+    /// [`Simd::I8_GROUP`].
+    const GROUP: usize = 4;
+    /// Those of four to a column.
     fn dot(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t;
+    /// [`Simd::block_i8`].
+    ///
+    /// # Safety
+    /// The block's promises.
+    #[inline(always)]
+    unsafe fn block(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { product::block::<Neon<Self>, product::I8, 6, 4>(Neon(self), b) }
+    }
 }
 
 impl Dots for Plain {
@@ -90,6 +126,21 @@ impl Dots for Dot {
     }
 }
 
+impl Dots for I8mm {
+    const GROUP: usize = 8;
+
+    #[inline(always)]
+    fn dot(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        Dot(()).dot(sums, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn block(self, b: &mut Block<'_>) {
+        // SAFETY: passed on, and the token.
+        unsafe { i8mm::block(b) }
+    }
+}
+
 // SAFETY: the token exists only where the instructions were detected.
 unsafe impl<D: Dots> Simd for Neon<D> {
     type F32 = float32x4_t;
@@ -101,6 +152,7 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     const ROWS: usize = 6;
     const PANEL: usize = 16;
     const UNSIGNED: bool = false;
+    const I8_GROUP: usize = D::GROUP;
     const BF16: bool = false;
 
     #[inline(always)]
@@ -277,5 +329,13 @@ unsafe impl<D: Dots> Simd for Neon<D> {
         }
     }
 
-    blocks!(6, 4, 2);
+    blocks!(6, 4, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
+    blocks!(6, 4, block_bf16: WidenedBF16);
+    blocks!(columns 6, 4, 2, columns: F32);
+
+    #[inline(always)]
+    unsafe fn block_i8(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { self.0.block(b) }
+    }
 }

@@ -1,0 +1,159 @@
+//! The kernels of aarch64 where the machine is another: built for Linux there, and run under QEMU's emulation of a
+//! process.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::bare;
+use crate::ci::Outcome;
+use crate::error::Error;
+use crate::tool::{self, Project};
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+pub(crate) const LINKER: &str = "aarch64-linux-gnu-gcc";
+pub(crate) const EMULATOR: &str = "qemu-aarch64";
+/// Where Debian's cross compiler keeps the C library.
+const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
+/// Debian's standard library for Rust, of the version of its compiler.
+const STD: &str = "libstd-rust-web-dev";
+const COMPILER: &str = "rustc-web";
+const CURE: &str = "run `cargo xtask setup`";
+/// What `--require` calls this check.
+const NAME: &str = "aarch64";
+
+/// A processor that QEMU plays, and a level that it has.
+struct Processor {
+    name: &'static str,
+    /// The rows of the op matrix to run: those of levels with this word in their names.
+    rows: &'static str,
+    /// A row that must be among them.
+    required: &'static str,
+}
+
+/// One with every extension, and one with NEON alone, on which an instruction of any other is the end.
+const PROCESSORS: &[Processor] = &[
+    Processor { name: "max", rows: "neon", required: "neon-i8mm" },
+    Processor { name: "cortex-a57", rows: "neon", required: "neon" },
+];
+
+/// The op matrix, and the golden image that the scalar kernels draw to the same bytes on every architecture.
+pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
+    if std::env::consts::ARCH == NAME {
+        return Ok(Outcome::Note("this machine is one: `test` has run them".into()));
+    }
+    let missing = || Error::Missing { what: "Rust's standard library for aarch64".into(), cure: CURE.into() };
+    let Some(toolchain) = Toolchain::find(project) else {
+        if project.requires(NAME) {
+            return Err(missing());
+        }
+        println!("skipped: kernels of aarch64: {}", missing());
+        return Ok(Outcome::Note("NOT RUN".into()));
+    };
+    for processor in PROCESSORS {
+        println!("{}:", processor.name);
+        let mut command = toolchain.cargo(project)?;
+        command.args(["test", "--locked", "--package", "denoir-bare", "--test", "golden"]);
+        command.args(["--package", "denoir-tests", "--test", "op_matrix"]);
+        command.env("DENOIR_ROW", processor.rows).env("DENOIR_REQUIRE", processor.required);
+        let runner = format!("{EMULATOR} -cpu {} -L {LIBRARIES}", processor.name);
+        tool::run(command.env(variable("RUNNER"), runner))?;
+    }
+    Ok(Outcome::Note(format!("the op matrix on {} processors", PROCESSORS.len())))
+}
+
+/// A compiler that has the target, or Debian's with the standard library that was unpacked beside the build.
+struct Toolchain {
+    cargo: PathBuf,
+    rustc: PathBuf,
+    sysroot: Option<PathBuf>,
+}
+
+impl Toolchain {
+    fn find(project: &Project) -> Option<Toolchain> {
+        let [own, debian] = bare::candidates();
+        for (cargo, rustc) in [&own, &debian] {
+            if bare::has_target(rustc, TARGET) {
+                return Some(Toolchain { cargo: cargo.clone(), rustc: rustc.clone(), sysroot: None });
+            }
+        }
+        let (cargo, rustc) = debian;
+        let unpacked = fs::read_to_string(stamp(project)).ok()?;
+        let sysroot = Some(folder(project).join("tree/usr"));
+        (unpacked == installed(project)?).then_some(Toolchain { cargo, rustc, sysroot })
+    }
+
+    /// Cargo for the target, optimised whole: under emulation each instruction counts.
+    fn cargo(&self, project: &Project) -> Result<Command, Error> {
+        let mut command = project.command(&self.cargo);
+        command.env("RUSTC", &self.rustc).env(variable("LINKER"), LINKER).env("CARGO_BUILD_TARGET", TARGET);
+        command.env("CARGO_TARGET_DIR", tool::target_folder()?.join(NAME));
+        command.env("CARGO_PROFILE_DEV_INCREMENTAL", "false").env("CARGO_PROFILE_DEV_DEBUG", "false");
+        let sysroot = self.sysroot.as_ref().map(|sysroot| format!(" --sysroot {}", sysroot.display()));
+        command.env("RUSTFLAGS", format!("-D warnings{}", sysroot.unwrap_or_default()));
+        Ok(command)
+    }
+}
+
+/// Brings a standard library for aarch64 where no toolchain has one: by rustup, or Debian's.
+pub(crate) fn make(project: &Project) -> Result<(), Error> {
+    let ready = || std::env::consts::ARCH == NAME || Toolchain::find(project).is_some();
+    if !ready() {
+        bare::add_target(project, TARGET);
+    }
+    if ready() { Ok(()) } else { unpack(project) }
+}
+
+/// Unpacks Debian's beside the build: apt-get finds and checks the package, as an ordinary user and with lists of its own.
+fn unpack(project: &Project) -> Result<(), Error> {
+    let missing = || Error::Missing { what: format!("Debian's {COMPILER}"), cure: CURE.into() };
+    let version = installed(project).ok_or_else(missing)?;
+    let folder = folder(project);
+    let lists = folder.join("lists");
+    fs::create_dir_all(lists.join("partial")).map_err(Error::file(&lists))?;
+    let apt = || {
+        let mut command = project.command("apt-get");
+        command.current_dir(&folder).arg("-q").arg("-o").arg(format!("Dir::State::Lists={}", lists.display()));
+        command.args([
+            "-o",
+            "APT::Architectures=arm64",
+            "-o",
+            "APT::Sandbox::User=root",
+            "-o",
+            "Debug::NoLocking=true",
+        ]);
+        command
+    };
+    tool::run(apt().arg("update"))?;
+    tool::run(apt().arg("download").arg(format!("{STD}:arm64={version}")))?;
+    let (archives, tree) = (fs::read_dir(&folder).map_err(Error::file(&folder))?, folder.join("tree"));
+    for entry in archives {
+        let path = entry.map_err(Error::file(&folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            tool::run(project.command("dpkg-deb").arg("-x").arg(&path).arg(&tree))?;
+            fs::remove_file(&path).map_err(Error::file(&path))?;
+        }
+    }
+    // What a later call looks for comes last.
+    fs::write(stamp(project), version).map_err(Error::file(stamp(project)))
+}
+
+/// The version of Debian's compiler on this machine.
+fn installed(project: &Project) -> Option<String> {
+    let mut query = project.command("dpkg-query");
+    let output = query.args(["-W", "-f", "${Version}", COMPILER]).output().ok().filter(|o| o.status.success())?;
+    String::from_utf8(output.stdout).ok().filter(|version| !version.is_empty())
+}
+
+/// The name of a setting of cargo for the target.
+fn variable(setting: &str) -> String {
+    format!("CARGO_TARGET_{}_{setting}", TARGET.replace('-', "_").to_uppercase())
+}
+
+fn folder(project: &Project) -> PathBuf {
+    project.root.join("target/aarch64-std")
+}
+
+fn stamp(project: &Project) -> PathBuf {
+    folder(project).join("complete")
+}
