@@ -25,11 +25,7 @@ layout(set = 0, binding = 1) readonly buffer K { float k[]; };
 layout(set = 0, binding = 2) readonly buffer V { float v[]; };
 layout(set = 0, binding = 3) buffer Out { uint out_words[]; };
 
-layout(push_constant) uniform Args {
-    uint q_at, q_stride, k_at, k_stride, v_at, v_stride, out_at, out_stride;
-    uint images, q_image_tokens, q_context_tokens, k_image_tokens, k_context_tokens;
-    float scale;
-} a;
+#include "attention_args.glsl"
 
 shared float qs[BQ * DS];
 shared float kv[BK * DS];

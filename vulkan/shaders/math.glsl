@@ -17,10 +17,8 @@ float divide(float a, float b) {
     return better;
 }
 
-// e^x within two units in the last place, where Vulkan allows 3 + 2·|x|: 2^n · e^r with |r| ≤ ln 2 / 2.
-float exp_exact(float x) {
-    if (!(abs(x) < 104.0)) return exp(x);
-    float n = roundEven(x * 1.44269504);
+// e^(x - n · ln 2), where what is left of x is at most ln 2 / 2.
+float exp_rest(float x, float n) {
     // The first constant has so few digits that its product with n is exact.
     precise float near = x - n * 0.693145751953125;
     precise float r = near - n * 1.42860682e-6;
@@ -32,9 +30,22 @@ float exp_exact(float x) {
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
+    return p;
+}
+
+// e^x within two units in the last place, where Vulkan allows 3 + 2·|x|: 2^n · e^r with |r| ≤ ln 2 / 2.
+float exp_exact(float x) {
+    if (!(abs(x) < 104.0)) return exp(x);
+    float n = roundEven(x * 1.44269504), p = exp_rest(x, n);
     // In two steps: 2^n alone may be out of range where the product is not.
     int half_n = int(n) / 2;
     return ldexp(ldexp(p, half_n), int(n) - half_n);
+}
+
+// The same for x ≤ 0, which is all that softmax asks for: zero below e^-87, where f32 nears its smallest numbers.
+float exp_below(float x) {
+    float n = roundEven(x * 1.44269504);
+    return x < -87.0 ? 0.0 : exp_rest(x, n) * uintBitsToFloat(uint(int(n) + 127) << 23);
 }
 
 // x / (1 + e^-x); zero far below zero.

@@ -32,6 +32,7 @@ macro_rules! shaders {
 
 shaders! {
     Attention: "attention", 4;
+    AttentionBroadcast: "attention_broadcast", 4;
     CausalAttention: "causal_attention", 5;
     ClassCondition: "class_condition", 4;
     ContextTokens: "context_tokens", 4;

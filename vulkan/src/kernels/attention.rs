@@ -1,5 +1,6 @@
 use denoir_core::ops::Attention;
 
+use super::attention_broadcast;
 use crate::Error;
 use crate::engine::Vulkan;
 use crate::launch::{Launch, element_type, layout_words, word};
@@ -9,15 +10,24 @@ use crate::shader::Shader;
 const THREADS: usize = 128;
 const LANES: usize = 16;
 
+/// How queries are cut into workgroups.
+pub(crate) struct Cut {
+    pub(crate) shader: Shader,
+    /// Specialisation constants, from the first on; the last, the output's type, is yet to come.
+    pub(crate) constants: Vec<usize>,
+    /// Queries of a workgroup.
+    pub(crate) queries: usize,
+}
+
 pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
     let head_dim = op.head_dim();
+    let about = &vulkan.device().about;
+    let broadcast = if about.broadcasts { attention_broadcast::cut(op) } else { None };
     let shared = vulkan.device().limits().max_compute_shared_memory_size as usize;
-    let (rows, keys) = tile(head_dim, shared);
-    let mut l = Launch::new(vulkan, Shader::Attention);
-    for (id, value) in [(0, THREADS), (1, rows), (2, keys), (3, head_dim)] {
-        l.constant(id, word(value));
-    }
-    l.constant(4, element_type(op.out.dtype));
+    let cut = broadcast.unwrap_or_else(|| tiled(head_dim, shared));
+    let mut l = Launch::new(vulkan, cut.shader);
+    let types = [element_type(op.out.dtype)];
+    (0..).zip(cut.constants.into_iter().map(word).chain(types)).for_each(|(id, value)| l.constant(id, value));
     let q = l.read(&op.q)?;
     let k = l.read(&op.k)?;
     let v = l.read(&op.v)?;
@@ -30,8 +40,14 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
         images, q_image_tokens, q_context_tokens, k_image_tokens, k_context_tokens,
         (1.0 / (head_dim as f32).sqrt()).to_bits(),
     ];
-    let groups = [op.queries.tokens().div_ceil(THREADS / LANES * rows), op.heads, op.queries.images];
+    let groups = [op.queries.tokens().div_ceil(cut.queries), op.heads, op.queries.images];
     l.run(&args, groups, 4 * op.out.rows * op.keys.tokens() * op.out.cols)
+}
+
+/// Workgroups of `attention.comp`.
+fn tiled(head_dim: usize, shared_bytes: usize) -> Cut {
+    let (rows, keys) = tile(head_dim, shared_bytes);
+    Cut { shader: Shader::Attention, constants: vec![THREADS, rows, keys, head_dim], queries: THREADS / LANES * rows }
 }
 
 /// Rows of an invocation and keys of a tile: the most that fit the device's shared memory.

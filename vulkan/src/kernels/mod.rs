@@ -1,6 +1,7 @@
 //! The host's half of each kernel: bindings and arguments, one file a kernel, by the stem of its shader and twins.
 
 pub(crate) mod attention;
+pub(crate) mod attention_broadcast;
 pub(crate) mod causal_attention;
 pub(crate) mod class_condition;
 pub(crate) mod context_tokens;

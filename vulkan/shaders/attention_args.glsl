@@ -1,0 +1,5 @@
+layout(push_constant) uniform Args {
+    uint q_at, q_stride, k_at, k_stride, v_at, v_stride, out_at, out_stride;
+    uint images, q_image_tokens, q_context_tokens, k_image_tokens, k_context_tokens;
+    float scale;
+} a;

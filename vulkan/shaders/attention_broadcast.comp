@@ -1,0 +1,108 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_ballot : require
+// The attention kernel for processors that run shaders: a subgroup of eight invocations has 8 · RQ queries of a head,
+// and each invocation all channels of its own, so that softmax is its own affair. Keys and values are loaded once for
+// all of them, four channels an invocation, and handed on: see linear_broadcast. Rows are aligned and head_dim is a
+// multiple of eight.
+#include "types.glsl"
+#include "math.glsl"
+#include "layout.glsl"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint LANES = 8u;
+layout(constant_id = 1) const uint RQ = 2u;
+layout(constant_id = 2) const uint BK = 8u;
+layout(constant_id = 3) const uint HEAD_DIM = 64u;
+layout(constant_id = 4) const uint OUT_TYPE = F32;
+
+// Loads of four channels: of a row, and of a tile of keys by one invocation.
+const uint PARTS = HEAD_DIM / 4u;
+const uint LOADS = BK * PARTS / 8u;
+
+layout(set = 0, binding = 0) readonly buffer Q { vec4 q[]; };
+layout(set = 0, binding = 1) readonly buffer K { vec4 k[]; };
+layout(set = 0, binding = 2) readonly buffer V { vec4 v[]; };
+layout(set = 0, binding = 3) buffer Out { uint out_words[]; };
+
+#include "attention_args.glsl"
+
+DEFINE_STORE4(store, out_words, OUT_TYPE)
+
+// Where a token's row of a head starts, in vec4s.
+uint k_row(uint image, uint token) {
+    uint keys = a.k_image_tokens + a.k_context_tokens;
+    return row_of(image, min(token, keys - 1u), a.images, a.k_image_tokens, a.k_context_tokens);
+}
+
+uint q_row(uint image, uint token) {
+    uint queries = a.q_image_tokens + a.q_context_tokens;
+    return row_of(image, min(token, queries - 1u), a.images, a.q_image_tokens, a.q_context_tokens);
+}
+
+// Eight loads are handed on, one from each invocation: DO sees its number in the tile, and what it is.
+#define HAND_ON(DO, L) { uint part = i * 8u + L; vec4 given = subgroupBroadcast(mine[i], L); DO }
+#define HAND_ON_ALL(DO)                                                       \
+    [[unroll]] for (uint i = 0u; i < LOADS; ++i) {                            \
+        HAND_ON(DO, 0u) HAND_ON(DO, 1u) HAND_ON(DO, 2u) HAND_ON(DO, 3u)       \
+        HAND_ON(DO, 4u) HAND_ON(DO, 5u) HAND_ON(DO, 6u) HAND_ON(DO, 7u)       \
+    }
+#define SCORE                                                                 \
+    [[unroll]] for (uint r = 0u; r < RQ; ++r)                                 \
+        s[r * BK + part / PARTS] += dot(queries[r * PARTS + part % PARTS], given);
+#define WEIGH                                                                 \
+    [[unroll]] for (uint r = 0u; r < RQ; ++r)                                 \
+        acc[r * PARTS + part % PARTS] += s[r * BK + part / PARTS] * given;
+
+void main() {
+    uint lane = gl_SubgroupInvocationID, head = gl_WorkGroupID.y * HEAD_DIM, image = gl_WorkGroupID.z;
+    uint first = gl_WorkGroupID.x * LANES * RQ + lane, keys = a.k_image_tokens + a.k_context_tokens;
+    vec4 queries[RQ * PARTS], acc[RQ * PARTS];
+    float most[RQ], total[RQ];
+    [[unroll]] for (uint r = 0u; r < RQ; ++r) {
+        uint from = (a.q_at + q_row(image, first + r * LANES) * a.q_stride + head) / 4u;
+        [[unroll]] for (uint c = 0u; c < PARTS; ++c) {
+            queries[r * PARTS + c] = q[from + c] * a.scale;
+            acc[r * PARTS + c] = vec4(0.0);
+        }
+        most[r] = -1e38;
+        total[r] = 0.0;
+    }
+    for (uint k0 = 0u; k0 < keys; k0 += BK) {
+        float s[RQ * BK];
+        [[unroll]] for (uint j = 0u; j < RQ * BK; ++j) s[j] = 0.0;
+        vec4 mine[LOADS];
+        [[unroll]] for (uint i = 0u; i < LOADS; ++i) {
+            uint part = i * 8u + lane;
+            mine[i] = k[(a.k_at + k_row(image, k0 + part / PARTS) * a.k_stride + head) / 4u + part % PARTS];
+        }
+        HAND_ON_ALL(SCORE)
+        [[unroll]] for (uint r = 0u; r < RQ; ++r) {
+            float now = most[r];
+            [[unroll]] for (uint j = 0u; j < BK; ++j) {
+                if (k0 + j >= keys) s[r * BK + j] = -1e38;
+                now = max(now, s[r * BK + j]);
+            }
+            float fade = exp_below(most[r] - now);
+            most[r] = now;
+            total[r] *= fade;
+            [[unroll]] for (uint c = 0u; c < PARTS; ++c) acc[r * PARTS + c] *= fade;
+            [[unroll]] for (uint j = 0u; j < BK; ++j) {
+                s[r * BK + j] = exp_below(s[r * BK + j] - now);
+                total[r] += s[r * BK + j];
+            }
+        }
+        [[unroll]] for (uint i = 0u; i < LOADS; ++i) {
+            uint part = i * 8u + lane;
+            mine[i] = v[(a.v_at + k_row(image, k0 + part / PARTS) * a.v_stride + head) / 4u + part % PARTS];
+        }
+        HAND_ON_ALL(WEIGH)
+    }
+    [[unroll]] for (uint r = 0u; r < RQ; ++r) {
+        uint query = first + r * LANES;
+        if (query >= a.q_image_tokens + a.q_context_tokens) break;
+        uint to = a.out_at + q_row(image, query) * a.out_stride + head;
+        [[unroll]] for (uint c = 0u; c < PARTS; ++c) store(to + c * 4u, acc[r * PARTS + c] / total[r], 4u);
+    }
+}
