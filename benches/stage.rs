@@ -102,7 +102,7 @@ impl Stage {
         let mut l = Layout::default();
         let x = l.arena(DType::F32, [tokens, 2 * hidden]);
         let (out, out_scale) = l.activations(out, [tokens, hidden]);
-        l.stage(Op::Swiglu(Swiglu { x, out, out_scale }), isa, 0.0)
+        l.stage(Op::Swiglu(Swiglu { x, out, out_scale, rotated: out.dtype == DType::I8 }), isa, 0.0)
     }
 
     /// The norms of queries and keys, and their rotation.

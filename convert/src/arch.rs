@@ -22,6 +22,8 @@ pub(crate) enum Role {
     Matrix,
     /// A matrix of attention or FFN: where the FLOPs are, and where int8 is safe.
     Quantizable,
+    /// The same, with rows that are rotated where they are stored as int8.
+    Rotatable,
 }
 
 impl Role {
@@ -117,6 +119,10 @@ impl Table {
 
     fn matrix(&mut self, name: impl Into<String>, shape: &[u64]) {
         self.push(name, shape, Role::Matrix);
+    }
+
+    fn rotatable(&mut self, name: impl Into<String>, shape: &[u64]) {
+        self.push(name, shape, Role::Rotatable);
     }
 
     fn quantizable(&mut self, name: impl Into<String>, shape: &[u64]) {

@@ -4,9 +4,11 @@ use std::io::{self, Seek, Write};
 use std::ops::ControlFlow;
 
 use denoir_core::gguf::GgmlType;
+use denoir_core::ops::rotate;
 use half::f16;
 
 use crate::Progress;
+use crate::arch::Role;
 use crate::checkpoint::Checkpoint;
 use crate::element::{load, max_abs, store_bf16, store_f16, store_f32, store_i8_row};
 use crate::error::ConvertError;
@@ -65,7 +67,9 @@ pub(crate) fn emit<'w, W: Write + Seek>(
     let mut done = 0;
     let mut buffers = Buffers::default();
     let mut entries = plan.entries.iter();
-    while let Some(entry) = entries.next() {
+    for spec in &plan.network.specs {
+        // The plan has the tensors in the network's order, each int8 matrix with its scales right after it.
+        let Some(entry) = entries.next() else { break };
         if progress(Progress { tensor: &entry.name, bytes_done: done, bytes_total: total }).is_break() {
             return Err(ConvertError::Cancelled.into());
         }
@@ -76,12 +80,12 @@ pub(crate) fn emit<'w, W: Write + Seek>(
         done += entry.len_bytes;
         if entry.ty == GgmlType::I8 {
             let columns: u64 = entry.shape.iter().skip(1).product();
-            let scales = quantize(&mut writer, &item, columns as usize, &mut buffers)?;
+            let rotated = spec.role == Role::Rotatable;
+            let scales = quantize(&mut writer, &item, columns as usize, rotated, &mut buffers)?;
             writer.end_tensor()?;
             buffers.out.clear();
             store_f32(&scales, &mut buffers.out);
             writer.write(&buffers.out)?;
-            // The plan puts the scales right after their matrix.
             done += entries.next().map_or(0, |scales| scales.len_bytes);
         } else {
             copy(&mut writer, &item, &mut buffers)?;
@@ -120,11 +124,12 @@ fn copy<W: Write + Seek>(writer: &mut Writer<'_, W>, item: &Item<'_>, buffers: &
 /// The least value that rounds to infinity in f16.
 const F16_OVERFLOW: f32 = 65_520.0;
 
-/// Converts to I8 row by row; the scale of each row.
+/// Converts to I8 row by row, each rotated first or not; the scale of each row.
 fn quantize<W: Write + Seek>(
     writer: &mut Writer<'_, W>,
     item: &Item<'_>,
     columns: usize,
+    rotated: bool,
     buffers: &mut Buffers,
 ) -> Result<Vec<f32>, EmitError> {
     let row_bytes = columns.saturating_mul(item.from.size().unwrap_or(1) as usize).max(1);
@@ -135,7 +140,10 @@ fn quantize<W: Write + Seek>(
         buffers.values.resize(block.len() / row_bytes * columns, 0.0);
         load(item.from, block, &mut buffers.values);
         buffers.out.clear();
-        for row in buffers.values.chunks_exact(columns.max(1)) {
+        for row in buffers.values.chunks_exact_mut(columns.max(1)) {
+            if rotated {
+                rotate(row);
+            }
             let max = max_abs(row).ok_or_else(|| ConvertError::NotFinite(item.name.into()))?;
             scales.push(store_i8_row(row, max, &mut buffers.out));
         }

@@ -2,8 +2,9 @@
 
 use denoir_core::DType;
 use denoir_core::gguf::{GgmlType, keys};
+use denoir_core::ops::ROTATION;
 
-use crate::arch::{self, Network};
+use crate::arch::{self, Network, Role};
 use crate::checkpoint::{Checkpoint, Selection, select};
 use crate::config::{Config, Family};
 use crate::error::ConvertError;
@@ -129,7 +130,12 @@ pub(crate) fn describe(metadata: &mut Metadata, network: &Network, name: &str, d
         DType::F16 => metadata.u32(keys::FILE_TYPE, 1),
         DType::BF16 => metadata.u32(keys::FILE_TYPE, 32),
         // ggml has no file type for plain I8 with row scales.
-        DType::I8 => metadata.u32(keys::QUANTIZATION_VERSION, 2),
+        DType::I8 => {
+            metadata.u32(keys::QUANTIZATION_VERSION, 2);
+            if network.specs.iter().any(|spec| spec.role == Role::Rotatable) {
+                metadata.u32(keys::FEED_FORWARD_ROTATION, ROTATION as u32);
+            }
+        }
         // Refused by `Plan::new`.
         DType::U32 => {}
     }

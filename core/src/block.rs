@@ -95,7 +95,7 @@ impl Pass<'_> {
         k.linear(&block.w12.of(z, z_scale, x, Epilogue::Store))?;
         let dtype = self.precision.input_of(&block.w3.weight);
         let (out, out_scale) = typed(self.plan.ffn_z, self.plan.ffn_scale, dtype, rows);
-        k.swiglu(&Swiglu { x, out, out_scale })?;
+        k.swiglu(&Swiglu { x, out, out_scale, rotated: block.rotated })?;
         k.linear(&block.w3.of(out, out_scale, self.tokens, self.gated(column)))
     }
 

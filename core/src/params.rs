@@ -1,8 +1,8 @@
 //! Weights as views into the model file: what the networks share, and the look-up that checks them.
 
 use crate::error::ModelError;
-use crate::gguf::{GgmlType, Gguf, Name, TensorInfo};
-use crate::ops::{BLOCK, BLOCK_BYTES, Epilogue, Linear};
+use crate::gguf::{GgmlType, Gguf, Name, TensorInfo, Value, keys};
+use crate::ops::{BLOCK, BLOCK_BYTES, Epilogue, Linear, ROTATION};
 use crate::qwen3::Matrix;
 use crate::{DType, Region, View, Weight};
 
@@ -41,6 +41,8 @@ pub struct BlockParams {
     pub w12: Dense,
     /// `(hidden, ffn_hidden)`.
     pub w3: Dense,
+    /// Whether `w3` is rotated, and so its input must be ([`rotate`](crate::ops::rotate)).
+    pub rotated: bool,
     /// `(6 · hidden, hidden)` and bias.
     pub modulation: Dense,
 }
@@ -58,6 +60,16 @@ pub(crate) struct Tensors<'g> {
 }
 
 impl Tensors<'_> {
+    /// Whether the last layers of the feed-forward networks are rotated.
+    pub(crate) fn rotated(&self) -> Result<bool, ModelError> {
+        const KEY: &str = keys::FEED_FORWARD_ROTATION;
+        match self.gguf.value(KEY).map(Value::as_u32) {
+            None => Ok(false),
+            Some(Some(n)) if n as usize == ROTATION => Ok(true),
+            Some(_) => Err(ModelError::Config { key: KEY, rule: "must be 16, or absent" }),
+        }
+    }
+
     fn find(&self, name: core::fmt::Arguments<'_>) -> Result<(Name, TensorInfo<'_>), ModelError> {
         let mut text = Name::new();
         // A name that does not fit is cut, and is then not in the file.

@@ -288,7 +288,7 @@ fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View
         }
         "swiglu" => {
             let (x, out) = (g.x(d, "x")?, g.out(d, "out")?);
-            (Op::Swiglu(Swiglu { x, out, out_scale: None }), vec![("out", out)])
+            (Op::Swiglu(Swiglu { x, out, out_scale: None, rotated: false }), vec![("out", out)])
         }
         "quantize_rows" => {
             let (x, out, out_scale) = (g.x(d, "x")?, g.out(d, "out")?, g.out(d, "out_scale")?);

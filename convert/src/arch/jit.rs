@@ -186,7 +186,7 @@ impl Sizes {
         t.keep(format!("{b}.norm2.weight"), &[h]);
         t.quantizable(format!("{b}.mlp.w12.weight"), &[ffn2, h]);
         t.keep(format!("{b}.mlp.w12.bias"), &[ffn2]);
-        t.quantizable(format!("{b}.mlp.w3.weight"), &[h, self.ffn]);
+        t.rotatable(format!("{b}.mlp.w3.weight"), &[h, self.ffn]);
         t.keep(format!("{b}.mlp.w3.bias"), &[h]);
         t.linear(&format!("{b}.adaLN_modulation.1"), h.saturating_mul(6), h);
     }

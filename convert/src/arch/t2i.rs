@@ -156,7 +156,7 @@ impl Sizes {
         t.keep(format!("{b}.attn.proj.bias"), &[h]);
         t.keep(format!("{b}.norm2.weight"), &[h]);
         t.quantizable(format!("{b}.mlp.w12.weight"), &[self.ffn.saturating_mul(2), h]);
-        t.quantizable(format!("{b}.mlp.w3.weight"), &[h, self.ffn]);
+        t.rotatable(format!("{b}.mlp.w3.weight"), &[h, self.ffn]);
         t.linear(&format!("{b}.adaLN_modulation.0"), h.saturating_mul(6), h);
     }
 }

@@ -125,6 +125,9 @@ pub mod tokenizer {
     );
 }
 
+/// Channels of the SwiGLU's output that are rotated together before they meet `w3`, whose rows are stored rotated
+/// alike: 16; absent where nothing is rotated.
+pub const FEED_FORWARD_ROTATION: &str = "denoir.feed_forward_rotation";
 /// Type of the matrices, as on the command line: `f32`, `f16`, `bf16` or `int8`.
 pub const WEIGHT_TYPE: &str = "denoir.weight_type";
 /// Sampling method: one of [`SAMPLER_METHODS`].

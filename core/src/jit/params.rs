@@ -120,6 +120,7 @@ fn block(file: &Tensors<'_>, c: &JitConfig, i: usize) -> Result<BlockParams, Mod
         norm2: file.float(format_args!("blocks.{i}.norm2.weight"), 1, h)?,
         w12: file.affine(format_args!("blocks.{i}.mlp.w12"), 2 * ffn, h)?,
         w3: file.affine(format_args!("blocks.{i}.mlp.w3"), h, ffn)?,
+        rotated: file.rotated()?,
         modulation: file.affine(format_args!("blocks.{i}.adaLN_modulation.1"), 6 * h, h)?,
     })
 }

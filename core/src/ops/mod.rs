@@ -40,7 +40,7 @@ pub use qk_norm_rope::{QkNormRope, Rope, RopePairs};
 pub use quantize_rows::QuantizeRows;
 pub use rms_norm::RmsNorm;
 pub use solver_step::{HISTORY, SolverStep, StepValues};
-pub use swiglu::Swiglu;
+pub use swiglu::{ROTATION, Swiglu, rotate};
 pub use unpatchify::{PixelOrder, Unpatchify};
 
 use crate::View;

@@ -1,7 +1,30 @@
 use super::memory::{Bounds, InvalidOp, Memory, silu};
 use crate::{DType, View};
 
-/// `out = SiLU(x[.., ..half]) · x[.., half..]`.
+/// Channels that [`rotate`] mixes with each other.
+pub const ROTATION: usize = 16;
+
+/// Rotates a row by a Hadamard matrix: channels `i, n + i, ..., 15 · n + i` with `n` a [`ROTATION`]th of the row, rounded
+/// down, become their sums with all combinations of signs, divided by 4. The row's end, shorter than 16, stays.
+///
+/// SwiGLU's output has values far from its mean size, which int8 holds badly; each is spread over 16 channels. A linear
+/// layer's product stays the same where its input and its weights are both rotated. (QuaRot, arXiv 2404.00456.)
+pub fn rotate(row: &mut [f32]) {
+    let n = row.len() / ROTATION;
+    for i in 0..n {
+        let mut group: [f32; ROTATION] = core::array::from_fn(|j| row[j * n + i]);
+        for bit in [1, 2, 4, 8] {
+            for j in (0..ROTATION).filter(|j| j & bit == 0) {
+                (group[j], group[j | bit]) = (group[j] + group[j | bit], group[j] - group[j | bit]);
+            }
+        }
+        for (j, x) in group.iter().enumerate() {
+            row[j * n + i] = x * 0.25;
+        }
+    }
+}
+
+/// `out = SiLU(x[.., ..half]) · x[.., half..]`, rotated where that is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Swiglu {
     /// `(rows, 2 · half)` f32. Its first half may be overwritten: the place for what is yet to be quantised.
@@ -10,6 +33,8 @@ pub struct Swiglu {
     pub out: View,
     /// `(1, rows)` f32, for int8 `out` only.
     pub out_scale: Option<View>,
+    /// Whether each row is rotated, as [`rotate`] says, before it is rounded.
+    pub rotated: bool,
 }
 
 impl Swiglu {
@@ -23,9 +48,15 @@ impl Swiglu {
     }
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
+        let n = if self.rotated { self.out.cols / ROTATION } else { 0 };
         for r in 0..self.out.rows {
+            let product = |mem: &Memory<'_>, c| silu(mem.load(&self.x, r, c)) * mem.load(&self.x, r, self.out.cols + c);
             mem.store_row(&self.out, self.out_scale.as_ref(), r, |mem, c| {
-                silu(mem.load(&self.x, r, c)) * mem.load(&self.x, r, self.out.cols + c)
+                if c >= n * ROTATION {
+                    return product(mem, c);
+                }
+                let sign = |j: usize| if (j & (c / n)).count_ones().is_multiple_of(2) { 0.25 } else { -0.25 };
+                (0..ROTATION).map(|j| sign(j) * product(mem, j * n + c % n)).sum()
             });
         }
     }

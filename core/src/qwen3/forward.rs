@@ -88,7 +88,7 @@ fn ffn_branch<K: Kernels + ?Sized>(
     let (gate, up) = (x.cols_from(0, c.ffn_hidden), x.cols_from(c.ffn_hidden, c.ffn_hidden));
     normed(k, plan, layer.ffn_norm, c.eps, &[(&layer.gate, gate), (&layer.up, up)])?;
     let (out, out_scale) = typed(plan.ffn_z, plan.scale, input_of(plan, &layer.down), plan.rows());
-    k.swiglu(&Swiglu { x, out, out_scale })?;
+    k.swiglu(&Swiglu { x, out, out_scale, rotated: false })?;
     linear(k, plan, &layer.down, out, out_scale, plan.x, Epilogue::Residual)
 }
 

@@ -127,6 +127,7 @@ fn block(
         norm2: file.float(format_args!("{at}.norm2.weight"), 1, h)?,
         w12: file.linear(format_args!("{at}.mlp.w12"), 2 * ffn, h)?,
         w3: file.linear(format_args!("{at}.mlp.w3"), h, ffn)?,
+        rotated: file.rotated()?,
         modulation: file.affine(format_args!("{at}.adaLN_modulation.0"), 6 * h, h)?,
     })
 }

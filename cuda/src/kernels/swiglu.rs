@@ -11,7 +11,7 @@ arguments! { SwigluArgs, 48, {
     out: AnyMatrix,
     out_scale: u64,
     cols: u32,
-    unused: u32,
+    rotated: u32,
 } }
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<SwigluArgs>("swiglu", ROW_THREADS);
@@ -22,7 +22,7 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &Swiglu) -> Result<(), Error> {
         out: cuda.any_matrix(&op.out)?,
         out_scale: cuda.row_if(op.out_scale.as_ref())?,
         cols: word(op.out.cols),
-        unused: 0,
+        rotated: u32::from(op.rotated),
     };
     cuda.run(&KERNEL, [op.out.rows, 1, 1], &args)
 }

@@ -65,7 +65,7 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
         Op::CausalAttention(CausalAttention { q, k, v, heads: _, kv_heads: _, lengths, out }) => {
             named![q k v lengths out]
         }
-        Op::Swiglu(Swiglu { x, out, out_scale }) => {
+        Op::Swiglu(Swiglu { x, out, out_scale, rotated: _ }) => {
             let mut views = named![x out];
             views.extend(optional(named![out_scale]));
             views

@@ -8,7 +8,8 @@ use crate::shader::Shader;
 pub(crate) fn launch(vulkan: &mut Vulkan, op: &Swiglu) -> Result<(), Error> {
     let mut l = Launch::new(vulkan, Shader::Swiglu);
     l.constant(1, element_type(op.out.dtype));
-    let x = l.read(&op.x)?;
+    l.constant(2, u32::from(op.rotated));
+    let x = l.write(&op.x)?;
     let out = l.write(&op.out)?;
     let scale = l.write_some(op.out_scale.as_ref())?;
     let args = [x.at, x.stride, out.at, out.stride, scale.at, word(op.out.cols)];

@@ -195,7 +195,7 @@ fn dequantize_blocks(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
 
 fn swiglu(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     let (x, out) = (c.x("x")?, c.out("out")?);
-    Ok((Op::Swiglu(Swiglu { x, out, out_scale: None }), vec![("out", out)]))
+    Ok((Op::Swiglu(Swiglu { x, out, out_scale: None, rotated: false }), vec![("out", out)]))
 }
 
 fn quantize_rows(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
