@@ -64,7 +64,8 @@ pub struct Options {
     /// Which weights: `ema` or `raw`, or upstream's `model_ema1`, `model_ema2`, `model`. `None`: upstream's EMA.
     pub weights: Option<String>,
     /// Type of the matrices. With [`DType::I8`] those of attention and FFN are I8 with a scale per row, the others
-    /// BF16. Vectors and positions are always F32. `None`: BF16, and a text encoder keeps the type that it has.
+    /// BF16, and the rows of `mlp.w3` are rotated. Vectors and positions are always F32. `None`: BF16, and a text
+    /// encoder keeps the type that it has.
     pub dtype: Option<DType>,
     /// Configuration file: see [`config`].
     pub config: Option<PathBuf>,

@@ -3,8 +3,9 @@
 //!
 //! A panel holds [`Simd::PANEL`] rows of the weight matrix `(n, k)`, which are columns of the product. Inside it,
 //! groups of `k` follow each other, four bytes to a column (f16: two): `[k / group][panel][group]`. This is the
-//! order of `vpdpbusd`, `vdpbf16ps`, `sdot` and AMX's tiles alike; int8 for `smmla` has eight bytes to a column. `n` and `k` are padded with zeros. Where an instruction set
-//! multiplies unsigned activations, int8 panels end with 128 times the sum of each column, i32.
+//! order of `vpdpbusd`, `vdpbf16ps`, `sdot` and AMX's tiles alike; int8 for `smmla` has eight bytes to a column. `n`
+//! and `k` are padded with zeros. Where an instruction set multiplies unsigned activations, int8 panels end with 128
+//! times the sum of each column, i32.
 
 use bytemuck::Pod;
 

@@ -4,8 +4,8 @@ use crate::{DType, View};
 /// Channels that [`rotate`] mixes with each other.
 pub const ROTATION: usize = 16;
 
-/// Rotates a row by a Hadamard matrix: channels `i, n + i, ..., 15 · n + i` with `n` a [`ROTATION`]th of the row, rounded
-/// down, become their sums with all combinations of signs, divided by 4. The row's end, shorter than 16, stays.
+/// Rotates a row by a Hadamard matrix: channels `i, n + i, ..., 15 · n + i`, with `n` a [`ROTATION`]th of the row,
+/// rounded down, become their sums with 16 combinations of signs, divided by 4. The row's end, shorter than 16, stays.
 ///
 /// SwiGLU's output has values far from its mean size, which int8 holds badly; each is spread over 16 channels. A linear
 /// layer's product stays the same where its input and its weights are both rotated. (QuaRot, arXiv 2404.00456.)
@@ -59,5 +59,32 @@ impl Swiglu {
                 (0..ROTATION).map(|j| sign(j) * product(mem, j * n + c % n)).sum()
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotation_spreads_values_and_undoes_itself() {
+        // Three groups, and two channels that stay.
+        let row: [f32; 50] = core::array::from_fn(|i| (i * i % 23) as f32 - 11.0);
+        let mut rotated = row;
+        rotate(&mut rotated);
+        let length = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>();
+        assert!((length(&row) - length(&rotated)).abs() < 1e-2 && row != rotated && row[48..] == rotated[48..]);
+        rotate(&mut rotated);
+        assert!(row.iter().zip(rotated).all(|(x, y)| (x - y).abs() < 1e-5));
+
+        let mut one = [0.0; 48];
+        one[4] = 8.0;
+        rotate(&mut one);
+        let expected: [f32; 48] = core::array::from_fn(|i| match (i % 3, i / 3 % 2) {
+            (1, 0) => 2.0,
+            (1, 1) => -2.0,
+            _ => 0.0,
+        });
+        assert_eq!(one, expected);
     }
 }

@@ -65,8 +65,9 @@ macro_rules! tiles {
         let tail = unsafe { Tail::new(b, full, rest) };
         let second = if b.rows > ROWS { ROWS } else { 0 };
         for half in 0..2 {
-            // SAFETY: the token; the tiles have the shapes of this many rows. Reads whole chunks of the block's rows, its tail, and as many chunks of the panel,
-            // which is padded to whole ones; writes 32 rows of half the columns of the sums.
+            // SAFETY: the token; the tiles have the shapes of this many rows. Reads whole chunks of the block's rows,
+            // its tail, and as many chunks of the panel, which is padded to whole ones; writes 32 rows of half the
+            // columns of the sums.
             unsafe {
                 let to = b.sums.0.as_mut_ptr().cast::<u8>().add(half * STRIDE / 2);
                 asm!(
