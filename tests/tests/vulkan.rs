@@ -1,6 +1,7 @@
 //! Vulkan: the goldens at every tier, and what happens when a call fails. The op matrix has the kernels one by one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use denoir::{Engine, Model};
@@ -47,9 +48,7 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
         }
     }
     on_every_tier("forward passes", |tier, gpu| {
-        // The highest tier differs for these types alone.
-        let differs = |dtype: DType| tier != Tier::Matrix || matches!(dtype, DType::F16 | DType::I8);
-        for (name, dtype, model, fixture) in models.iter().filter(|(_, dtype, ..)| differs(*dtype)) {
+        for (name, dtype, model, fixture) in &models {
             let error = engine(gpu, model, |engine| fixture.forward_error(engine))?;
             let limit = fixture.limit(*dtype)?;
             println!("{name} in {dtype} on {tier}: {error:.1e}");
@@ -79,6 +78,46 @@ fn samples_agree_with_pytorch() -> Result<()> {
 /// Draws a small image.
 fn draw(gpu: &Gpu, model: &Model) -> Result<Vec<f32>> {
     engine(gpu, model, |engine| golden::draw(engine, model.network().pixels()))
+}
+
+/// Draws a small image with submissions of so much work and time, and counts them.
+fn draw_in_parts(gpu: &Gpu, model: &Model, flop: u64, longest: Duration) -> Result<(Vec<f32>, usize)> {
+    let open = |arena_bytes| {
+        let mut vulkan = gpu.engine(model.bytes(), arena_bytes)?;
+        vulkan.limit_submissions(flop, longest);
+        Ok(vulkan)
+    };
+    let before = gpu.submissions();
+    let draw = |engine: &mut dyn Engine| golden::draw(engine, model.network().pixels());
+    let image = with_engine(model, gpu.precision(), open, draw)?;
+    Ok((image, gpu.submissions() - before))
+}
+
+#[test]
+fn long_submissions_are_cut_without_a_trace() -> Result<()> {
+    let model = Fixture::open("forward/jit")?.model(DType::F32)?;
+    // A device of its own: others' submissions would be counted.
+    let messages = Messages::default();
+    let validation = Validation::Synchronisation(messages.clone());
+    let gpu = match Gpu::open(&Options { validation, ..options(Some(Tier::Floor)) }) {
+        Ok(gpu) => gpu,
+        Err(why) if gpu(Tier::Floor).is_err() => {
+            eprintln!("skipped: long submissions on vulkan/floor: {why}");
+            return Ok(());
+        }
+        Err(why) => return Err(why.into()),
+    };
+    let (ever, never) = (Duration::MAX, Duration::ZERO);
+    let (whole, once) = draw_in_parts(&gpu, &model, u64::MAX, ever)?;
+    let (halves, twice) = draw_in_parts(&gpu, &model, 1_000_000, ever)?;
+    let (parts, many) = draw_in_parts(&gpu, &model, 100_000, ever)?;
+    // One submission a program is far too long by this measure, which shows after the first evaluation.
+    let (corrected, more) = draw_in_parts(&gpu, &model, u64::MAX, never)?;
+    println!("{once} submissions, {twice}, {many}; {more} corrected");
+    ensure!(once < twice && twice < many, "{once}, {twice} and {many} submissions");
+    ensure!(more > once, "{more} submissions after {once}: not corrected");
+    ensure!(whole == halves && whole == parts && whole == corrected, "the image depends on how it is cut");
+    silent(&messages)
 }
 
 /// A device with faults, and what the validation layers say of it, leaks at its end among them.

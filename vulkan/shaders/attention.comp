@@ -11,7 +11,6 @@ layout(constant_id = 0) const uint THREADS = 128u;
 layout(constant_id = 1) const uint RQ = 4u;
 layout(constant_id = 2) const uint BK = 32u;
 layout(constant_id = 3) const uint HEAD_DIM = 64u;
-layout(constant_id = 4) const uint OUT_TYPE = F32;
 
 const uint LANES = 16u;
 const uint BQ = THREADS / LANES * RQ;
@@ -32,8 +31,8 @@ shared float kv[BK * DS];
 shared float ps[BQ * PS];
 shared float most[BQ];
 
-DEFINE_STORE4(store, out_words, OUT_TYPE)
-DEFINE_STORE2(store, out_words, OUT_TYPE)
+DEFINE_STORE4(store, out_words, a.out_type)
+DEFINE_STORE2(store, out_words, a.out_type)
 
 void main() {
     uint t = gl_LocalInvocationID.x, lane = t % LANES, first = t / LANES * RQ;

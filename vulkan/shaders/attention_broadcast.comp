@@ -15,7 +15,6 @@ layout(constant_id = 0) const uint LANES = 8u;
 layout(constant_id = 1) const uint RQ = 2u;
 layout(constant_id = 2) const uint BK = 8u;
 layout(constant_id = 3) const uint HEAD_DIM = 64u;
-layout(constant_id = 4) const uint OUT_TYPE = F32;
 
 // Loads of four channels: of a row, and of a tile of keys by one invocation.
 const uint PARTS = HEAD_DIM / 4u;
@@ -28,7 +27,7 @@ layout(set = 0, binding = 3) buffer Out { uint out_words[]; };
 
 #include "attention_args.glsl"
 
-DEFINE_STORE4(store, out_words, OUT_TYPE)
+DEFINE_STORE4(store, out_words, a.out_type)
 
 // Where a token's row of a head starts, in vec4s.
 uint k_row(uint image, uint token) {

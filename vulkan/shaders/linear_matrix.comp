@@ -7,7 +7,8 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #pragma use_vulkan_memory_model
 // The linear kernel by cooperative matrices of TM × TN × TK elements, a shape that the device lists: f16 with sums in
-// f32, and with -DINT8 int8 with sums in i32, then · x_scale[row] · w_scale[column]. A workgroup has SM × SN subgroups,
+// f32, and with -DINT8 int8 with sums in i32, then · x_scale[row] · w_scale[column]. With -DBF16 operands are bf16 and
+// become f16 on their way to shared memory, see `operand`. A workgroup has SM × SN subgroups,
 // a subgroup RM × RN matrices of sums. Both operands walk along K in tiles of 64 bytes a row in shared memory; the next
 // tile is on its way in registers while one is multiplied.
 #include "math.glsl"
@@ -93,19 +94,31 @@ void fetch(uint row0, uint col0, uint k0) {
     }
 }
 
+// Eight bytes of a row as they are multiplied. A bf16 becomes the f16 of the same value from 2^-17 to 65504, what is
+// smaller is off by 2^-25 at most, and what is larger is clamped.
+uvec2 operand(uvec2 bits) {
+#ifdef BF16
+    [[unroll]] for (uint i = 0u; i < 2u; ++i) {
+        vec2 pair = uintBitsToFloat(uvec2(bits[i] << 16, bits[i] & 0xffff0000u));
+        bits[i] = packHalf2x16(clamp(pair, -65504.0, 65504.0));
+    }
+#endif
+    return bits;
+}
+
 // Puts what `fetch` loaded into shared memory.
 void stash() {
     [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
         uint at = gl_LocalInvocationID.x + i * THREADS, to = at / LOADS * KS + at % LOADS * 2u;
         if (at >= BM * LOADS) break;
-        xs[to] = x_next[i].xy;
-        xs[to + 1u] = x_next[i].zw;
+        xs[to] = operand(x_next[i].xy);
+        xs[to + 1u] = operand(x_next[i].zw);
     }
     [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
         uint at = gl_LocalInvocationID.x + i * THREADS, to = at / LOADS * KS + at % LOADS * 2u;
         if (at >= BN * LOADS) break;
-        ws[to] = w_next[i].xy;
-        ws[to + 1u] = w_next[i].zw;
+        ws[to] = operand(w_next[i].xy);
+        ws[to + 1u] = operand(w_next[i].zw);
     }
 }
 

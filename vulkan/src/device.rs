@@ -1,6 +1,7 @@
 //! Physical devices: what there is, what each can do, and opening one.
 
 use std::ffi::CStr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ash::{khr, vk};
@@ -153,6 +154,8 @@ pub(crate) struct Device {
     pub(crate) raw: ash::Device,
     /// Engines on different threads take turns.
     queue: Mutex<vk::Queue>,
+    /// How often the queue was given something.
+    pub(crate) submissions: AtomicUsize,
     pub(crate) about: Candidate,
     pub(crate) calls: Calls,
     /// Outlives the device; last, so that it is dropped last.
@@ -184,7 +187,14 @@ impl Device {
             calls.make("vkCreateDevice", || unsafe { instance.raw.create_device(about.physical, &info, None) })?;
         // SAFETY: the queue was asked for above.
         let queue = unsafe { raw.get_device_queue(about.queue_family, 0) };
-        Ok(Arc::new(Device { raw, queue: Mutex::new(queue), about, calls, _instance: instance }))
+        Ok(Arc::new(Device {
+            raw,
+            queue: Mutex::new(queue),
+            submissions: AtomicUsize::new(0),
+            about,
+            calls,
+            _instance: instance,
+        }))
     }
 
     pub(crate) fn limits(&self) -> &vk::PhysicalDeviceLimits {

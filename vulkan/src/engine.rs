@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use denoir_core::backend::{Backend, Program};
 use denoir_core::ops::*;
 use denoir_core::plan::Precision;
-use denoir_core::{DType, Region, View};
+use denoir_core::{Region, View};
 
 use crate::calls::{Calls, Faults};
 use crate::device::{Device, DeviceInfo, candidates};
@@ -22,8 +24,12 @@ use crate::{Error, Tier, disk_cache, kernels, self_test};
 
 /// Bytes of one weight buffer at most: the allocation size that every device allows.
 const WEIGHT_BYTES: usize = 1 << 30;
-/// A submission's share of the time that a watchdog allows, in seconds.
+/// How long a submission should take, in seconds, and how long it may before its program is cut anew: below what a
+/// watchdog lets pass.
 const SUBMISSION_SECONDS: f64 = 0.1;
+const LONGEST_SECONDS: f64 = 0.2;
+/// How often an engine cuts anew: a kernel of one long workgroup stays as it is.
+const CORRECTIONS: u32 = 8;
 
 /// How an engine is made.
 #[derive(Clone, Debug, Default)]
@@ -105,10 +111,14 @@ impl Gpu {
         &self.wrong
     }
 
+    /// Submissions to the device so far, of all engines.
+    pub fn submissions(&self) -> usize {
+        self.device.submissions.load(Ordering::Relaxed)
+    }
+
     /// The activation types that an engine on this device wants.
     pub fn precision(&self) -> Precision {
-        let f16 = if self.tiers.fp16 { DType::F16 } else { DType::F32 };
-        Precision { f16, ..Precision::WIDE }
+        self.tiers.precision()
     }
 
     /// An engine over a model file and an arena of so many bytes.
@@ -153,7 +163,10 @@ pub struct Vulkan {
     /// For bindings that a variant does not touch.
     pub(crate) nothing: Buffer,
     tiers: Tiers,
+    /// Work of a submission, and seconds that it may take, at most.
     most_flop: u64,
+    longest: f64,
+    corrections: u32,
     /// Whether programs are recorded with timers.
     timed: bool,
     /// What was submitted last.
@@ -175,6 +188,8 @@ impl Vulkan {
             nothing: Buffer::new(&device, 16, Place::Device)?,
             tiers,
             most_flop: (gpu.flop_per_second * SUBMISSION_SECONDS) as u64,
+            longest: LONGEST_SECONDS,
+            corrections: 0,
             timed: false,
             last: None,
             device,
@@ -189,6 +204,13 @@ impl Vulkan {
             }
         }
         Ok(vulkan)
+    }
+
+    /// Cuts the programs to come into submissions of so many floating-point operations at most, and anew where one is
+    /// measured to take longer than this. By default they have what the device is expected to do in 0.1 s, and may take
+    /// 0.2 s: operating systems reset devices whose submissions take seconds.
+    pub fn limit_submissions(&mut self, flop: u64, longest: Duration) {
+        (self.most_flop, self.longest) = (flop.max(1), longest.as_secs_f64());
     }
 
     /// Times every kernel of the programs to come, or no longer does. Timed kernels do not overlap.
@@ -247,6 +269,19 @@ impl Vulkan {
         if alone { self.run_open() } else { Ok(()) }
     }
 
+    /// Whether a recorded program was measured to be cut too coarsely; from now on programs are cut finer.
+    fn is_too_coarse(&mut self, program: Program) -> Result<bool, Error> {
+        let recording = self.programs.get(&program).filter(|_| self.corrections < CORRECTIONS);
+        let Some((seconds, flop)) = recording.map_or(Ok(None), Recording::longest)? else { return Ok(false) };
+        let too_long = seconds > self.longest;
+        if too_long {
+            let share = SUBMISSION_SECONDS / LONGEST_SECONDS * self.longest / seconds;
+            self.most_flop = self.most_flop.min((flop as f64 * share) as u64).max(1);
+            self.corrections += 1;
+        }
+        Ok(too_long)
+    }
+
     /// Opens an empty recording.
     pub(crate) fn open_anew(&mut self) -> Result<(), Error> {
         self.open = Some(Recording::new(&self.device, self.most_flop, self.timed)?);
@@ -301,8 +336,7 @@ forward_kernels! {
 // SAFETY: the bounds are the sizes that the buffers were made with.
 unsafe impl Backend for Vulkan {
     fn precision(&self) -> Precision {
-        let f16 = if self.tiers.fp16 { DType::F16 } else { DType::F32 };
-        Precision { f16, ..Precision::WIDE }
+        self.tiers.precision()
     }
 
     fn bounds(&self) -> Bounds {
@@ -313,7 +347,12 @@ unsafe impl Backend for Vulkan {
         // What a failure left behind.
         self.open = None;
         if self.programs.contains_key(&program) {
-            return Ok(false);
+            if !self.is_too_coarse(program)? {
+                return Ok(false);
+            }
+            // It may be under way.
+            self.device.wait_idle()?;
+            self.programs.remove(&program);
         }
         self.open_anew()?;
         Ok(true)

@@ -8,8 +8,10 @@ use crate::Error;
 use crate::device::{Device, MAX_BINDINGS};
 use crate::hazards::{Access, Hazards};
 use crate::pipelines::Layout;
-use crate::timers::{KernelTime, Timers};
+use crate::timers::{KernelTime, Stamps, Timers};
 
+/// Submissions of a recording whose time is measured; those after them are judged by their work.
+const MEASURED: u32 = 1024;
 /// Descriptor sets of a pool.
 const SETS: u32 = 64;
 
@@ -35,10 +37,12 @@ pub(crate) struct Recording {
     sets: Vec<vk::DescriptorPool>,
     sets_left: u32,
     hazards: Hazards,
-    /// Floating-point operations of the open segment.
-    flop: u64,
+    /// Floating-point operations of each segment, the open one last.
+    flop: Vec<u64>,
     /// The same, at most.
     most_flop: u64,
+    /// Measures the segments; none where the queue has no clock.
+    stamps: Option<Stamps>,
     /// Times the kernels, which then do not overlap.
     timers: Option<Timers>,
     device: Arc<Device>,
@@ -48,6 +52,8 @@ impl Recording {
     /// An empty recording whose submissions have about `most_flop` operations at most.
     pub(crate) fn new(device: &Arc<Device>, most_flop: u64, timed: bool) -> Result<Recording, Error> {
         let timers = if timed { Some(Timers::new(device)?) } else { None };
+        let has_clock = device.about.timestamp_bits > 0;
+        let stamps = if has_clock { Some(Stamps::new(device, MEASURED)?) } else { None };
         let info = vk::CommandPoolCreateInfo::default().queue_family_index(device.about.queue_family);
         // SAFETY: the family is the device's.
         let commands =
@@ -58,22 +64,21 @@ impl Recording {
             sets: Vec::new(),
             sets_left: 0,
             hazards: Hazards::default(),
-            flop: 0,
+            flop: Vec::new(),
             most_flop: most_flop.max(1),
+            stamps,
             timers,
             device: device.clone(),
         };
         recording.open()?;
-        if let (Some(timers), Some(&commands)) = (&recording.timers, recording.segments.first()) {
-            timers.reset(commands);
-        }
         Ok(recording)
     }
 
     /// Appends a kernel. One that is too much work for a submission is spread over several.
     pub(crate) fn push(&mut self, d: &Dispatch<'_>) -> Result<(), Error> {
         let set = self.descriptor_set(d)?;
-        if self.flop > 0 && self.flop + d.flop > self.most_flop {
+        let flop = self.flop.last().copied().unwrap_or(0);
+        if flop > 0 && flop + d.flop > self.most_flop {
             self.next()?;
         }
         let axis = (0..3).max_by_key(|&i| d.groups[i]).unwrap_or(0);
@@ -88,9 +93,11 @@ impl Recording {
             let (mut base, mut groups) = ([0; 3], d.groups);
             (base[axis], groups[axis]) = (first, count);
             self.dispatch(d, set, base, groups)?;
+            if let Some(flop) = self.flop.last_mut() {
+                *flop += d.flop / u64::from(parts);
+            }
             first += count;
         }
-        self.flop += d.flop / u64::from(parts);
         Ok(())
     }
 
@@ -99,10 +106,21 @@ impl Recording {
         self.timers.as_ref().map_or(Ok(Vec::new()), Timers::read)
     }
 
+    /// The segment that took longest in the last run, in seconds, and its floating-point operations. `None`: it is under
+    /// way, or nothing measured it.
+    pub(crate) fn longest(&self) -> Result<Option<(f64, u64)>, Error> {
+        let Some(stamps) = &self.stamps else { return Ok(None) };
+        let all = stamps.read(false)?.unwrap_or_default().into_iter().map(|ms| ms / 1e3).zip(self.flop.iter().copied());
+        Ok(all.max_by(|a, b| a.0.total_cmp(&b.0)))
+    }
+
     /// Closes the recording.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         let device = &self.device;
         let Some(&open) = self.segments.last() else { return Ok(()) };
+        if let Some(stamps) = self.stamps.as_ref().filter(|_| self.segments.len() <= MEASURED as usize) {
+            stamps.end(open);
+        }
         // SAFETY: the command buffer is recording.
         device.calls.make("vkEndCommandBuffer", || unsafe { device.raw.end_command_buffer(open) })
     }
@@ -152,11 +170,18 @@ impl Recording {
         let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE);
         // SAFETY: the command buffer is new.
         device.calls.make("vkBeginCommandBuffer", || unsafe { device.raw.begin_command_buffer(commands, &info) })?;
+        if self.segments.is_empty() {
+            self.timers.iter().for_each(|timers| timers.reset(commands));
+            self.stamps.iter().for_each(|stamps| stamps.reset(commands));
+        }
         // What was submitted before is seen by this segment.
         barrier(device, commands);
+        if let Some(stamps) = &mut self.stamps {
+            stamps.begin(commands);
+        }
         self.segments.push(commands);
         self.hazards.clear();
-        self.flop = 0;
+        self.flop.push(0);
         Ok(())
     }
 

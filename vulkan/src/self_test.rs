@@ -24,9 +24,13 @@ pub(crate) fn run(gpu: &mut Gpu) -> Result<(), Error> {
     if !right(gpu, floor, DType::F32)? || !right(gpu, floor, DType::I8)? {
         return Err(broken());
     }
-    for (tier, dtype) in
-        [(Tier::Fp16, DType::F16), (Tier::Int8, DType::I8), (Tier::Matrix, DType::F16), (Tier::Matrix, DType::I8)]
-    {
+    for (tier, dtype) in [
+        (Tier::Fp16, DType::F16),
+        (Tier::Int8, DType::I8),
+        (Tier::Matrix, DType::F16),
+        (Tier::Matrix, DType::BF16),
+        (Tier::Matrix, DType::I8),
+    ] {
         // Higher tiers would take the product away.
         if gpu.tiers().has(tier) && !right(gpu, gpu.tiers().up_to(tier), dtype)? {
             gpu.disable(tier);
@@ -134,6 +138,8 @@ fn fill(bytes: &mut [u8], view: &View, dtype: DType, seed: &mut u32) {
             // ±1 to ±1.97 in steps of 1/32: the sign, an exponent of 0, five bits of fraction.
             DType::F16 => element
                 .copy_from_slice(&(u16::from(small & 0x80) << 8 | 15 << 10 | u16::from(small & 31) << 5).to_le_bytes()),
+            DType::BF16 => element
+                .copy_from_slice(&(u16::from(small & 0x80) << 8 | 127 << 7 | u16::from(small & 31) << 2).to_le_bytes()),
             _ => element.copy_from_slice(
                 &(u32::from(small & 0x80) << 24 | 127 << 23 | u32::from(small & 31) << 18).to_le_bytes(),
             ),

@@ -33,6 +33,7 @@ macro_rules! shaders {
 shaders! {
     Attention: "attention", 4;
     AttentionBroadcast: "attention_broadcast", 4;
+    AttentionMatrix: "attention_matrix", 4;
     CausalAttention: "causal_attention", 5;
     ClassCondition: "class_condition", 4;
     ContextTokens: "context_tokens", 4;
@@ -45,6 +46,7 @@ shaders! {
     LinearInt8: "linear_int8", 8;
     LinearInt8Dot: "linear_int8.dot", 8;
     LinearMatrix: "linear_matrix", 6;
+    LinearMatrixBf16: "linear_matrix.bf16", 6;
     LinearMatrixInt8: "linear_matrix.int8", 8;
     NormModulate: "norm_modulate", 6;
     Patchify: "patchify", 2;

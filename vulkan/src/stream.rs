@@ -1,6 +1,7 @@
 //! The queue: copies into and out of the arena, and submissions.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ash::vk;
 
@@ -198,6 +199,7 @@ impl Stream {
             let fence = if i == last { slot.fence } else { vk::Fence::null() };
             // SAFETY: the command buffers are complete and their resources alive; this thread has the queue.
             device.calls.make("vkQueueSubmit", || unsafe { device.raw.queue_submit(*queue, &info, fence) })?;
+            device.submissions.fetch_add(1, Ordering::Relaxed);
         }
         slot.under_way = true;
         Ok(())

@@ -1,5 +1,8 @@
 //! Which features of a device the kernels use.
 
+use denoir_core::DType;
+use denoir_core::plan::Precision;
+
 /// A level of device features. Each can be forced, and each is checked against the reference when a device is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
@@ -9,7 +12,7 @@ pub enum Tier {
     Fp16,
     /// Integer dot products for int8.
     Int8,
-    /// `VK_KHR_cooperative_matrix` for f16 and int8, in the shapes that the device lists.
+    /// `VK_KHR_cooperative_matrix` for f16, bf16 as f16, and int8, in the shapes that the device lists.
     Matrix,
 }
 
@@ -67,6 +70,13 @@ impl Tiers {
             Tier::Int8 => self.int8,
             Tier::Matrix => self.matrix.is_some(),
         }
+    }
+
+    /// The activation types that suit them: bf16 only gains by matrices.
+    pub(crate) fn precision(&self) -> Precision {
+        let if_has = |has, dtype| if has { dtype } else { DType::F32 };
+        let matrices = self.matrix.is_some_and(|matrix| matrix.f16.is_some());
+        Precision { f16: if_has(self.fp16, DType::F16), bf16: if_has(matrices, DType::BF16) }
     }
 
     /// The tiers, the floor first.

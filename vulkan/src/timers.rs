@@ -1,4 +1,4 @@
-//! How long each kernel of a recording takes, by the device's own clock.
+//! How long kernels and submissions take, by the device's own clock.
 
 use std::sync::Arc;
 
@@ -21,66 +21,120 @@ pub struct KernelTime {
     pub ms: f64,
 }
 
+/// Pairs of timestamps in recorded commands.
+pub(crate) struct Stamps {
+    pool: vk::QueryPool,
+    pairs: u32,
+    most: u32,
+    device: Arc<Device>,
+}
+
+impl Stamps {
+    /// Room for so many pairs.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where the queue has no clock.
+    pub(crate) fn new(device: &Arc<Device>, most: u32) -> Result<Stamps, Error> {
+        if device.about.timestamp_bits == 0 {
+            return Err(Error::Missing { device: device.about.name(), what: "timestamps" });
+        }
+        let info = vk::QueryPoolCreateInfo::default().query_type(vk::QueryType::TIMESTAMP).query_count(2 * most);
+        // SAFETY: plain data.
+        let pool = device.calls.make("vkCreateQueryPool", || unsafe { device.raw.create_query_pool(&info, None) })?;
+        Ok(Stamps { pool, pairs: 0, most, device: device.clone() })
+    }
+
+    /// Makes ready for another run; the first thing that is recorded.
+    pub(crate) fn reset(&self, commands: vk::CommandBuffer) {
+        // SAFETY: the command buffer is recording; a recording's runs do not overlap on the one queue.
+        unsafe { self.device.raw.cmd_reset_query_pool(commands, self.pool, 0, 2 * self.most) };
+    }
+
+    /// Records the first stamp of a pair. The caller has put a barrier before it. `false`: there is no room.
+    pub(crate) fn begin(&mut self, commands: vk::CommandBuffer) -> bool {
+        let room = self.pairs < self.most;
+        if room {
+            self.stamp(commands, 2 * self.pairs);
+            self.pairs += 1;
+        }
+        room
+    }
+
+    /// Records the second stamp of the pair that was begun last.
+    pub(crate) fn end(&self, commands: vk::CommandBuffer) {
+        self.stamp(commands, 2 * self.pairs - 1);
+    }
+
+    /// Milliseconds between the stamps of each pair in the last run, which is waited for if asked for. `None`: it is
+    /// under way.
+    pub(crate) fn read(&self, wait: bool) -> Result<Option<Vec<f64>>, Error> {
+        let device = &self.device;
+        let mut stamps = vec![0u64; 2 * self.pairs as usize];
+        if stamps.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let waits = if wait { vk::QueryResultFlags::WAIT } else { vk::QueryResultFlags::empty() };
+        let flags = vk::QueryResultFlags::TYPE_64 | waits;
+        let complete = device.calls.make("vkGetQueryPoolResults", || {
+            // SAFETY: the queries were written by a run that was submitted.
+            match unsafe { device.raw.get_query_pool_results(self.pool, 0, &mut stamps, flags) } {
+                Err(vk::Result::NOT_READY) => Ok(false),
+                other => other.map(|()| true),
+            }
+        })?;
+        let mask = u64::MAX >> (64 - device.about.timestamp_bits.min(64));
+        let tick_ms = f64::from(device.limits().timestamp_period) * 1e-6;
+        let ms = stamps.chunks_exact(2).map(|pair| (pair[1].wrapping_sub(pair[0]) & mask) as f64 * tick_ms);
+        Ok(complete.then(|| ms.collect()))
+    }
+
+    fn stamp(&self, commands: vk::CommandBuffer, query: u32) {
+        let stage = vk::PipelineStageFlags::COMPUTE_SHADER;
+        // SAFETY: the command buffer is recording, the query was reset at the recording's start.
+        unsafe { self.device.raw.cmd_write_timestamp(commands, stage, self.pool, query) };
+    }
+}
+
+impl Drop for Stamps {
+    fn drop(&mut self) {
+        // SAFETY: engines wait for the device before recordings are dropped.
+        unsafe { self.device.raw.destroy_query_pool(self.pool, None) };
+    }
+}
+
 /// A timestamp before and after each kernel.
 pub(crate) struct Timers {
-    pool: vk::QueryPool,
+    stamps: Stamps,
     names: Vec<&'static str>,
-    device: Arc<Device>,
 }
 
 impl Timers {
     /// # Errors
     /// [`Error::Missing`] where the queue has no clock.
     pub(crate) fn new(device: &Arc<Device>) -> Result<Timers, Error> {
-        if device.about.timestamp_bits == 0 {
-            return Err(Error::Missing { device: device.about.name(), what: "timestamps" });
-        }
-        let info = vk::QueryPoolCreateInfo::default().query_type(vk::QueryType::TIMESTAMP).query_count(2 * KERNELS);
-        // SAFETY: plain data.
-        let pool = device.calls.make("vkCreateQueryPool", || unsafe { device.raw.create_query_pool(&info, None) })?;
-        Ok(Timers { pool, names: Vec::new(), device: device.clone() })
+        Ok(Timers { stamps: Stamps::new(device, KERNELS)?, names: Vec::new() })
     }
 
     /// Makes ready for another run; the first thing that is recorded.
     pub(crate) fn reset(&self, commands: vk::CommandBuffer) {
-        // SAFETY: the command buffer is recording; a recording's runs do not overlap on the one queue.
-        unsafe { self.device.raw.cmd_reset_query_pool(commands, self.pool, 0, 2 * KERNELS) };
+        self.stamps.reset(commands);
     }
 
     /// Records a kernel between two timestamps. The caller has put a barrier before it.
     pub(crate) fn around(&mut self, commands: vk::CommandBuffer, name: &'static str, kernel: impl FnOnce()) {
-        let query = 2 * self.names.len() as u32;
-        if query >= 2 * KERNELS {
-            return kernel();
-        }
-        self.names.push(name);
-        let stamp = |query| {
-            let stage = vk::PipelineStageFlags::COMPUTE_SHADER;
-            // SAFETY: the command buffer is recording, the query was reset at its start.
-            unsafe { self.device.raw.cmd_write_timestamp(commands, stage, self.pool, query) };
-        };
-        stamp(query);
+        let timed = self.stamps.begin(commands);
         kernel();
-        stamp(query + 1);
+        if timed {
+            self.names.push(name);
+            self.stamps.end(commands);
+        }
     }
 
     /// Times of the last run, by kernel, the longest first. Waits for the run.
     pub(crate) fn read(&self) -> Result<Vec<KernelTime>, Error> {
-        let device = &self.device;
-        let mut stamps = vec![0u64; 2 * self.names.len()];
-        if stamps.is_empty() {
-            return Ok(Vec::new());
-        }
-        let flags = vk::QueryResultFlags::TYPE_64 | vk::QueryResultFlags::WAIT;
-        device.calls.make("vkGetQueryPoolResults", || {
-            // SAFETY: the queries were written by a run that was submitted.
-            unsafe { device.raw.get_query_pool_results(self.pool, 0, &mut stamps, flags) }
-        })?;
-        let mask = u64::MAX >> (64 - device.about.timestamp_bits.min(64));
-        let tick_ms = f64::from(device.limits().timestamp_period) * 1e-6;
+        let all = self.stamps.read(true)?.unwrap_or_default();
         let mut times: Vec<KernelTime> = Vec::new();
-        for (&name, stamps) in self.names.iter().zip(stamps.chunks_exact(2)) {
-            let ms = (stamps[1].wrapping_sub(stamps[0]) & mask) as f64 * tick_ms;
+        for (&name, ms) in self.names.iter().zip(all) {
             match times.iter_mut().find(|time| time.name == name) {
                 Some(time) => (time.runs, time.ms) = (time.runs + 1, time.ms + ms),
                 None => times.push(KernelTime { name, runs: 1, ms }),
@@ -88,12 +142,5 @@ impl Timers {
         }
         times.sort_by(|a, b| b.ms.total_cmp(&a.ms));
         Ok(times)
-    }
-}
-
-impl Drop for Timers {
-    fn drop(&mut self) {
-        // SAFETY: engines wait for the device before recordings are dropped.
-        unsafe { self.device.raw.destroy_query_pool(self.pool, None) };
     }
 }

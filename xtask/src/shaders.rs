@@ -24,7 +24,8 @@ const TESTING_VERSION: &str = "16.6.0";
 /// For the oldest Vulkan that the backend runs on; without names of variables and paths of sources.
 const OPTIONS: &[&str] = &["-V", "--target-env", "vulkan1.1", "-Os", "-g0", "--quiet"];
 /// Stems of shaders that have variants, and the variants.
-const VARIANTS: &[(&str, &[&str])] = &[("linear", &["fp16"]), ("linear_int8", &["dot"]), ("linear_matrix", &["int8"])];
+const VARIANTS: &[(&str, &[&str])] =
+    &[("linear", &["fp16"]), ("linear_int8", &["dot"]), ("linear_matrix", &["bf16", "int8"])];
 const CURE: &str = "cargo xtask setup";
 
 /// A compiled shader.

@@ -84,7 +84,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
         return Ok(Outcome::Note("NOT RUN".into()));
     };
     let mut command = project.cargo(["test", "--package", "denoir-tests", "--test", "op_matrix", "--test", "vulkan"]);
-    command.args(["--", "linear", "forward_passes"]);
+    command.args(["--", "linear", "attention", "forward_passes"]);
     command.env("DENOIR_ROW", ROW).env("DENOIR_REQUIRE", ROW);
     testing.under(&mut command)?;
     tool::run(&mut command)?;

@@ -24,8 +24,8 @@ pub struct Row {
     pub name: String,
     /// Rows of the same word give the same bytes.
     pub same_bytes: String,
-    /// The one kernel that runs differently here; `None`: all do.
-    pub only: Option<&'static str>,
+    /// The kernels that run differently here; `None`: all do.
+    pub only: Option<&'static [&'static str]>,
     /// How to run it, or why it cannot be run here.
     pub run: Result<Run, String>,
 }
@@ -33,7 +33,7 @@ pub struct Row {
 impl Row {
     /// How to run the kernel, where it can be run here and is not the same on another row.
     pub fn runs(&self, kernel: &str) -> Option<&Run> {
-        self.run.as_ref().ok().filter(|_| self.only.is_none_or(|only| only == kernel))
+        self.run.as_ref().ok().filter(|_| self.only.is_none_or(|only| only.contains(&kernel)))
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn cpu(isa: Isa) -> [Row; 4] {
         Row {
             name: format!("{same_bytes}/{threads}"),
             same_bytes,
-            only: packed.then_some("linear"),
+            only: packed.then_some(&["linear"]),
             run: Ok(Box::new(move |case| on_cpu(case, isa, threads, packed).map_err(|e| e.to_string())?)),
         }
     })
@@ -82,8 +82,13 @@ fn vulkan(tier: Tier) -> Row {
         })),
         Err(e) => Err(e.to_string()),
     };
-    // The tiers differ in this kernel alone.
-    Row { same_bytes: name.clone(), name, only: (tier > Tier::Floor).then_some("linear"), run }
+    // The tiers differ in these kernels alone.
+    let only: Option<&[&str]> = match tier {
+        Tier::Floor => None,
+        Tier::Fp16 | Tier::Int8 => Some(&["linear"]),
+        Tier::Matrix => Some(&["linear", "attention"]),
+    };
+    Row { same_bytes: name.clone(), name, only, run }
 }
 
 /// The first CUDA device. An emulated one has another name: it is not what `DENOIR_REQUIRE=cuda` asks for. It runs each

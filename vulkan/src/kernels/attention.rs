@@ -1,6 +1,7 @@
 use denoir_core::ops::Attention;
 
-use super::attention_broadcast;
+use super::linear_matrix::Room;
+use super::{attention_broadcast, attention_matrix};
 use crate::Error;
 use crate::engine::Vulkan;
 use crate::launch::{Launch, element_type, layout_words, word};
@@ -13,21 +14,25 @@ const LANES: usize = 16;
 /// How queries are cut into workgroups.
 pub(crate) struct Cut {
     pub(crate) shader: Shader,
-    /// Specialisation constants, from the first on; the last, the output's type, is yet to come.
+    /// Specialisation constants, from the first on.
     pub(crate) constants: Vec<usize>,
     /// Queries of a workgroup.
     pub(crate) queries: usize,
+    /// The size of a subgroup, where the shader depends on it.
+    pub(crate) subgroup: Option<u32>,
 }
 
 pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
     let head_dim = op.head_dim();
-    let about = &vulkan.device().about;
-    let broadcast = if about.broadcasts { attention_broadcast::cut(op) } else { None };
-    let shared = vulkan.device().limits().max_compute_shared_memory_size as usize;
-    let cut = broadcast.unwrap_or_else(|| tiled(head_dim, shared));
+    let (about, limits) = (&vulkan.device().about, vulkan.device().limits());
+    let room = Room::new(limits, about.unified());
+    let matrices = vulkan.tiers().matrix.and_then(|matrix| attention_matrix::cut(&matrix, room, op));
+    let broadcast = || if about.broadcasts { attention_broadcast::cut(op) } else { None };
+    let shared_bytes = limits.max_compute_shared_memory_size as usize;
+    let cut = matrices.or_else(broadcast).unwrap_or_else(|| tiled(head_dim, shared_bytes));
     let mut l = Launch::new(vulkan, cut.shader);
-    let types = [element_type(op.out.dtype)];
-    (0..).zip(cut.constants.into_iter().map(word).chain(types)).for_each(|(id, value)| l.constant(id, value));
+    l.subgroup(cut.subgroup);
+    (0..).zip(cut.constants.into_iter().map(word)).for_each(|(id, value)| l.constant(id, value));
     let q = l.read(&op.q)?;
     let k = l.read(&op.k)?;
     let v = l.read(&op.v)?;
@@ -38,7 +43,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
     let args = [
         q.at, q.stride, k.at, k.stride, v.at, v.stride, out.at, out.stride,
         images, q_image_tokens, q_context_tokens, k_image_tokens, k_context_tokens,
-        (1.0 / (head_dim as f32).sqrt()).to_bits(),
+        (1.0 / (head_dim as f32).sqrt()).to_bits(), element_type(op.out.dtype),
     ];
     let groups = [op.queries.tokens().div_ceil(cut.queries), op.heads, op.queries.images];
     l.run(&args, groups, 4 * op.out.rows * op.keys.tokens() * op.out.cols)
@@ -47,7 +52,12 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
 /// Workgroups of `attention.comp`.
 fn tiled(head_dim: usize, shared_bytes: usize) -> Cut {
     let (rows, keys) = tile(head_dim, shared_bytes);
-    Cut { shader: Shader::Attention, constants: vec![THREADS, rows, keys, head_dim], queries: THREADS / LANES * rows }
+    Cut {
+        shader: Shader::Attention,
+        constants: vec![THREADS, rows, keys, head_dim],
+        queries: THREADS / LANES * rows,
+        subgroup: None,
+    }
 }
 
 /// Rows of an invocation and keys of a tile: the most that fit the device's shared memory.

@@ -10,16 +10,20 @@ use crate::shader::Shader;
 /// Queries of an invocation, and keys that it takes at once.
 const ROWS: usize = 2;
 const KEYS: usize = 8;
+/// Channels of a head, at most: compilers take far longer for more.
+const MAX_HEAD_DIM: usize = 64;
 
-/// The workgroups of an attention; `None` where rows are unaligned or heads do not fill these tiles.
+/// The workgroups of an attention; `None` where rows are unaligned, or heads are too long or do not fill these tiles.
 pub(crate) fn cut(op: &Attention) -> Option<Cut> {
     let aligned = |view: &View| view.offset.is_multiple_of(16) && view.stride.is_multiple_of(4);
     let head_dim = op.head_dim();
     let worth = op.queries.tokens() >= LANES * ROWS;
-    let whole = head_dim.is_multiple_of(8) && [&op.q, &op.k, &op.v].into_iter().all(aligned);
+    let whole =
+        head_dim.is_multiple_of(8) && head_dim <= MAX_HEAD_DIM && [&op.q, &op.k, &op.v].into_iter().all(aligned);
     (worth && whole).then(|| Cut {
         shader: Shader::AttentionBroadcast,
         constants: vec![LANES, ROWS, KEYS, head_dim],
         queries: LANES * ROWS,
+        subgroup: None,
     })
 }

@@ -31,9 +31,9 @@ const LOAD: usize = 64;
 /// What a device allows, and about how many workgroups it runs at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    shared_bytes: usize,
-    invocations: usize,
-    cores: usize,
+    pub(super) shared_bytes: usize,
+    pub(super) invocations: usize,
+    pub(super) cores: usize,
 }
 
 impl Room {
@@ -51,6 +51,7 @@ impl Room {
 pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Linear) -> Option<Cut> {
     let (shader, shape, vector) = match (op.x.dtype, op.w.data.dtype) {
         (DType::F16, DType::F16) => (Shader::LinearMatrix, matrix.f16?, 8),
+        (DType::BF16, DType::BF16) => (Shader::LinearMatrixBf16, matrix.f16?, 8),
         (DType::I8, DType::I8) => (Shader::LinearMatrixInt8, matrix.int8?, 16),
         _ => return None,
     };

@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod attention_broadcast;
+pub(crate) mod attention_matrix;
 pub(crate) mod causal_attention;
 pub(crate) mod class_condition;
 pub(crate) mod context_tokens;

@@ -1,0 +1,74 @@
+//! How attention is cut into workgroups of cooperative matrices.
+
+use denoir_core::DType;
+use denoir_core::ops::Attention;
+
+use super::attention::Cut;
+use super::linear_matrix::Room;
+use crate::shader::Shader;
+use crate::tier::Matrix;
+
+/// Subgroups of a workgroup, and matrices across a tile of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    subgroups: usize,
+    across: usize,
+}
+
+/// The larger, the more often a key serves that was loaded once.
+const TILES: [Tile; 4] = [
+    Tile { subgroups: 4, across: 2 },
+    Tile { subgroups: 2, across: 2 },
+    Tile { subgroups: 2, across: 1 },
+    Tile { subgroups: 1, across: 1 },
+];
+
+/// Matrices across a head, at most: sums of more would not stay in registers, and software takes long to compile them.
+const MAX_ACROSS: usize = 8;
+
+/// The workgroups of an attention; `None` where the device lists no matrices of f16, they are too small for such heads,
+/// or no tile fits the device.
+pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<Cut> {
+    let shape = matrix.f16?.map(|size| size as usize);
+    let (subgroup, head_dim, split) = (matrix.subgroup as usize, op.head_dim(), op.products == DType::F32);
+    let fits = |tile: &&Tile| {
+        (tile.across * shape[1]).is_multiple_of(shape[2])
+            && tile.shared_bytes(shape, head_dim, split) <= room.shared_bytes
+            && tile.subgroups * subgroup <= room.invocations
+    };
+    if head_dim.div_ceil(shape[1].min(shape[2])) > MAX_ACROSS {
+        return None;
+    }
+    // The largest that keeps all cores busy, or the one with the most workgroups.
+    let groups = |tile: &Tile| op.queries.tokens().div_ceil(tile.subgroups * shape[0]) * op.heads * op.queries.images;
+    let mut tiles = TILES.iter().filter(fits);
+    let tile = tiles.clone().find(|tile| groups(tile) >= room.cores).or_else(|| tiles.next_back())?;
+    let [tm, tn, tk] = shape;
+    Some(Cut {
+        shader: Shader::AttentionMatrix,
+        constants: vec![tile.subgroups * subgroup, tm, tn, tk, tile.subgroups, tile.across, split.into(), head_dim],
+        queries: tile.subgroups * tm,
+        subgroup: Some(matrix.subgroup),
+    })
+}
+
+impl Tile {
+    /// Shared memory: operands, softmax's weights and a matrix of sums for each subgroup, as in the shader.
+    fn shared_bytes(&self, [tm, tn, tk]: [usize; 3], head_dim: usize, split: bool) -> usize {
+        let (queries, keys, parts) = (self.subgroups * tm, self.across * tn, 1 + usize::from(split));
+        let row = head_dim.next_multiple_of(tn.max(tk)) + 8;
+        parts * 2 * (queries.max(2 * keys) * row + queries * (keys + 8)) + queries * tn * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_fit_the_memory_that_most_devices_have() {
+        let bytes = |tile: &Tile, head_dim| tile.shared_bytes([16; 3], head_dim, true);
+        assert!(bytes(&TILES[0], 80) <= 48 << 10, "heads of all published networks");
+        assert!(TILES.iter().any(|tile| bytes(tile, 128) <= 32 << 10), "the longest heads");
+    }
+}
