@@ -26,10 +26,11 @@ impl Tiles for Kernel<'_> {
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
         // SAFETY: a tile is a row.
         let (a, b) = unsafe { self.x.row(r) }.split_at_mut(self.x.cols / 2);
-        let rotated = if self.rotated { a.len() / ROTATION * ROTATION } else { 0 };
-        multiply_and_rotate(s, &mut a[..rotated], &b[..rotated]);
-        for (a, b) in a[rotated..].chunks_mut(S::LANES).zip(b[rotated..].chunks(S::LANES)) {
+        for (a, b) in a.chunks_mut(S::LANES).zip(b.chunks(S::LANES)) {
             s.store_some(a, s.mul(s.silu(s.load_some(a)), s.load_some(b)));
+        }
+        if self.rotated {
+            rotate(s, a);
         }
         let a = &*a;
         // SAFETY: a tile is a row.
@@ -37,28 +38,34 @@ impl Tiles for Kernel<'_> {
     }
 }
 
-/// SiLU(a) · b into `a`, rotated: the channels that are mixed lie a [`ROTATION`]th of the row apart, so each vector
-/// holds one of each of its groups.
+/// [`crate::ops::rotate`]: the channels that are mixed lie a [`ROTATION`]th of the row apart, so each vector holds one of
+/// each of its groups.
 #[inline(always)]
-fn multiply_and_rotate<S: Simd>(s: S, a: &mut [f32], b: &[f32]) {
-    let n = a.len() / ROTATION;
+fn rotate<S: Simd>(s: S, row: &mut [f32]) {
+    let n = row.len() / ROTATION;
     for start in (0..n).step_by(S::LANES) {
         let end = n.min(start + S::LANES);
         let mut group = [s.splat(0.0); ROTATION];
         for (j, x) in group.iter_mut().enumerate() {
-            let columns = j * n + start..j * n + end;
-            *x = s.mul(s.silu(s.load_some(&a[columns.clone()])), s.load_some(&b[columns]));
+            *x = s.load_some(&row[j * n + start..j * n + end]);
         }
-        for bit in [1, 2, 4, 8] {
-            for j in 0..ROTATION {
-                if j & bit == 0 {
-                    let (x, y) = (group[j], group[j | bit]);
-                    (group[j], group[j | bit]) = (s.add(x, y), s.sub(x, y));
-                }
-            }
-        }
+        add_and_subtract::<S, 1>(s, &mut group);
+        add_and_subtract::<S, 2>(s, &mut group);
+        add_and_subtract::<S, 4>(s, &mut group);
+        add_and_subtract::<S, 8>(s, &mut group);
         for (j, x) in group.into_iter().enumerate() {
-            s.store_some(&mut a[j * n + start..j * n + end], s.mul(x, s.splat(0.25)));
+            s.store_some(&mut row[j * n + start..j * n + end], s.mul(x, s.splat(0.25)));
+        }
+    }
+}
+
+/// The sum and the difference of each pair whose numbers differ in one bit, a constant so that all stay in registers.
+#[inline(always)]
+fn add_and_subtract<S: Simd, const BIT: usize>(s: S, group: &mut [S::F32; ROTATION]) {
+    for j in 0..ROTATION {
+        if j & BIT == 0 {
+            let (x, y) = (group[j], group[j | BIT]);
+            (group[j], group[j | BIT]) = (s.add(x, y), s.sub(x, y));
         }
     }
 }
