@@ -21,6 +21,10 @@ const POOL_BYTES: usize = 16 << 20;
 pub trait ModelFile: Send + Sync {
     /// The file's bytes: always the same.
     fn bytes(&self) -> &[u8];
+
+    /// Told of each matrix that is on the device now: its pages can be given back, and a device that shares the
+    /// processor's memory then holds it once. It may be read again.
+    fn has_read(&self, _matrix: &View) {}
 }
 
 impl ModelFile for Vec<u8> {
@@ -130,6 +134,7 @@ impl Weights {
         let file = Arc::clone(&self.file);
         let rows = (0..view.rows).map(|r| &file.bytes()[view.offset + r * view.stride * size..][..row_bytes]);
         stream.write_rows(at, pitch, rows)?;
+        file.has_read(view);
         let placed = Placed { at, stride: pitch / size };
         if self.operands.is_none() {
             self.resident.insert(key, placed);

@@ -1,5 +1,6 @@
 //! CUDA devices, as the runtime sees them.
 
+use denoir_core::View;
 use denoir_cuda::{DeviceInfo, Gpu, ModelFile};
 
 use crate::{Device, Error, Model, Options};
@@ -7,6 +8,10 @@ use crate::{Device, Error, Model, Options};
 impl ModelFile for Model {
     fn bytes(&self) -> &[u8] {
         Model::bytes(self)
+    }
+
+    fn has_read(&self, matrix: &View) {
+        self.release(matrix);
     }
 }
 
