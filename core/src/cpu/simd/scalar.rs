@@ -16,6 +16,19 @@ fn zip(a: Lanes, b: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
     core::array::from_fn(|i| f(a[i], b[i]))
 }
 
+/// The upper half of an f32. By hand: `half` looks for NaN in each, to make it a quiet one.
+#[inline(always)]
+fn widened(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
+}
+
+/// Four bytes of each column as four rows of numbers.
+#[inline(always)]
+fn columns(bytes: [[u8; 4]; LANES]) -> [[i32; LANES]; 4] {
+    let words = bytes.map(i32::from_le_bytes);
+    core::array::from_fn(|j| words.map(|word| word << (24 - 8 * j) >> 24))
+}
+
 // SAFETY: needs no instructions beyond the target's own.
 unsafe impl Simd for Scalar {
     type F32 = Lanes;
@@ -26,7 +39,8 @@ unsafe impl Simd for Scalar {
     const PANEL: usize = 2 * LANES;
     const UNSIGNED: bool = false;
     const BF16: bool = false;
-    type Bytes = [[i8; 4]; LANES];
+    /// The first byte of each column, the second, the third and the fourth: what the compiler can make vectors of.
+    type Bytes = [[i32; LANES]; 4];
     type Panel = Lines<{ 2 * LANES }>;
 
     #[inline(always)]
@@ -49,7 +63,7 @@ unsafe impl Simd for Scalar {
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> Lanes {
         // SAFETY: readable, as the caller promises.
-        unsafe { from.cast::<[bf16; LANES]>().read_unaligned() }.map(bf16::to_f32_const)
+        unsafe { from.cast::<[bf16; LANES]>().read_unaligned() }.map(widened)
     }
 
     #[inline(always)]
@@ -135,18 +149,22 @@ unsafe impl Simd for Scalar {
     #[inline(always)]
     unsafe fn bytes(self, from: *const u8) -> Self::Bytes {
         // SAFETY: readable, as the caller promises.
-        unsafe { from.cast::<Self::Bytes>().read_unaligned() }
+        columns(unsafe { from.cast::<[[u8; 4]; LANES]>().read_unaligned() })
     }
 
     #[inline(always)]
     fn splat_bytes(self, x: u32) -> Self::Bytes {
-        [x.to_ne_bytes().map(|b| b as i8); LANES]
+        columns([x.to_ne_bytes(); LANES])
     }
 
     #[inline(always)]
-    fn dot_bytes(self, sums: [i32; LANES], w: Self::Bytes, x: Self::Bytes) -> [i32; LANES] {
-        let dot = |i: usize| (0..4).map(|j| i32::from(i16::from(w[i][j]) * i16::from(x[i][j]))).sum::<i32>();
-        core::array::from_fn(|i| sums[i] + dot(i))
+    fn dot_bytes(self, mut sums: [i32; LANES], w: Self::Bytes, x: Self::Bytes) -> [i32; LANES] {
+        for j in 0..4 {
+            for i in 0..LANES {
+                sums[i] += w[j][i] * x[j][i];
+            }
+        }
+        sums
     }
 
     #[inline(always)]
@@ -166,7 +184,7 @@ unsafe impl Simd for Scalar {
     #[inline(always)]
     unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> Lanes {
         // SAFETY: readable, as the caller promises.
-        unsafe { from.cast::<[[bf16; 2]; LANES]>().read_unaligned() }.map(|pair| pair[which].to_f32_const())
+        unsafe { from.cast::<[[bf16; 2]; LANES]>().read_unaligned() }.map(|pair| widened(pair[which]))
     }
 
     blocks!(2, 2, 1);
