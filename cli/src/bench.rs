@@ -137,6 +137,7 @@ fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {
         "threads": pipeline.threads(),
         "model_bytes": model.bytes().len(),
         "activation_bytes": pipeline.arena_bytes(),
+        "device_bytes": pipeline.device_bytes(),
         "peak_rss_bytes": memory::peak_rss_bytes(),
     })
 }
@@ -178,12 +179,14 @@ fn as_text(report: &Value) -> String {
         (Some(share), Some(peak)) => format!(", {:.0} % of the measured peak of {peak:.0}", 100.0 * share),
         _ => String::new(),
     };
+    let device = report["device_bytes"].as_u64();
+    let device = device.map_or_else(String::new, |held| format!("{} on the device, ", text::bytes(held)));
     format!(
         "model        {} ({}), {}, {} of weights\n\
          engine       {} {}, {}, {} threads, batch {}\n\
          evaluation   {:.2} ms: {:.2} ms network (best {:.2}), {:.2} ms share of modulation\n\
          rate         {:.1} GFLOP/s at {:.3} GFLOP an evaluation{peak}\n\
-         memory       {} at the peak, of it {} of activations\n{}",
+         memory       {} at the peak, {device}of it {} of activations\n{}",
         word("model"),
         word("name"),
         word("type"),

@@ -41,6 +41,22 @@ pub enum Program {
     },
 }
 
+/// A model file that a device brings weights from, one by one, for as long as it may need more of them.
+pub trait ModelFile: Send + Sync {
+    /// The file's bytes: always the same.
+    fn bytes(&self) -> &[u8];
+
+    /// Told of each matrix that is on the device now: its pages can be given back, and a device that shares the
+    /// processor's memory then holds it once. It may be read again.
+    fn has_read(&self, _matrix: &View) {}
+}
+
+impl<T: AsRef<[u8]> + Send + Sync> ModelFile for T {
+    fn bytes(&self) -> &[u8] {
+        self.as_ref()
+    }
+}
+
 /// A device that runs the kernels.
 ///
 /// # Safety

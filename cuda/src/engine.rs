@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys;
-use denoir_core::backend::{Backend, Program};
+use denoir_core::backend::{Backend, ModelFile, Program};
 use denoir_core::ops::*;
 use denoir_core::plan::Precision;
 use denoir_core::{DType, View};
 
 use crate::calls::{Calls, Faults};
 use crate::device::{Context, DeviceInfo, Driver};
-use crate::memory::{Buffer, ModelFile, Weights};
+use crate::memory::{Buffer, Weights};
 use crate::modules::{Kernel, Modules};
 use crate::stream::{Graph, Launch, Stream};
 use crate::{Error, kernels, self_test};

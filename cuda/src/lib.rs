@@ -36,5 +36,4 @@ pub use cudarc::driver::sys::CUresult;
 pub use device::{DeviceInfo, devices};
 pub use engine::{Cuda, Gpu, Options};
 pub use error::Error;
-pub use memory::ModelFile;
 pub use tapped::Tapped;

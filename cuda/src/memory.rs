@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys;
 use denoir_core::View;
+use denoir_core::backend::ModelFile;
 
 use crate::Error;
 use crate::device::Context;
@@ -16,22 +17,6 @@ const ROW_ALIGN: usize = 16;
 const ALIGN: usize = 256;
 /// Bytes of memory that small tensors share, at most.
 const POOL_BYTES: usize = 16 << 20;
-
-/// A model file that an engine reads weights from while it lives.
-pub trait ModelFile: Send + Sync {
-    /// The file's bytes: always the same.
-    fn bytes(&self) -> &[u8];
-
-    /// Told of each matrix that is on the device now: its pages can be given back, and a device that shares the
-    /// processor's memory then holds it once. It may be read again.
-    fn has_read(&self, _matrix: &View) {}
-}
-
-impl ModelFile for Vec<u8> {
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-}
 
 /// Memory of the device.
 pub(crate) struct Buffer {

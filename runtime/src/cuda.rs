@@ -1,19 +1,8 @@
 //! CUDA devices, as the runtime sees them.
 
-use denoir_core::View;
-use denoir_cuda::{DeviceInfo, Gpu, ModelFile};
+use denoir_cuda::{DeviceInfo, Gpu};
 
-use crate::{Device, Error, Model, Options};
-
-impl ModelFile for Model {
-    fn bytes(&self) -> &[u8] {
-        Model::bytes(self)
-    }
-
-    fn has_read(&self, matrix: &View) {
-        self.release(matrix);
-    }
-}
+use crate::{Device, Error, Options};
 
 /// Opens the device that the options ask for.
 pub(crate) fn open(options: &Options) -> Result<(Gpu, Device), Error> {

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use denoir_core::backend::ModelFile;
 use denoir_core::gguf::{Gguf, keys};
 use denoir_core::{ModelError, View};
 
@@ -102,14 +103,6 @@ impl Model {
         }
     }
 
-    /// The same for the whole file.
-    #[cfg(feature = "vulkan")]
-    pub(crate) fn release_all(&self) {
-        if let Storage::Mapped(file) = &self.storage {
-            file.release(0, file.bytes().len());
-        }
-    }
-
     /// The network's sizes and weights.
     pub fn network(&self) -> &Network {
         &self.network
@@ -142,5 +135,15 @@ impl Model {
         }
         let found = self.class_names.iter().position(|name| name.eq_ignore_ascii_case(number_or_name));
         found.map(|i| i as u32)
+    }
+}
+
+impl ModelFile for Model {
+    fn bytes(&self) -> &[u8] {
+        Model::bytes(self)
+    }
+
+    fn has_read(&self, matrix: &View) {
+        self.release(matrix);
     }
 }

@@ -196,8 +196,8 @@ enum Place {
 }
 
 impl Pipeline {
-    /// Plans and reserves everything that drawing needs, but what [`Options::forget_texts`] is about: the first request says
-    /// how much that is.
+    /// Plans and reserves everything that drawing needs, but what [`Options::forget_texts`] is about, and a device's room
+    /// for the weights: the first request says how much that is.
     ///
     /// # Errors
     /// [`Error`] for a backend or device that there is not, or memory or threads that cannot be had.
@@ -243,9 +243,7 @@ impl Pipeline {
         let crate::vulkan::Opened { gpu, device, warnings } = crate::vulkan::open(options)?;
         let (batch, precision) = (options.batch.unwrap_or(1), gpu.precision());
         let (arena_bytes, chunk_times) = sizes(&model, batch, precision)?;
-        let place = Place::Vulkan(Box::new(gpu.engine(model.bytes(), arena_bytes)?));
-        // The device has its copy; on one that shares this memory a second would be too many.
-        model.release_all();
+        let place = Place::Vulkan(Box::new(gpu.engine(model.clone(), arena_bytes)?));
         let kept = Kept::new(options)?;
         Ok(Pipeline { model, batch, precision, chunk_times, kept, place, device, warnings })
     }
@@ -327,6 +325,18 @@ impl Pipeline {
             Place::Vulkan(engine) => engine.bounds().arena,
             #[cfg(feature = "cuda")]
             Place::Cuda(engine) => engine.bounds().arena,
+        }
+    }
+
+    /// Bytes of a device's memory in use now, activations among them; on one that shares the processor's, they are the
+    /// program's too. Only Vulkan counts them.
+    pub fn device_bytes(&self) -> Option<u64> {
+        match &self.place {
+            #[cfg(feature = "vulkan")]
+            Place::Vulkan(engine) => Some(engine.allocated_bytes()),
+            Place::Cpu { .. } => None,
+            #[cfg(feature = "cuda")]
+            Place::Cuda(_) => None,
         }
     }
 

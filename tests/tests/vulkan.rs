@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use denoir::{Engine, Model};
+use anyhow::{Result, bail, ensure};
+use denoir::{Engine, Model, Network};
 use denoir_core::DType;
 use denoir_tests::golden::{self, FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, with_engine};
 use denoir_tests::op_matrix::backends::asked_for;
@@ -12,8 +12,8 @@ use denoir_tests::vulkan::{gpu, options, quiet};
 use denoir_vulkan::{Fault, Faults, Gpu, Messages, Options, Tier, Validation, vk};
 
 /// Gives a model on a device to `f`, with room for one image.
-fn engine<T>(gpu: &Gpu, model: &Model, f: impl FnOnce(&mut dyn Engine) -> Result<T>) -> Result<T> {
-    with_engine(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(model.bytes(), arena_bytes)?), f)
+fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Engine) -> Result<T>) -> Result<T> {
+    with_engine(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(model.clone(), arena_bytes)?), f)
 }
 
 /// Runs a test on every tier that there is.
@@ -76,14 +76,14 @@ fn samples_agree_with_pytorch() -> Result<()> {
 }
 
 /// Draws a small image.
-fn draw(gpu: &Gpu, model: &Model) -> Result<Vec<f32>> {
+fn draw(gpu: &Gpu, model: &Arc<Model>) -> Result<Vec<f32>> {
     engine(gpu, model, |engine| golden::draw(engine, model.network().pixels()))
 }
 
 /// Draws a small image with submissions of so much work and time, and counts them.
-fn draw_in_parts(gpu: &Gpu, model: &Model, flop: u64, longest: Duration) -> Result<(Vec<f32>, usize)> {
+fn draw_in_parts(gpu: &Gpu, model: &Arc<Model>, flop: u64, longest: Duration) -> Result<(Vec<f32>, usize)> {
     let open = |arena_bytes| {
-        let mut vulkan = gpu.engine(model.bytes(), arena_bytes)?;
+        let mut vulkan = gpu.engine(model.clone(), arena_bytes)?;
         vulkan.limit_submissions(flop, longest);
         Ok(vulkan)
     };
@@ -120,11 +120,48 @@ fn long_submissions_are_cut_without_a_trace() -> Result<()> {
     silent(&messages)
 }
 
-/// A device with faults, and what the validation layers say of it, leaks at its end among them.
-fn faulty() -> (Options, Arc<Faults>, Messages) {
+#[test]
+fn modulation_weights_pass_through_little_memory() -> Result<()> {
+    let model = Fixture::open("forward/jit")?.model(DType::F32)?;
+    let Network::Jit(network) = model.network() else { bail!("another network") };
+    let matrices = || network.modulation_matrices().map(|weight| weight.data.len_bytes().unwrap_or(0));
+    let (all, largest) = (matrices().sum::<usize>(), matrices().max().unwrap_or(0));
+    let mut images = Vec::new();
+    // As on a device that shares the processor's memory, and as on a card.
+    for apart in [false, true] {
+        let messages = Messages::default();
+        let validation = Validation::Synchronisation(messages.clone());
+        let gpu = match Gpu::open(&Options { validation, apart, ..options(Some(Tier::Floor)) }) {
+            Ok(gpu) => gpu,
+            Err(why) if gpu(Tier::Floor).is_err() => {
+                eprintln!("skipped: memory of weights on vulkan/floor: {why}");
+                return Ok(());
+            }
+            Err(why) => return Err(why.into()),
+        };
+        let (image, held) = engine(&gpu, &model, |engine| {
+            let empty = gpu.allocated_bytes();
+            let image = golden::draw(engine, model.network().pixels())?;
+            Ok((image, (gpu.allocated_bytes() - empty) as usize))
+        })?;
+        let file = model.bytes().len();
+        println!("{held} bytes on the device of {file}, of them {all} of modulation, {largest} in a matrix");
+        ensure!(held < file - all + largest, "{held} bytes on the device of {file}, of them {all} of modulation");
+        ensure!(gpu.allocated_bytes() == 0, "{} bytes stay on the device", gpu.allocated_bytes());
+        images.push(image);
+        drop(gpu);
+        silent(&messages)?;
+    }
+    ensure!(images[0] == images[1], "the image depends on how weights come to the device");
+    Ok(())
+}
+
+/// A device with faults, and what the validation layers say of it, leaks at its end among them. `apart`: its memory is
+/// written to as a card's is.
+fn faulty(apart: bool) -> (Options, Arc<Faults>, Messages) {
     let (faults, messages) = (Arc::new(Faults::new()), Messages::default());
     let validation = Validation::On(messages.clone());
-    (Options { validation, faults: Some(faults.clone()), ..options(Some(Tier::Floor)) }, faults, messages)
+    (Options { validation, faults: Some(faults.clone()), apart, ..options(Some(Tier::Floor)) }, faults, messages)
 }
 
 fn silent(messages: &Messages) -> Result<()> {
@@ -137,37 +174,41 @@ fn silent(messages: &Messages) -> Result<()> {
 fn every_call_of_a_job_can_fail() -> Result<()> {
     let fixture = Fixture::open("forward/jit")?;
     let model = fixture.model(DType::F32)?;
-    let (options, faults, messages) = faulty();
-    let gpu = match Gpu::open(&options) {
-        Ok(gpu) => gpu,
-        Err(why) if gpu(Tier::Floor).is_err() => {
-            eprintln!("skipped: failing calls on vulkan/floor: {why}");
-            return Ok(());
+    for apart in [false, true] {
+        let (options, faults, messages) = faulty(apart);
+        let gpu = match Gpu::open(&options) {
+            Ok(gpu) => gpu,
+            Err(why) if gpu(Tier::Floor).is_err() => {
+                eprintln!("skipped: failing calls on vulkan/floor: {why}");
+                return Ok(());
+            }
+            Err(why) => return Err(why.into()),
+        };
+        draw(&gpu, &model)?;
+        let before = faults.calls();
+        draw(&gpu, &model)?;
+        let calls = faults.calls() - before;
+        for after in 0..calls {
+            let lost = after % 2 == 0;
+            let result = if lost { vk::Result::ERROR_DEVICE_LOST } else { vk::Result::ERROR_OUT_OF_DEVICE_MEMORY };
+            faults.arm(Fault { after, call: None, result });
+            let drawn = draw(&gpu, &model);
+            ensure!(faults.disarm(), "there is no call {after}");
+            // The last call is the wait when the engine ends, which has nothing to report to.
+            ensure!(drawn.is_err() || after + 2 >= calls, "call {after} of {calls} failed unnoticed");
         }
-        Err(why) => return Err(why.into()),
-    };
-    draw(&gpu, &model)?;
-    let before = faults.calls();
-    draw(&gpu, &model)?;
-    let calls = faults.calls() - before;
-    for after in 0..calls {
-        let lost = after % 2 == 0;
-        let result = if lost { vk::Result::ERROR_DEVICE_LOST } else { vk::Result::ERROR_OUT_OF_DEVICE_MEMORY };
-        faults.arm(Fault { after, call: None, result });
-        let drawn = draw(&gpu, &model);
-        ensure!(faults.disarm(), "there is no call {after}");
-        // The last call is the wait when the engine ends, which has nothing to report to.
-        ensure!(drawn.is_err() || after + 2 >= calls, "call {after} of {calls} failed unnoticed");
+        draw(&gpu, &model)?;
+        ensure!(gpu.allocated_bytes() == 0, "{} bytes stay on the device", gpu.allocated_bytes());
+        drop(gpu);
+        println!("{calls} calls failed one by one");
+        silent(&messages)?;
     }
-    draw(&gpu, &model)?;
-    drop(gpu);
-    println!("{calls} calls failed one by one");
-    silent(&messages)
+    Ok(())
 }
 
 #[test]
 fn every_call_of_opening_and_compiling_can_fail() -> Result<()> {
-    let (options, faults, messages) = faulty();
+    let (options, faults, messages) = faulty(false);
     if let Err(why) = Gpu::open(&options) {
         ensure!(gpu(Tier::Floor).is_err(), "{why}");
         eprintln!("skipped: failing calls on vulkan/floor: {why}");

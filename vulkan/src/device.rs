@@ -1,7 +1,7 @@
 //! Physical devices: what there is, what each can do, and opening one.
 
 use std::ffi::CStr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ash::{khr, vk};
@@ -156,6 +156,10 @@ pub(crate) struct Device {
     queue: Mutex<vk::Queue>,
     /// How often the queue was given something.
     pub(crate) submissions: AtomicUsize,
+    /// Bytes of memory that its buffers have.
+    pub(crate) allocated: AtomicU64,
+    /// Whether the processor sees its own memory.
+    pub(crate) shared: bool,
     pub(crate) about: Candidate,
     pub(crate) calls: Calls,
     /// Outlives the device; last, so that it is dropped last.
@@ -163,8 +167,8 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens a device by its number; the first by default.
-    pub(crate) fn open(instance: Instance, index: Option<usize>) -> Result<Arc<Device>, Error> {
+    /// Opens a device by its number, the first by default. `apart`: its memory is no matter of the processor.
+    pub(crate) fn open(instance: Instance, index: Option<usize>, apart: bool) -> Result<Arc<Device>, Error> {
         let mut found = candidates(&instance)?;
         let (index, count) = (index.unwrap_or(0), found.len());
         if count == 0 {
@@ -191,6 +195,8 @@ impl Device {
             raw,
             queue: Mutex::new(queue),
             submissions: AtomicUsize::new(0),
+            allocated: AtomicU64::new(0),
+            shared: about.unified() && !apart,
             about,
             calls,
             _instance: instance,

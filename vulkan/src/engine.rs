@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use denoir_core::backend::{Backend, Program};
+use denoir_core::backend::{Backend, ModelFile, Program};
 use denoir_core::ops::*;
 use denoir_core::plan::Precision;
 use denoir_core::{Region, View};
@@ -14,16 +14,16 @@ use denoir_core::{Region, View};
 use crate::calls::{Calls, Faults};
 use crate::device::{Device, DeviceInfo, candidates};
 use crate::instance::{Instance, Validation};
-use crate::memory::{Buffer, Place, Weights};
+use crate::launch::Placed;
+use crate::memory::{Buffer, Place};
 use crate::pipelines::Pipelines;
 use crate::recording::{Dispatch, Recording};
 use crate::stream::Stream;
 use crate::tier::Tiers;
 use crate::timers::KernelTime;
+use crate::weights::Weights;
 use crate::{Error, Tier, disk_cache, kernels, self_test};
 
-/// Bytes of one weight buffer at most: the allocation size that every device allows.
-const WEIGHT_BYTES: usize = 1 << 30;
 /// How long a submission should take, in seconds, and how long it may before its program is cut anew: below what a
 /// watchdog lets pass.
 const SUBMISSION_SECONDS: f64 = 0.1;
@@ -44,6 +44,8 @@ pub struct Options {
     pub validation: Validation,
     /// Makes a call fail: for tests.
     pub faults: Option<Arc<Faults>>,
+    /// Writes to a device that shares the processor's memory as to a card: for tests.
+    pub apart: bool,
 }
 
 /// The devices of this machine.
@@ -77,7 +79,7 @@ impl Gpu {
     pub fn open(options: &Options) -> Result<Gpu, Error> {
         let calls = Calls::new(options.faults.clone());
         let instance = Instance::new(calls, &options.validation)?;
-        let device = Device::open(instance, options.device)?;
+        let device = Device::open(instance, options.device, options.apart)?;
         let info = device.about.info(options.device.unwrap_or(0));
         let cache = options.cache.as_deref().map(|folder| disk_cache::path(folder, &device.about.properties));
         let mut tiers = info.tiers;
@@ -116,6 +118,11 @@ impl Gpu {
         self.device.submissions.load(Ordering::Relaxed)
     }
 
+    /// Bytes of memory that engines on this device hold now.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.device.allocated.load(Ordering::Relaxed)
+    }
+
     /// The activation types that an engine on this device wants.
     pub fn precision(&self) -> Precision {
         self.tiers.precision()
@@ -125,12 +132,17 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error`], above all when the device is out of memory.
-    pub fn engine(&self, file: &[u8], arena_bytes: usize) -> Result<Vulkan, Error> {
+    pub fn engine(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
         Vulkan::new(self, self.tiers, file, arena_bytes)
     }
 
     /// An engine that uses other tiers.
-    pub(crate) fn engine_with(&self, tiers: Tiers, file: &[u8], arena_bytes: usize) -> Result<Vulkan, Error> {
+    pub(crate) fn engine_with(
+        &self,
+        tiers: Tiers,
+        file: Arc<dyn ModelFile>,
+        arena_bytes: usize,
+    ) -> Result<Vulkan, Error> {
         Vulkan::new(self, tiers, file, arena_bytes)
     }
 
@@ -175,15 +187,14 @@ pub struct Vulkan {
 }
 
 impl Vulkan {
-    fn new(gpu: &Gpu, tiers: Tiers, file: &[u8], arena_bytes: usize) -> Result<Vulkan, Error> {
+    fn new(gpu: &Gpu, tiers: Tiers, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
         let device = gpu.device.clone();
-        let most = WEIGHT_BYTES.min(usize::try_from(device.about.max_allocation).unwrap_or(usize::MAX));
-        let mut vulkan = Vulkan {
+        Ok(Vulkan {
             stream: Stream::new(&device)?,
             programs: HashMap::new(),
             open: None,
             pipelines: gpu.pipelines.clone(),
-            weights: Weights::new(&device, file, most)?,
+            weights: Weights::new(file),
             arena: Buffer::new(&device, arena_bytes, Place::Device)?,
             nothing: Buffer::new(&device, 16, Place::Device)?,
             tiers,
@@ -193,17 +204,12 @@ impl Vulkan {
             timed: false,
             last: None,
             device,
-        };
-        for (part, buffer) in &mut vulkan.weights.parts {
-            let bytes = &file[part.clone()];
-            if buffer.is_mapped() {
-                // SAFETY: nothing was submitted that uses it.
-                unsafe { buffer.bytes_mut(bytes.len()) }.copy_from_slice(bytes);
-            } else {
-                vulkan.stream.write(buffer.raw, 0, bytes)?;
-            }
-        }
-        Ok(vulkan)
+        })
+    }
+
+    /// Bytes of memory that all engines on the device hold now.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.device.allocated.load(Ordering::Relaxed)
     }
 
     /// Cuts the programs to come into submissions of so many floating-point operations at most, and anew where one is
@@ -245,28 +251,25 @@ impl Vulkan {
         self.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The buffer that a view of `len` bytes lies in, and where.
-    pub(crate) fn locate(&self, view: &View, len: usize) -> Result<(ash::vk::Buffer, usize), Error> {
+    /// Where a view lies; weights are brought to the device where they are not there yet.
+    pub(crate) fn locate(&mut self, view: &View) -> Result<Placed, Error> {
         match view.region {
-            Region::Arena => Ok((self.arena.raw, view.offset)),
-            Region::Weights => {
-                let most = WEIGHT_BYTES as u64;
-                let cut = Error::TooLarge { what: "a weight", bytes: len as u64, limit: most };
-                self.weights.locate(view.offset, len).map(|(buffer, at)| (buffer.raw, at)).ok_or(cut)
+            Region::Arena => {
+                let len = view.len_bytes().unwrap_or(usize::MAX);
+                Ok(Placed { buffer: self.arena.raw, at: view.offset, stride: view.stride, len })
             }
+            Region::Weights => self.weights.locate(view, &mut self.stream),
         }
     }
 
     /// Appends a kernel to the open recording; without one, in a recording of its own that runs at once.
     pub(crate) fn record(&mut self, dispatch: &Dispatch<'_>) -> Result<(), Error> {
-        let alone = self.open.is_none();
-        if alone {
-            self.open_anew()?;
-        }
         if let Some(open) = &mut self.open {
-            open.push(dispatch)?;
+            return open.push(dispatch);
         }
-        if alone { self.run_open() } else { Ok(()) }
+        let mut alone = self.recording()?;
+        alone.push(dispatch)?;
+        self.run(alone)
     }
 
     /// Whether a recorded program was measured to be cut too coarsely; from now on programs are cut finer.
@@ -282,21 +285,31 @@ impl Vulkan {
         Ok(too_long)
     }
 
-    /// Opens an empty recording.
+    /// Opens an empty recording, whose weights stay on the device.
     pub(crate) fn open_anew(&mut self) -> Result<(), Error> {
-        self.open = Some(Recording::new(&self.device, self.most_flop, self.timed)?);
+        self.weights.pass(false);
+        self.open = Some(self.recording()?);
         Ok(())
     }
 
     /// Runs the open recording once and waits for it.
     pub(crate) fn run_open(&mut self) -> Result<(), Error> {
-        let Some(mut open) = self.open.take() else { return Ok(()) };
-        open.finish()?;
-        let result = self.stream.submit(&open.segments).and_then(|()| self.stream.wait());
+        self.open.take().map_or(Ok(()), |open| self.run(open))
+    }
+
+    fn recording(&self) -> Result<Recording, Error> {
+        Recording::new(&self.device, self.most_flop, self.timed)
+    }
+
+    /// Runs a recording once and waits for it.
+    fn run(&mut self, mut recording: Recording) -> Result<(), Error> {
+        recording.finish()?;
+        let result = self.stream.submit(&recording.segments).and_then(|()| self.stream.wait());
         if result.is_err() {
             // Its commands may be under way.
             let _ = self.device.wait_idle();
         }
+        self.weights.next_kernel();
         result
     }
 }
@@ -340,7 +353,7 @@ unsafe impl Backend for Vulkan {
     }
 
     fn bounds(&self) -> Bounds {
-        Bounds { weights: self.weights.len, arena: self.arena.len() }
+        Bounds { weights: self.weights.len(), arena: self.arena.len() }
     }
 
     fn begin(&mut self, program: Program) -> Result<bool, Error> {
@@ -354,11 +367,16 @@ unsafe impl Backend for Vulkan {
             self.device.wait_idle()?;
             self.programs.remove(&program);
         }
-        self.open_anew()?;
+        match program {
+            // A few times an image: not worth a recording, nor room for its weights.
+            Program::Modulation { .. } => self.weights.pass(true),
+            _ => self.open_anew()?,
+        }
         Ok(true)
     }
 
     fn submit(&mut self, program: Program) -> Result<(), Error> {
+        self.weights.pass(false);
         if let Some(mut recording) = self.open.take() {
             recording.finish()?;
             self.programs.insert(program, recording);

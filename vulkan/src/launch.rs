@@ -19,6 +19,18 @@ pub(crate) struct Bound {
     pub(crate) stride: u32,
 }
 
+/// Where a view lies on the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub(crate) buffer: vk::Buffer,
+    /// First byte in the buffer.
+    pub(crate) at: usize,
+    /// Elements from one row to the next.
+    pub(crate) stride: usize,
+    /// Bytes from the first element to the end of the last row.
+    pub(crate) len: usize,
+}
+
 /// A dispatch in the making. Views are bound in the order of the shader's bindings.
 pub(crate) struct Launch<'v> {
     vulkan: &'v mut Vulkan,
@@ -110,8 +122,7 @@ impl<'v> Launch<'v> {
     }
 
     fn bind(&mut self, view: &View, writes: bool) -> Result<Bound, Error> {
-        let len = view.len_bytes().unwrap_or(usize::MAX);
-        let (buffer, offset) = self.vulkan.locate(view, len)?;
+        let Placed { buffer, at: offset, stride, len } = self.vulkan.locate(view)?;
         let start = offset & !(self.vulkan.device().offset_alignment() - 1);
         let range = (offset + len - start).next_multiple_of(4).max(4) as u64;
         let limit = u64::from(self.vulkan.device().limits().max_storage_buffer_range);
@@ -124,7 +135,7 @@ impl<'v> Launch<'v> {
             let bytes = offset & !3..(offset + len).next_multiple_of(4);
             if writes { &mut self.access.writes } else { &mut self.access.reads }.push(bytes);
         }
-        Ok(Bound { at: ((offset - start) / view.dtype.size()) as u32, stride: view.stride as u32 })
+        Ok(Bound { at: ((offset - start) / view.dtype.size()) as u32, stride: stride as u32 })
     }
 }
 

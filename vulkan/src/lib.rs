@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `calls` | the door to every `vk*` call that can fail |
 //! | `instance`, `device`, `features` | the loader, devices and what each can do |
-//! | `memory` | buffers; the model file on the device |
+//! | `memory`, `weights` | buffers; the weights on the device |
 //! | `stream` | the queue: copies and submissions |
 //! | `recording`, `hazards` | recorded command buffers, barriers, the watchdog's limit |
 //! | `pipelines`, `disk_cache`, `shader` | compiled kernels |
@@ -37,6 +37,7 @@ mod stream;
 mod tapped;
 mod tier;
 mod timers;
+mod weights;
 
 pub use ash::vk;
 pub use calls::{Fault, Faults};

@@ -1,11 +1,11 @@
-//! Buffers with memory of their own, and the model file on the device.
+//! Buffers with memory of their own.
 
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ash::vk;
-use denoir_core::gguf::Gguf;
 
 use crate::Error;
 use crate::device::Device;
@@ -26,6 +26,8 @@ pub(crate) struct Buffer {
     /// Where the processor sees it.
     mapped: Option<NonNull<u8>>,
     len: usize,
+    /// Bytes of its memory; 0 before it has any.
+    allocated: u64,
     device: Arc<Device>,
 }
 
@@ -47,7 +49,7 @@ impl Buffer {
         // SAFETY: the device is alive, the size is not 0.
         let raw = device.calls.make("vkCreateBuffer", || unsafe { device.raw.create_buffer(&info, None) })?;
         let none = vk::DeviceMemory::null();
-        let mut buffer = Buffer { raw, memory: none, mapped: None, len, device: device.clone() };
+        let mut buffer = Buffer { raw, memory: none, mapped: None, len, allocated: 0, device: device.clone() };
         // SAFETY: the buffer is new.
         let needs = unsafe { device.raw.get_buffer_memory_requirements(raw) };
         let (index, host) = memory_type(device, needs.memory_type_bits, place)?;
@@ -58,6 +60,8 @@ impl Buffer {
             Error::OutOfDeviceMemory { call, .. } => Error::OutOfDeviceMemory { call, bytes: needs.size },
             other => other,
         })?;
+        buffer.allocated = needs.size;
+        device.allocated.fetch_add(needs.size, Ordering::Relaxed);
         // SAFETY: buffer and memory are new and fit.
         device.calls.make("vkBindBufferMemory", || unsafe { device.raw.bind_buffer_memory(raw, buffer.memory, 0) })?;
         if host {
@@ -79,14 +83,16 @@ impl Buffer {
         self.mapped.is_some()
     }
 
-    /// The first `len` bytes as the processor sees them; nothing where it does not.
+    /// Some of its bytes as the processor sees them; nothing where it does not.
     ///
     /// # Safety
     /// The device is not writing them, nor reading what is changed.
-    pub(crate) unsafe fn bytes_mut(&mut self, len: usize) -> &mut [u8] {
+    pub(crate) unsafe fn bytes_mut(&mut self, bytes: Range<usize>) -> &mut [u8] {
+        let end = bytes.end.min(self.len);
+        let start = bytes.start.min(end);
         match self.mapped {
             // SAFETY: the mapping is at least `self.len` long and lives as long as the buffer.
-            Some(at) => unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), len.min(self.len)) },
+            Some(at) => unsafe { std::slice::from_raw_parts_mut(at.as_ptr().add(start), end - start) },
             None => &mut [],
         }
     }
@@ -94,6 +100,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        self.device.allocated.fetch_sub(self.allocated, Ordering::Relaxed);
         // SAFETY: engines wait for the device before their buffers are dropped. Null handles are allowed.
         unsafe {
             self.device.raw.destroy_buffer(self.raw, None);
@@ -107,7 +114,7 @@ fn memory_type(device: &Device, allowed: u32, place: Place) -> Result<(u32, bool
     use vk::MemoryPropertyFlags as Flags;
     let host = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;
     let wishes = match place {
-        Place::Device if device.about.unified() => [Flags::DEVICE_LOCAL | host, Flags::DEVICE_LOCAL],
+        Place::Device if device.shared => [Flags::DEVICE_LOCAL | host, Flags::DEVICE_LOCAL],
         Place::Device => [Flags::DEVICE_LOCAL, Flags::empty()],
         Place::Staging => [host | Flags::HOST_CACHED, host],
     };
@@ -115,74 +122,10 @@ fn memory_type(device: &Device, allowed: u32, place: Place) -> Result<(u32, bool
     for wish in wishes {
         for (i, found) in types.iter().enumerate() {
             if allowed & (1 << i) != 0 && found.property_flags.contains(wish) {
-                let sees = found.property_flags.contains(host) && (place == Place::Staging || device.about.unified());
+                let sees = found.property_flags.contains(host) && (place == Place::Staging || device.shared);
                 return Ok((i as u32, sees));
             }
         }
     }
     Err(Error::Missing { device: device.about.name(), what: "a usable type of memory" })
-}
-
-/// The model file on the device, in as few buffers as the device allows: no tensor is cut.
-pub(crate) struct Weights {
-    /// Which bytes of the file each buffer holds.
-    pub(crate) parts: Vec<(Range<usize>, Buffer)>,
-    pub(crate) len: usize,
-}
-
-impl Weights {
-    /// Buffers for a file; nothing is copied yet.
-    pub(crate) fn new(device: &Arc<Device>, file: &[u8], most: usize) -> Result<Weights, Error> {
-        let mut parts = Vec::new();
-        for part in cuts(file, most, device.offset_alignment()) {
-            let buffer = Buffer::new(device, part.len(), Place::Device)?;
-            parts.push((part, buffer));
-        }
-        Ok(Weights { parts, len: file.len() })
-    }
-
-    /// The buffer that these bytes lie in, and where.
-    pub(crate) fn locate(&self, offset: usize, len: usize) -> Option<(&Buffer, usize)> {
-        let holds = |part: &Range<usize>| part.start <= offset && offset.saturating_add(len) <= part.end;
-        let (part, buffer) = self.parts.iter().find(|(part, _)| holds(part))?;
-        Some((buffer, offset - part.start))
-    }
-}
-
-/// Parts of a model file of at most `most` bytes each, if tensors allow it. Parts start at multiples of `align`, so
-/// that a part may repeat the last bytes of the one before it.
-fn cuts(file: &[u8], most: usize, align: usize) -> Vec<Range<usize>> {
-    let whole = 0..file.len();
-    if file.len() <= most {
-        return vec![whole];
-    }
-    // What is no model file is not cut: the device then says that the buffer is too large.
-    let Ok(gguf) = Gguf::parse(file) else { return vec![whole] };
-    let mut tensors: Vec<Range<usize>> = gguf
-        .tensors()
-        .filter_map(|t| {
-            Some(usize::try_from(t.offset).ok()?..usize::try_from(t.offset.checked_add(t.data.len() as u64)?).ok()?)
-        })
-        .collect();
-    tensors.sort_unstable_by_key(|t| t.start);
-    let mut parts = vec![];
-    let mut part = 0..0;
-    for tensor in tensors {
-        if tensor.end - part.start > most && part.end > part.start {
-            let start = tensor.start / align * align;
-            parts.push(core::mem::replace(&mut part, start..tensor.end));
-        }
-        part.end = part.end.max(tensor.end);
-    }
-    parts.push(part);
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn what_is_no_model_is_not_cut() {
-        let whole: Vec<_> = super::cuts(&[0; 1000], 100, 256).into_iter().map(|part| (part.start, part.end)).collect();
-        assert_eq!(whole, [(0, 1000)]);
-    }
 }

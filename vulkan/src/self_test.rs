@@ -1,5 +1,6 @@
 //! Each tier computes a small product that is compared with the reference: drivers are not always right.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use denoir_core::backend::{Backend, Program};
@@ -45,7 +46,7 @@ pub(crate) fn run(gpu: &mut Gpu) -> Result<(), Error> {
 fn right(gpu: &Gpu, tiers: Tiers, dtype: DType) -> Result<bool, Error> {
     let op = product(dtype, M, N, K);
     let (weights, mut arena) = memory(&op, dtype);
-    let mut engine = gpu.engine_with(tiers, &weights, arena.len())?;
+    let mut engine = gpu.engine_with(tiers, Arc::new(weights.clone()), arena.len())?;
     let whole = View::dense(Region::Arena, DType::I8, 0, 1, arena.len());
     engine.write(&whole, &arena)?;
     let mut got = vec![0u8; 4 * M * N];
@@ -74,7 +75,7 @@ fn speed(gpu: &Gpu) -> Result<f64, Error> {
     let [m, n, k] = TIMED;
     let op = product(DType::F32, m, n, k);
     let (weights, arena) = memory(&op, DType::F32);
-    let mut engine = gpu.engine_with(gpu.tiers(), &weights, arena.len())?;
+    let mut engine = gpu.engine_with(gpu.tiers(), Arc::new(weights), arena.len())?;
     let mut sample = [0u8; 4];
     let first = View::dense(Region::Arena, DType::F32, op.out.offset, 1, 1);
     // The first run compiles.

@@ -13,8 +13,8 @@ use crate::recording::barrier;
 
 /// Submissions under way at most before the host waits for the oldest.
 const SLOTS: usize = 4;
-/// Bytes of the staging buffer: larger copies go in turns.
-const STAGING_BYTES: usize = 4 << 20;
+/// Bytes of staging memory that each of them has: larger copies go in turns.
+const STAGING_BYTES: usize = 2 << 20;
 /// What `vkCmdUpdateBuffer` takes at most: small values travel inside the command buffer.
 const UPDATE_BYTES: usize = 65536;
 /// How long a submission may take before the device counts as lost.
@@ -36,16 +36,19 @@ pub(crate) struct Stream {
     open: bool,
     /// Writes of the open slot.
     hazards: Hazards,
+    /// Bytes of its staging memory that its copies use.
+    staged: usize,
     /// A failed submission: fences no longer tell what is under way.
     broken: bool,
     pool: vk::CommandPool,
+    /// A part for each slot.
     staging: Buffer,
     device: Arc<Device>,
 }
 
 impl Stream {
     pub(crate) fn new(device: &Arc<Device>) -> Result<Stream, Error> {
-        let staging = Buffer::new(device, STAGING_BYTES, Place::Staging)?;
+        let staging = Buffer::new(device, SLOTS * STAGING_BYTES, Place::Staging)?;
         let info = vk::CommandPoolCreateInfo::default()
             .queue_family_index(device.about.queue_family)
             .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER);
@@ -57,6 +60,7 @@ impl Stream {
             current: 0,
             open: false,
             hazards: Hazards::default(),
+            staged: 0,
             broken: false,
             pool,
             staging,
@@ -75,38 +79,58 @@ impl Stream {
         Ok(stream)
     }
 
+    pub(crate) fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
     /// Copies host bytes into a buffer, before what is submitted next.
     pub(crate) fn write(&mut self, to: vk::Buffer, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         let words = offset.is_multiple_of(4) && bytes.len().is_multiple_of(4);
         if words && bytes.len() <= UPDATE_BYTES {
             return self.update(to, offset, bytes);
         }
-        for (i, part) in bytes.chunks(STAGING_BYTES).enumerate() {
-            // The staging memory may still be read by a copy under way.
-            self.submit(&[])?;
-            self.wait()?;
-            // SAFETY: nothing is under way.
-            unsafe { self.staging.bytes_mut(part.len()) }.copy_from_slice(part);
-            let region = vk::BufferCopy {
-                src_offset: 0,
-                dst_offset: (offset + i * STAGING_BYTES) as u64,
-                size: part.len() as u64,
-            };
-            let commands = self.commands()?;
-            // SAFETY: both ranges lie in their buffers.
-            unsafe { self.device.raw.cmd_copy_buffer(commands, self.staging.raw, to, &[region]) };
-            self.hazards.clear();
-            barrier(&self.device, commands);
+        for (part, i) in bytes.chunks(STAGING_BYTES).zip(0..) {
+            let staged = self.stage(part.len())?;
+            self.staging_bytes(staged, part.len()).copy_from_slice(part);
+            self.copy_staged(staged, to, offset + i * STAGING_BYTES, part.len())?;
+        }
+        Ok(())
+    }
+
+    /// The same for rows of one length, of which each starts `pitch` bytes after the one before it.
+    pub(crate) fn write_rows<'r>(
+        &mut self,
+        to: vk::Buffer,
+        offset: usize,
+        pitch: usize,
+        mut rows: impl ExactSizeIterator<Item = &'r [u8]>,
+    ) -> Result<(), Error> {
+        let mut at = offset;
+        if pitch > STAGING_BYTES {
+            for row in rows {
+                self.write(to, at, row)?;
+                at += pitch;
+            }
+            return Ok(());
+        }
+        while rows.len() > 0 {
+            let len = (STAGING_BYTES / pitch.max(1)).min(rows.len()) * pitch;
+            let staged = self.stage(len)?;
+            let places = self.staging_bytes(staged, len).chunks_mut(pitch.max(1));
+            places.zip(rows.by_ref()).for_each(|(place, row)| place[..row.len()].copy_from_slice(row));
+            self.copy_staged(staged, to, at, len)?;
+            at += len;
         }
         Ok(())
     }
 
     /// Copies out of a buffer, after everything that was submitted.
     pub(crate) fn read(&mut self, from: vk::Buffer, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
-        for (i, part) in bytes.chunks_mut(STAGING_BYTES).enumerate() {
+        for (part, i) in bytes.chunks_mut(STAGING_BYTES).zip(0..) {
+            let staged = self.stage(part.len())?;
             let region = vk::BufferCopy {
                 src_offset: (offset + i * STAGING_BYTES) as u64,
-                dst_offset: 0,
+                dst_offset: staged as u64,
                 size: part.len() as u64,
             };
             let commands = self.commands()?;
@@ -123,8 +147,7 @@ impl Stream {
             }
             self.submit(&[])?;
             self.wait()?;
-            // SAFETY: nothing is under way.
-            part.copy_from_slice(unsafe { self.staging.bytes_mut(part.len()) });
+            part.copy_from_slice(self.staging_bytes(staged, part.len()));
         }
         Ok(())
     }
@@ -149,6 +172,38 @@ impl Stream {
             self.slots.iter_mut().for_each(|slot| slot.under_way = false);
         }
         (0..SLOTS).try_for_each(|i| self.wait_for(i))
+    }
+
+    /// Room for so many bytes, at most [`STAGING_BYTES`], in the open slot's part of the staging memory: where it starts.
+    fn stage(&mut self, len: usize) -> Result<usize, Error> {
+        self.commands()?;
+        if self.staged + len > STAGING_BYTES {
+            self.submit(&[])?;
+            self.commands()?;
+        }
+        let at = self.current * STAGING_BYTES + self.staged;
+        self.staged += len;
+        Ok(at)
+    }
+
+    /// What was just staged.
+    fn staging_bytes(&mut self, staged: usize, len: usize) -> &mut [u8] {
+        // SAFETY: a slot is open only when its last submission is done, and no copy recorded since then has these bytes.
+        unsafe { self.staging.bytes_mut(staged..staged + len) }
+    }
+
+    /// Records a copy of what was just staged.
+    fn copy_staged(&mut self, staged: usize, to: vk::Buffer, offset: usize, len: usize) -> Result<(), Error> {
+        let commands = self.commands()?;
+        // Bytes of any buffer: it waits for all writes of the slot, and all for it.
+        let any = 0..usize::MAX;
+        if self.hazards.wait_for(&Access { reads: vec![], writes: vec![any] }) {
+            barrier(&self.device, commands);
+        }
+        let region = vk::BufferCopy { src_offset: staged as u64, dst_offset: offset as u64, size: len as u64 };
+        // SAFETY: both ranges lie in their buffers; the command buffer is recording.
+        unsafe { self.device.raw.cmd_copy_buffer(commands, self.staging.raw, to, &[region]) };
+        Ok(())
     }
 
     fn update(&mut self, to: vk::Buffer, offset: usize, bytes: &[u8]) -> Result<(), Error> {
@@ -177,6 +232,7 @@ impl Stream {
         // SAFETY: its last submission is done. Beginning resets it.
         device.calls.make("vkBeginCommandBuffer", || unsafe { device.raw.begin_command_buffer(commands, &info) })?;
         self.open = true;
+        self.staged = 0;
         self.hazards.clear();
         barrier(device, commands);
         Ok(commands)

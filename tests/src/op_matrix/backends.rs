@@ -76,7 +76,8 @@ fn vulkan(tier: Tier) -> Row {
     let name = format!("vulkan/{tier}");
     let run: Result<Run, String> = match crate::vulkan::gpu(tier) {
         Ok(gpu) => Ok(Box::new(move |case| {
-            let engine = gpu.engine(case.weights.as_slice(), case.arena.len());
+            let weights = Arc::new(case.weights.as_slice().to_vec());
+            let engine = gpu.engine(weights, case.arena.len());
             let after = drive(&mut engine.map_err(|e| e.to_string())?, case)?;
             crate::vulkan::quiet().map(|()| after)
         })),

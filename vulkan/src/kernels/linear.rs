@@ -1,5 +1,5 @@
+use denoir_core::DType;
 use denoir_core::ops::{Epilogue, Linear};
-use denoir_core::{DType, View};
 
 use super::linear_broadcast;
 use super::linear_matrix::{self, Room};
@@ -66,7 +66,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
     let x = l.read(&op.x)?;
     let w = l.read(&op.w.data)?;
     let bias = l.read_some(op.bias.as_ref())?;
-    l.constant(cut.aligned, u32::from(aligned(x, &op.x, cut.vector) && aligned(w, &op.w.data, cut.vector)));
+    l.constant(cut.aligned, u32::from(aligned(x, cut.vector) && aligned(w, cut.vector)));
     let mut table = Bound::default();
     let mut rows = Bound::default();
     let mut period = 0;
@@ -132,6 +132,6 @@ fn epilogue(of: &Epilogue) -> u32 {
 }
 
 /// Whether every row starts at a multiple of so many elements, so that they are loaded as one.
-fn aligned(bound: Bound, view: &View, elements: usize) -> bool {
-    (bound.at as usize).is_multiple_of(elements) && view.stride.is_multiple_of(elements)
+fn aligned(bound: Bound, elements: usize) -> bool {
+    [bound.at, bound.stride].iter().all(|&n| (n as usize).is_multiple_of(elements))
 }
