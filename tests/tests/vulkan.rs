@@ -9,7 +9,7 @@ use denoir_core::DType;
 use denoir_tests::golden::{self, FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, with_engine};
 use denoir_tests::op_matrix::backends::asked_for;
 use denoir_tests::vulkan::{gpu, options, quiet};
-use denoir_vulkan::{Fault, Faults, Gpu, Messages, Options, Tier, Validation, vk};
+use denoir_vulkan::{Error, Fault, Faults, Gpu, Messages, Options, Tier, Validation, vk};
 
 /// Gives a model on a device to `f`, with room for one image.
 fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Engine) -> Result<T>) -> Result<T> {
@@ -204,6 +204,47 @@ fn every_call_of_a_job_can_fail() -> Result<()> {
         silent(&messages)?;
     }
     Ok(())
+}
+
+#[test]
+fn wrong_linear_and_attention_kernels_are_found() -> Result<()> {
+    let (options, faults, messages) = faulty(false);
+    let options = Options { tier: None, ..options };
+    if let Err(why) = Gpu::open(&options) {
+        ensure!(gpu(Tier::Floor).is_err(), "{why}");
+        eprintln!("skipped: wrong kernels on vulkan/floor: {why}");
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    for (kernel, tier) in [
+        ("linear", Tier::Floor),
+        ("linear_int8", Tier::Floor),
+        ("attention", Tier::Floor),
+        ("attention_broadcast", Tier::Floor),
+        ("linear.fp16", Tier::Fp16),
+        ("linear_int8.dot", Tier::Int8),
+        ("linear_matrix", Tier::Matrix),
+        ("linear_matrix.bf16", Tier::Matrix),
+        ("linear_matrix.int8", Tier::Matrix),
+        ("attention_matrix", Tier::Matrix),
+    ] {
+        faults.break_kernel(kernel);
+        let opened = Gpu::open(&options);
+        // Not every device has every kernel.
+        if !faults.mend_kernel() {
+            continue;
+        }
+        found.push(kernel);
+        match opened {
+            Err(Error::SelfTest { .. }) if tier == Tier::Floor => {}
+            Ok(gpu) if gpu.wrong_tiers() == [tier] && !gpu.tiers().has(tier) => {}
+            Ok(gpu) => bail!("{kernel} is wrong, but {:?} and not {tier}", gpu.wrong_tiers()),
+            Err(why) => bail!("{kernel} is wrong: {why}"),
+        }
+    }
+    println!("found: {}", found.join(", "));
+    ensure!(["linear", "linear_int8", "attention"].iter().all(|kernel| found.contains(kernel)), "only {found:?} ran");
+    silent(&messages)
 }
 
 #[test]

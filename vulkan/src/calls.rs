@@ -7,11 +7,19 @@ use ash::vk;
 
 use crate::Error;
 
-/// Counts the calls that can fail and makes one of them fail: how tests reach every error path.
+/// Counts the calls that can fail and makes one of them fail, or a kernel wrong: how tests reach every error path.
 #[derive(Debug, Default)]
 pub struct Faults {
     made: AtomicU64,
     next: Mutex<Option<Fault>>,
+    broken: Mutex<Option<BrokenKernel>>,
+}
+
+/// A kernel that computes wrongly.
+#[derive(Debug)]
+struct BrokenKernel {
+    name: &'static str,
+    ran: bool,
 }
 
 /// A call that is to fail.
@@ -41,6 +49,16 @@ impl Faults {
         self.next().take().is_none()
     }
 
+    /// From now on a kernel leaves out its last workgroups, as if the driver were wrong.
+    pub fn break_kernel(&self, name: &'static str) {
+        *self.broken() = Some(BrokenKernel { name, ran: false });
+    }
+
+    /// Makes the broken kernel whole. Whether it ran.
+    pub fn mend_kernel(&self) -> bool {
+        self.broken().take().is_some_and(|kernel| kernel.ran)
+    }
+
     /// Calls so far.
     pub fn calls(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
@@ -48,6 +66,10 @@ impl Faults {
 
     fn next(&self) -> MutexGuard<'_, Option<Fault>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn broken(&self) -> MutexGuard<'_, Option<BrokenKernel>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a call; what it is to return where it is the one to fail.
@@ -72,6 +94,14 @@ pub(crate) struct Calls(Option<std::sync::Arc<Faults>>);
 impl Calls {
     pub(crate) fn new(faults: Option<std::sync::Arc<Faults>>) -> Calls {
         Calls(faults)
+    }
+
+    /// Whether a kernel is to compute wrongly.
+    pub(crate) fn is_broken(&self, kernel: &str) -> bool {
+        let Some(faults) = &self.0 else { return false };
+        let mut broken = faults.broken();
+        let found = broken.as_mut().filter(|broken| broken.name == kernel);
+        found.map(|broken| broken.ran = true).is_some()
     }
 
     /// Makes a call and names it in its error.

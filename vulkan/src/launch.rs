@@ -105,6 +105,9 @@ impl<'v> Launch<'v> {
             let too_large = Error::TooLarge { what: "a kernel's grid", bytes: groups as u64, limit };
             *count = u32::try_from(groups).ok().filter(|&n| n <= most).ok_or(too_large)?;
         }
+        if self.vulkan.device().calls.is_broken(self.variant.shader.name()) {
+            counts[0] = counts[0].saturating_sub(1);
+        }
         if counts.contains(&0) {
             return Ok(());
         }
