@@ -220,7 +220,7 @@ fn wrong_linear_and_attention_kernels_are_found() -> Result<()> {
         ("linear", Tier::Floor),
         ("linear_int8", Tier::Floor),
         ("attention", Tier::Floor),
-        ("attention_broadcast", Tier::Floor),
+        ("attention_texel", Tier::Floor),
         ("linear.fp16", Tier::Fp16),
         ("linear_int8.dot", Tier::Int8),
         ("linear_matrix", Tier::Matrix),

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::calls::Calls;
 use crate::features::{Asked, Enabled};
 use crate::instance::Instance;
-use crate::kernels::linear_broadcast;
+use crate::launch::TEXEL_BYTES;
 use crate::tier::Tiers;
 
 /// Bindings of the kernel with the most.
@@ -45,8 +45,6 @@ pub(crate) struct Candidate {
     /// Bits of the queue's clock that count; none where it has no clock.
     pub(crate) timestamp_bits: u32,
     pub(crate) tiers: Tiers,
-    /// A processor whose subgroups suit `linear_broadcast.comp`.
-    pub(crate) broadcasts: bool,
     extensions: Vec<&'static CStr>,
 }
 
@@ -57,6 +55,11 @@ impl Candidate {
 
     pub(crate) fn unified(&self) -> bool {
         matches!(self.properties.device_type, vk::PhysicalDeviceType::INTEGRATED_GPU | vk::PhysicalDeviceType::CPU)
+    }
+
+    /// A processor that runs shaders: it fetches texels of 16 bytes far faster than it loads from storage buffers.
+    pub(crate) fn fetches_texels(&self) -> bool {
+        self.properties.device_type == vk::PhysicalDeviceType::CPU
     }
 
     pub(crate) fn info(&self, index: usize) -> DeviceInfo {
@@ -126,8 +129,6 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
     let version = instance.version.min(properties.api_version);
     let asked = Asked { instance, physical, version, lists: &lists };
     let (tiers, mut extensions) = asked.tiers()?;
-    let broadcasts =
-        properties.device_type == vk::PhysicalDeviceType::CPU && asked.broadcasts(linear_broadcast::LANES as u32);
     extensions.extend([khr::portability_subset::NAME].into_iter().filter(|n| lists(n)));
     let mut maintenance = vk::PhysicalDeviceMaintenance3Properties::default();
     let mut more = vk::PhysicalDeviceProperties2::default().push_next(&mut maintenance);
@@ -144,7 +145,6 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
         queue_family: family as u32,
         timestamp_bits: families[family].timestamp_valid_bits,
         tiers,
-        broadcasts,
         extensions,
     }))
 }
@@ -201,6 +201,11 @@ impl Device {
             calls,
             _instance: instance,
         }))
+    }
+
+    /// Bytes of a buffer that kernels can fetch as texels.
+    pub(crate) fn texel_bytes(&self) -> u64 {
+        u64::from(self.limits().max_texel_buffer_elements) * TEXEL_BYTES as u64
     }
 
     pub(crate) fn limits(&self) -> &vk::PhysicalDeviceLimits {

@@ -256,7 +256,7 @@ impl Vulkan {
         match view.region {
             Region::Arena => {
                 let len = view.len_bytes().unwrap_or(usize::MAX);
-                Ok(Placed { buffer: self.arena.raw, at: view.offset, stride: view.stride, len })
+                Ok(self.arena.place(view.offset, view.stride, len))
             }
             Region::Weights => self.weights.locate(view, &mut self.stream),
         }

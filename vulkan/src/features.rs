@@ -46,17 +46,6 @@ impl Asked<'_> {
         Ok((Tiers { fp16, int8, matrix }, listed.collect()))
     }
 
-    /// Whether subgroups have this many invocations, of which each can hand a value to the others.
-    pub(crate) fn broadcasts(&self, invocations: u32) -> bool {
-        let mut subgroup = vk::PhysicalDeviceSubgroupProperties::default();
-        let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut subgroup);
-        // SAFETY: the chain holds only structures that every device with Vulkan 1.1 knows.
-        unsafe { self.instance.raw.get_physical_device_properties2(self.physical, &mut properties) };
-        subgroup.subgroup_size == invocations
-            && subgroup.supported_stages.contains(vk::ShaderStageFlags::COMPUTE)
-            && subgroup.supported_operations.contains(vk::SubgroupFeatureFlags::BALLOT)
-    }
-
     /// The cooperative matrices that the kernels can use. They need Vulkan 1.3, which has the memory model and the
     /// fixed size of subgroups.
     fn matrix(&self, bytes: bool) -> Result<Option<Matrix>, Error> {

@@ -19,10 +19,15 @@ pub(crate) struct Bound {
     pub(crate) stride: u32,
 }
 
+/// Bytes of a texel.
+pub(crate) const TEXEL_BYTES: usize = 16;
+
 /// Where a view lies on the device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
     pub(crate) buffer: vk::Buffer,
+    /// All texels of the buffer.
+    pub(crate) texels: vk::BufferView,
     /// First byte in the buffer.
     pub(crate) at: usize,
     /// Elements from one row to the next.
@@ -35,6 +40,7 @@ pub(crate) struct Placed {
 pub(crate) struct Launch<'v> {
     vulkan: &'v mut Vulkan,
     variant: Variant,
+    texels: Vec<vk::BufferView>,
     buffers: Vec<vk::DescriptorBufferInfo>,
     access: Access,
 }
@@ -42,7 +48,7 @@ pub(crate) struct Launch<'v> {
 impl<'v> Launch<'v> {
     pub(crate) fn new(vulkan: &'v mut Vulkan, shader: Shader) -> Self {
         let variant = Variant { shader, constants: Vec::new(), subgroup: None };
-        Launch { vulkan, variant, buffers: Vec::new(), access: Access::default() }
+        Launch { vulkan, variant, texels: Vec::new(), buffers: Vec::new(), access: Access::default() }
     }
 
     /// Sets a specialisation constant.
@@ -116,6 +122,7 @@ impl<'v> Launch<'v> {
             name: self.variant.shader.name(),
             pipeline,
             layout,
+            texels: &self.texels,
             buffers: &self.buffers,
             push,
             groups: counts,
@@ -125,7 +132,19 @@ impl<'v> Launch<'v> {
     }
 
     fn bind(&mut self, view: &View, writes: bool) -> Result<Bound, Error> {
-        let Placed { buffer, at: offset, stride, len } = self.vulkan.locate(view)?;
+        let Placed { buffer, texels, at: offset, stride, len } = self.vulkan.locate(view)?;
+        if view.region == Region::Arena {
+            // Kernels access whole words.
+            let bytes = offset & !3..(offset + len).next_multiple_of(4);
+            if writes { &mut self.access.writes } else { &mut self.access.reads }.push(bytes);
+        }
+        let bound = |start| Bound { at: ((offset - start) / view.dtype.size()) as u32, stride: stride as u32 };
+        if self.texels.len() < self.variant.shader.texels() as usize {
+            let (end, limit) = ((offset + len) as u64, self.vulkan.device().texel_bytes());
+            self.texels.push(texels);
+            let too_large = Error::TooLarge { what: "a kernel's operand and what lies before it", bytes: end, limit };
+            return if end <= limit { Ok(bound(0)) } else { Err(too_large) };
+        }
         let start = offset & !(self.vulkan.device().offset_alignment() - 1);
         let range = (offset + len - start).next_multiple_of(4).max(4) as u64;
         let limit = u64::from(self.vulkan.device().limits().max_storage_buffer_range);
@@ -133,12 +152,7 @@ impl<'v> Launch<'v> {
             return Err(Error::TooLarge { what: "a kernel's operand", bytes: range, limit });
         }
         self.buffers.push(vk::DescriptorBufferInfo { buffer, offset: start as u64, range });
-        if view.region == Region::Arena {
-            // Kernels access whole words.
-            let bytes = offset & !3..(offset + len).next_multiple_of(4);
-            if writes { &mut self.access.writes } else { &mut self.access.reads }.push(bytes);
-        }
-        Ok(Bound { at: ((offset - start) / view.dtype.size()) as u32, stride: stride as u32 })
+        Ok(bound(start))
     }
 }
 

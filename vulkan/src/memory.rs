@@ -9,6 +9,7 @@ use ash::vk;
 
 use crate::Error;
 use crate::device::Device;
+use crate::launch::Placed;
 
 /// Where a buffer lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum Place {
 pub(crate) struct Buffer {
     pub(crate) raw: vk::Buffer,
     memory: vk::DeviceMemory,
+    /// Its bytes as texels, as far as views reach; null where kernels fetch none.
+    texels: vk::BufferView,
     /// Where the processor sees it.
     mapped: Option<NonNull<u8>>,
     len: usize,
@@ -44,12 +47,14 @@ impl Buffer {
             return Err(Error::TooLarge { what: "a buffer", bytes: size, limit: device.about.max_allocation });
         }
         use vk::BufferUsageFlags as Usage;
-        let usage = Usage::STORAGE_BUFFER | Usage::TRANSFER_SRC | Usage::TRANSFER_DST;
+        let fetched = place == Place::Device && device.about.fetches_texels();
+        let texels = if fetched { Usage::UNIFORM_TEXEL_BUFFER } else { Usage::empty() };
+        let usage = Usage::STORAGE_BUFFER | Usage::TRANSFER_SRC | Usage::TRANSFER_DST | texels;
         let info = vk::BufferCreateInfo::default().size(size).usage(usage).sharing_mode(vk::SharingMode::EXCLUSIVE);
         // SAFETY: the device is alive, the size is not 0.
         let raw = device.calls.make("vkCreateBuffer", || unsafe { device.raw.create_buffer(&info, None) })?;
-        let none = vk::DeviceMemory::null();
-        let mut buffer = Buffer { raw, memory: none, mapped: None, len, allocated: 0, device: device.clone() };
+        let (memory, texels) = (vk::DeviceMemory::null(), vk::BufferView::null());
+        let mut buffer = Buffer { raw, memory, texels, mapped: None, len, allocated: 0, device: device.clone() };
         // SAFETY: the buffer is new.
         let needs = unsafe { device.raw.get_buffer_memory_requirements(raw) };
         let (index, host) = memory_type(device, needs.memory_type_bits, place)?;
@@ -64,6 +69,16 @@ impl Buffer {
         device.allocated.fetch_add(needs.size, Ordering::Relaxed);
         // SAFETY: buffer and memory are new and fit.
         device.calls.make("vkBindBufferMemory", || unsafe { device.raw.bind_buffer_memory(raw, buffer.memory, 0) })?;
+        if fetched {
+            let range = size.min(device.texel_bytes());
+            let info =
+                vk::BufferViewCreateInfo::default().buffer(raw).format(vk::Format::R32G32B32A32_UINT).range(range);
+            let made = device.calls.make("vkCreateBufferView", || unsafe {
+                // SAFETY: the buffer has its memory; every device has views of this format.
+                device.raw.create_buffer_view(&info, None)
+            });
+            buffer.texels = made?;
+        }
         if host {
             let flags = vk::MemoryMapFlags::empty();
             // SAFETY: the memory is host-visible and not mapped.
@@ -77,6 +92,11 @@ impl Buffer {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// A place in it.
+    pub(crate) fn place(&self, at: usize, stride: usize, len: usize) -> Placed {
+        Placed { buffer: self.raw, texels: self.texels, at, stride, len }
     }
 
     pub(crate) fn is_mapped(&self) -> bool {
@@ -103,6 +123,7 @@ impl Drop for Buffer {
         self.device.allocated.fetch_sub(self.allocated, Ordering::Relaxed);
         // SAFETY: engines wait for the device before their buffers are dropped. Null handles are allowed.
         unsafe {
+            self.device.raw.destroy_buffer_view(self.texels, None);
             self.device.raw.destroy_buffer(self.raw, None);
             self.device.raw.free_memory(self.memory, None);
         }

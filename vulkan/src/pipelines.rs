@@ -8,12 +8,15 @@ use std::sync::Arc;
 use ash::vk;
 
 use crate::Error;
-use crate::device::{Device, MAX_BINDINGS};
+use crate::device::Device;
 use crate::disk_cache;
 use crate::shader::Shader;
 
 /// Bytes of push constants that every layout has: what Vulkan guarantees.
 const PUSH_BYTES: u32 = 128;
+/// What bindings are.
+pub(crate) const STORAGE: vk::DescriptorType = vk::DescriptorType::STORAGE_BUFFER;
+pub(crate) const TEXELS: vk::DescriptorType = vk::DescriptorType::UNIFORM_TEXEL_BUFFER;
 const MAIN: &CStr = c"main";
 
 /// A kernel as it is compiled.
@@ -26,7 +29,7 @@ pub(crate) struct Variant {
     pub(crate) subgroup: Option<u32>,
 }
 
-/// The layouts that kernels with the same number of bindings share.
+/// The layouts that kernels with the same bindings share.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Layout {
     pub(crate) set: vk::DescriptorSetLayout,
@@ -35,7 +38,8 @@ pub(crate) struct Layout {
 
 /// All pipelines of a device.
 pub(crate) struct Pipelines {
-    layouts: [Layout; MAX_BINDINGS as usize + 1],
+    /// By the number of bindings, and of texel buffers among them.
+    layouts: HashMap<(u32, u32), Layout>,
     made: HashMap<Variant, vk::Pipeline>,
     cache: vk::PipelineCache,
     path: Option<PathBuf>,
@@ -64,17 +68,18 @@ impl Pipelines {
 
     /// A variant's layouts and its pipeline.
     pub(crate) fn get(&mut self, variant: &Variant) -> Result<(Layout, vk::Pipeline), Error> {
-        Ok((self.layout(variant.shader.bindings())?, self.pipeline(variant)?))
+        Ok((self.layout(variant.shader)?, self.pipeline(variant)?))
     }
 
-    /// The layouts of kernels with this many bindings.
-    fn layout(&mut self, bindings: u32) -> Result<Layout, Error> {
-        let (device, layout) = (&self.device, &mut self.layouts[bindings as usize]);
+    /// The layouts of kernels with the bindings of this one.
+    fn layout(&mut self, shader: Shader) -> Result<Layout, Error> {
+        let (bindings, texels) = (shader.bindings(), shader.texels());
+        let (device, layout) = (&self.device, self.layouts.entry((bindings, texels)).or_default());
         if layout.set == vk::DescriptorSetLayout::null() {
             let binding = |i| {
                 vk::DescriptorSetLayoutBinding::default()
                     .binding(i)
-                    .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
+                    .descriptor_type(if i < texels { TEXELS } else { STORAGE })
                     .descriptor_count(1)
                     .stage_flags(vk::ShaderStageFlags::COMPUTE)
             };
@@ -103,7 +108,7 @@ impl Pipelines {
         if let Some(&pipeline) = self.made.get(variant) {
             return Ok(pipeline);
         }
-        let layout = self.layout(variant.shader.bindings())?;
+        let layout = self.layout(variant.shader)?;
         let device = &self.device;
         let words: Vec<u32> =
             variant.shader.code().chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
@@ -171,7 +176,7 @@ impl Drop for Pipelines {
         // SAFETY: engines wait for the device before they are dropped. Null handles are allowed.
         unsafe {
             self.made.values().for_each(|&pipeline| raw.destroy_pipeline(pipeline, None));
-            for layout in &self.layouts {
+            for layout in self.layouts.values() {
                 raw.destroy_pipeline_layout(layout.pipeline, None);
                 raw.destroy_descriptor_set_layout(layout.set, None);
             }

@@ -7,7 +7,7 @@ use ash::vk;
 use crate::Error;
 use crate::device::{Device, MAX_BINDINGS};
 use crate::hazards::{Access, Hazards};
-use crate::pipelines::Layout;
+use crate::pipelines::{Layout, STORAGE, TEXELS};
 use crate::timers::{KernelTime, Stamps, Timers};
 
 /// Submissions of a recording whose time is measured; those after them are judged by their work.
@@ -21,6 +21,8 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) name: &'static str,
     pub(crate) pipeline: vk::Pipeline,
     pub(crate) layout: Layout,
+    /// Its first bindings, and those after them.
+    pub(crate) texels: &'a [vk::BufferView],
     pub(crate) buffers: &'a [vk::DescriptorBufferInfo],
     pub(crate) push: &'a [u32],
     pub(crate) groups: [u32; 3],
@@ -188,10 +190,8 @@ impl Recording {
     fn descriptor_set(&mut self, d: &Dispatch<'_>) -> Result<vk::DescriptorSet, Error> {
         let device = &self.device;
         if self.sets_left == 0 {
-            let sizes = [vk::DescriptorPoolSize {
-                ty: vk::DescriptorType::STORAGE_BUFFER,
-                descriptor_count: SETS * MAX_BINDINGS,
-            }];
+            let sizes =
+                [STORAGE, TEXELS].map(|ty| vk::DescriptorPoolSize { ty, descriptor_count: SETS * MAX_BINDINGS });
             let info = vk::DescriptorPoolCreateInfo::default().max_sets(SETS).pool_sizes(&sizes);
             // SAFETY: plain data.
             let pool = device
@@ -207,14 +207,10 @@ impl Recording {
         let set =
             device.calls.make("vkAllocateDescriptorSets", || unsafe { device.raw.allocate_descriptor_sets(&info) })?[0];
         self.sets_left -= 1;
-        let writes = d.buffers.chunks(1).zip(0..).map(|(buffer, binding)| {
-            vk::WriteDescriptorSet::default()
-                .dst_set(set)
-                .dst_binding(binding)
-                .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
-                .buffer_info(buffer)
-        });
-        let writes: Vec<_> = writes.collect();
+        let write = |ty| vk::WriteDescriptorSet::default().dst_set(set).descriptor_type(ty);
+        let texels = d.texels.chunks(1).map(|view| write(TEXELS).texel_buffer_view(view));
+        let buffers = d.buffers.chunks(1).map(|buffer| write(STORAGE).buffer_info(buffer));
+        let writes: Vec<_> = texels.chain(buffers).zip(0..).map(|(write, i)| write.dst_binding(i)).collect();
         // SAFETY: the set is not in use; buffers outlive the recording.
         unsafe { device.raw.update_descriptor_sets(&writes, &[]) };
         Ok(set)

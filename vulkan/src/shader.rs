@@ -1,8 +1,8 @@
 //! The compiled kernels: `vulkan/spirv`, written from `vulkan/shaders` by `cargo xtask generate`.
 
-/// Declares the kernels: variant, stem of the SPIR-V file, number of bindings.
+/// Declares the kernels: variant, stem of the SPIR-V file, number of bindings, and how many of them are texel buffers.
 macro_rules! shaders {
-    ($($variant:ident: $stem:literal, $bindings:literal;)*) => {
+    ($($variant:ident: $stem:literal, $bindings:literal $(, $texels:literal)?;)*) => {
         /// A compiled kernel. Several may be variants of one source.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Shader {
@@ -22,9 +22,14 @@ macro_rules! shaders {
                 match self { $(Shader::$variant => $stem,)* }
             }
 
-            /// Storage buffers that it declares, numbered from 0.
+            /// Bindings that it declares, numbered from 0: texel buffers, then storage buffers.
             pub(crate) const fn bindings(self) -> u32 {
                 match self { $(Shader::$variant => $bindings,)* }
+            }
+
+            /// How many of them are texel buffers.
+            pub(crate) const fn texels(self) -> u32 {
+                match self { $(Shader::$variant => 0 $(+ $texels)?,)* }
             }
         }
     };
@@ -32,8 +37,8 @@ macro_rules! shaders {
 
 shaders! {
     Attention: "attention", 4;
-    AttentionBroadcast: "attention_broadcast", 4;
     AttentionMatrix: "attention_matrix", 4;
+    AttentionTexel: "attention_texel", 4, 3;
     CausalAttention: "causal_attention", 5;
     ClassCondition: "class_condition", 4;
     ContextTokens: "context_tokens", 4;
@@ -41,13 +46,13 @@ shaders! {
     GatherRows: "gather_rows", 3;
     LayerNorm: "layer_norm", 3;
     Linear: "linear", 6;
-    LinearBroadcast: "linear_broadcast", 6;
     LinearFp16: "linear.fp16", 6;
     LinearInt8: "linear_int8", 8;
     LinearInt8Dot: "linear_int8.dot", 8;
     LinearMatrix: "linear_matrix", 6;
     LinearMatrixBf16: "linear_matrix.bf16", 6;
     LinearMatrixInt8: "linear_matrix.int8", 8;
+    LinearTexel: "linear_texel", 6, 2;
     NormModulate: "norm_modulate", 6;
     Patchify: "patchify", 2;
     QkNormRope: "qk_norm_rope", 4;

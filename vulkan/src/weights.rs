@@ -77,14 +77,14 @@ impl Weights {
             Some(operand) => {
                 let buffer = self.passing_buffer(operand, bytes, stream)?;
                 fill(buffer, 0, pitch, rows, stream)?;
-                let placed = Placed { buffer: buffer.raw, at: 0, stride, len: bytes };
+                let placed = buffer.place(0, stride, bytes);
                 self.operands = Some(operand + 1);
                 placed
             }
             None => {
                 let block = self.block(bytes, stream)?;
                 fill(&mut block.buffer, block.taken, pitch, rows, stream)?;
-                let placed = Placed { buffer: block.buffer.raw, at: block.taken, stride, len: bytes };
+                let placed = block.buffer.place(block.taken, stride, bytes);
                 block.taken += bytes.next_multiple_of(ALIGN);
                 self.resident.insert(key, placed);
                 placed

@@ -1,7 +1,7 @@
 use denoir_core::ops::Attention;
 
 use super::linear_matrix::Room;
-use super::{attention_broadcast, attention_matrix};
+use super::{attention_matrix, attention_texel};
 use crate::Error;
 use crate::engine::Vulkan;
 use crate::launch::{Launch, element_type, layout_words, word};
@@ -27,9 +27,9 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
     let (about, limits) = (&vulkan.device().about, vulkan.device().limits());
     let room = Room::new(limits, about.unified());
     let matrices = vulkan.tiers().matrix.and_then(|matrix| attention_matrix::cut(&matrix, room, op));
-    let broadcast = || if about.broadcasts { attention_broadcast::cut(op) } else { None };
+    let texels = || if about.fetches_texels() { attention_texel::cut(op) } else { None };
     let shared_bytes = limits.max_compute_shared_memory_size as usize;
-    let cut = matrices.or_else(broadcast).unwrap_or_else(|| tiled(head_dim, shared_bytes));
+    let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(head_dim, shared_bytes));
     let mut l = Launch::new(vulkan, cut.shader);
     l.subgroup(cut.subgroup);
     (0..).zip(cut.constants.into_iter().map(word)).for_each(|(id, value)| l.constant(id, value));

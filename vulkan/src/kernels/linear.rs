@@ -1,8 +1,8 @@
 use denoir_core::DType;
 use denoir_core::ops::{Epilogue, Linear};
 
-use super::linear_broadcast;
 use super::linear_matrix::{self, Room};
+use super::linear_texel;
 use crate::Error;
 use crate::engine::Vulkan;
 use crate::launch::{Bound, Launch, element_type, layout_words, word};
@@ -44,10 +44,9 @@ pub(crate) struct Cut {
     /// Rows and columns of `out` that a workgroup makes.
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    /// Elements that its vector loads take at once.
-    pub(crate) vector: usize,
-    /// The constant that says whether every row starts at a multiple of so many.
-    pub(crate) aligned: u32,
+    /// Elements that its vector loads take at once, and the constant that says whether every row starts at a multiple of
+    /// so many.
+    pub(crate) vector: Option<(usize, u32)>,
     /// The size of a subgroup, where the shader depends on it.
     pub(crate) subgroup: Option<u32>,
 }
@@ -58,15 +57,17 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
     let tiers = vulkan.tiers();
     let room = Room::new(vulkan.device().limits(), vulkan.device().about.unified());
     let matrices = tiers.matrix.and_then(|matrix| linear_matrix::cut(&matrix, room, op));
-    let broadcast = || if vulkan.device().about.broadcasts { linear_broadcast::cut(op) } else { None };
-    let cut = matrices.or_else(broadcast).unwrap_or_else(|| tiled(&tiers, op));
+    let texels = || if vulkan.device().about.fetches_texels() { linear_texel::cut(op) } else { None };
+    let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(&tiers, op));
     let mut l = Launch::new(vulkan, cut.shader);
     l.subgroup(cut.subgroup);
     cut.constants.iter().for_each(|&(id, value)| l.constant(id, value));
     let x = l.read(&op.x)?;
     let w = l.read(&op.w.data)?;
     let bias = l.read_some(op.bias.as_ref())?;
-    l.constant(cut.aligned, u32::from(aligned(x, cut.vector) && aligned(w, cut.vector)));
+    if let Some((elements, constant)) = cut.vector {
+        l.constant(constant, u32::from(aligned(x, elements) && aligned(w, elements)));
+    }
     let mut table = Bound::default();
     let mut rows = Bound::default();
     let mut period = 0;
@@ -118,7 +119,7 @@ fn tiled(tiers: &Tiers, op: &Linear) -> Cut {
     if !int8 {
         constants.extend([(5, element_type(op.x.dtype)), (6, element_type(op.w.data.dtype))]);
     }
-    Cut { shader, constants, rows: tile.rows(), cols: tile.cols(), vector: 4, aligned: 7, subgroup: None }
+    Cut { shader, constants, rows: tile.rows(), cols: tile.cols(), vector: Some((4, 7)), subgroup: None }
 }
 
 fn epilogue(of: &Epilogue) -> u32 {

@@ -68,8 +68,7 @@ pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Linear) -> Option<Cut> {
         constants: (0..).zip(values.map(word)).collect(),
         rows: tile.rows(tm),
         cols: tile.cols(tn),
-        vector,
-        aligned: 8,
+        vector: Some((vector, 8)),
         subgroup: Some(matrix.subgroup),
     })
 }

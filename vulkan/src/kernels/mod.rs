@@ -1,8 +1,8 @@
 //! The host's half of each kernel: bindings and arguments, one file a kernel, by the stem of its shader and twins.
 
 pub(crate) mod attention;
-pub(crate) mod attention_broadcast;
 pub(crate) mod attention_matrix;
+pub(crate) mod attention_texel;
 pub(crate) mod causal_attention;
 pub(crate) mod class_condition;
 pub(crate) mod context_tokens;
@@ -10,8 +10,8 @@ pub(crate) mod dequantize_blocks;
 pub(crate) mod gather_rows;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
-pub(crate) mod linear_broadcast;
 pub(crate) mod linear_matrix;
+pub(crate) mod linear_texel;
 pub(crate) mod norm_modulate;
 pub(crate) mod patchify;
 pub(crate) mod qk_norm_rope;

@@ -1,10 +1,9 @@
 //! How attention is cut into workgroups on processors that run shaders.
 
-use denoir_core::View;
 use denoir_core::ops::Attention;
 
 use super::attention::Cut;
-use super::linear_broadcast::LANES;
+use super::linear_texel::{LANES, starts_at_texels};
 use crate::shader::Shader;
 
 /// Queries of an invocation, and keys that it takes at once.
@@ -15,13 +14,13 @@ const MAX_HEAD_DIM: usize = 64;
 
 /// The workgroups of an attention; `None` where rows are unaligned, or heads are too long or do not fill these tiles.
 pub(crate) fn cut(op: &Attention) -> Option<Cut> {
-    let aligned = |view: &View| view.offset.is_multiple_of(16) && view.stride.is_multiple_of(4);
     let head_dim = op.head_dim();
     let worth = op.queries.tokens() >= LANES * ROWS;
-    let whole =
-        head_dim.is_multiple_of(8) && head_dim <= MAX_HEAD_DIM && [&op.q, &op.k, &op.v].into_iter().all(aligned);
+    let whole = head_dim.is_multiple_of(4)
+        && head_dim <= MAX_HEAD_DIM
+        && [&op.q, &op.k, &op.v].into_iter().all(starts_at_texels);
     (worth && whole).then(|| Cut {
-        shader: Shader::AttentionBroadcast,
+        shader: Shader::AttentionTexel,
         constants: vec![LANES, ROWS, KEYS, head_dim],
         queries: LANES * ROWS,
         subgroup: None,

@@ -1,0 +1,39 @@
+//! How a product is cut into workgroups on processors that run shaders.
+
+use denoir_core::ops::Linear;
+use denoir_core::{DType, View};
+
+use super::linear::Cut;
+use crate::launch::{TEXEL_BYTES, element_type, word};
+use crate::shader::Shader;
+
+/// Invocations of a workgroup: what such a device computes at once. Elements along K that an invocation takes at once.
+pub(super) const LANES: usize = 8;
+/// Rows of a workgroup and columns of an invocation.
+const ROWS: usize = 32;
+const COLS: usize = 8;
+
+/// The workgroups of a product; `None` where it has no f32 rows, too few to fill these tiles, or unaligned ones.
+pub(crate) fn cut(op: &Linear) -> Option<Cut> {
+    let worth = op.out.rows >= ROWS && op.out.cols >= LANES * COLS && op.x.cols >= 512;
+    // Weights have their rows padded on the device.
+    let whole = op.x.cols.is_multiple_of(LANES) && starts_at_texels(&op.x);
+    let wide = matches!(op.w.data.dtype, DType::F32 | DType::F16 | DType::BF16);
+    if op.x.dtype != DType::F32 || !worth || !whole || !wide {
+        return None;
+    }
+    let constants = [LANES, ROWS, COLS].map(word).into_iter().chain([element_type(op.w.data.dtype)]);
+    Some(Cut {
+        shader: Shader::LinearTexel,
+        constants: (0..).zip(constants).collect(),
+        rows: ROWS,
+        cols: LANES * COLS,
+        vector: None,
+        subgroup: None,
+    })
+}
+
+/// Whether every row starts where a texel does.
+pub(super) fn starts_at_texels(view: &View) -> bool {
+    view.offset.is_multiple_of(TEXEL_BYTES) && (view.stride * view.dtype.size()).is_multiple_of(TEXEL_BYTES)
+}
