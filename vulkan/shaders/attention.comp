@@ -1,126 +1,153 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 // out = softmax(q · kᵀ / √head_dim) · v, streaming over tiles of keys: the score matrix is never written. A workgroup
-// has BQ queries of one head; sixteen lanes share RQ of its rows.
+// has BQ queries of one head, of which LANES invocations share RQ: each has KEYS keys of a tile, then QUADS times four
+// channels of the result. Keys and values take the same shared memory in turn. Long loops stay loops: compilers take long
+// over what they unroll.
 #include "types.glsl"
 #include "math.glsl"
 #include "layout.glsl"
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint THREADS = 128u;
-layout(constant_id = 1) const uint RQ = 4u;
-layout(constant_id = 2) const uint BK = 32u;
-layout(constant_id = 3) const uint HEAD_DIM = 64u;
+layout(constant_id = 1) const uint LANES = 8u;
+layout(constant_id = 2) const uint RQ = 4u;
+layout(constant_id = 3) const uint KEYS = 2u;
+layout(constant_id = 4) const uint HEAD_DIM = 64u;
+// Whether every row of queries, keys and values starts at a multiple of four elements.
+layout(constant_id = 5) const uint ALIGNED = 0u;
 
-const uint LANES = 16u;
 const uint BQ = THREADS / LANES * RQ;
-const uint KEYS = BK / LANES;
-const uint PAIRS = (HEAD_DIM + 2u * LANES - 1u) / (2u * LANES);
-const uint DS = HEAD_DIM | 1u;
-const uint PS = BK + 1u;
+const uint BK = LANES * KEYS;
+// Four channels each, the last ones filled up with zeros.
+const uint PARTS = (HEAD_DIM + 3u) / 4u;
+const uint QUADS = (PARTS + LANES - 1u) / LANES;
+// An odd number, so that a part of neighbouring rows lies in different banks.
+const uint DS = PARTS | 1u;
 
 layout(set = 0, binding = 0) readonly buffer Q { float q[]; };
+layout(set = 0, binding = 0) readonly buffer Q4 { vec4 q4[]; };
 layout(set = 0, binding = 1) readonly buffer K { float k[]; };
+layout(set = 0, binding = 1) readonly buffer K4 { vec4 k4[]; };
 layout(set = 0, binding = 2) readonly buffer V { float v[]; };
+layout(set = 0, binding = 2) readonly buffer V4 { vec4 v4[]; };
 layout(set = 0, binding = 3) buffer Out { uint out_words[]; };
 
 #include "attention_args.glsl"
 
-shared float qs[BQ * DS];
-shared float kv[BK * DS];
-shared float ps[BQ * PS];
-shared float most[BQ];
+shared vec4 qs[BQ * PARTS];
+shared vec4 kv[BK * DS];
+shared float ps[BQ * BK];
+shared float lane_most[BQ * LANES];
 
 DEFINE_STORE4(store, out_words, a.out_type)
-DEFINE_STORE2(store, out_words, a.out_type)
+
+// vec4 NAME(i, n): elements i to i + 3, of which those from n on are 0.
+#define DEFINE_PART(NAME, ONE, FOUR)                                          \
+    vec4 NAME(uint i, uint n) {                                               \
+        if (ALIGNED != 0u && n >= 4u) return FOUR[i >> 2];                    \
+        vec4 x = vec4(ONE[i], 0.0, 0.0, 0.0);                                 \
+        if (n > 1u) x.y = ONE[i + 1u];                                        \
+        if (n > 2u) x.z = ONE[i + 2u];                                        \
+        if (n > 3u) x.w = ONE[i + 3u];                                        \
+        return x;                                                             \
+    }
+DEFINE_PART(query, q, q4)
+DEFINE_PART(key, k, k4)
+DEFINE_PART(value, v, v4)
+
+uint q_row(uint token) {
+    uint last = a.q_image_tokens + a.q_context_tokens - 1u;
+    return row_of(gl_WorkGroupID.z, min(token, last), a.images, a.q_image_tokens, a.q_context_tokens);
+}
+
+uint k_row(uint token) {
+    uint last = a.k_image_tokens + a.k_context_tokens - 1u;
+    return row_of(gl_WorkGroupID.z, min(token, last), a.images, a.k_image_tokens, a.k_context_tokens);
+}
+
+// Brings keys or values from token FIRST on to shared memory, the last one again where there are no more.
+#define FILL(FROM, AT, STRIDE, FIRST)                                         \
+    for (uint i = t; i < BK * PARTS; i += THREADS) {                          \
+        uint c = i % PARTS * 4u;                                              \
+        kv[i / PARTS * DS + i % PARTS] = FROM(AT + k_row(FIRST + i / PARTS) * STRIDE + head + c, HEAD_DIM - c); \
+    }
 
 void main() {
-    uint t = gl_LocalInvocationID.x, lane = t % LANES, first = t / LANES * RQ;
-    uint head = gl_WorkGroupID.y * HEAD_DIM, image = gl_WorkGroupID.z;
-    uint queries = a.q_image_tokens + a.q_context_tokens, keys = a.k_image_tokens + a.k_context_tokens;
-    uint q0 = gl_WorkGroupID.x * BQ;
+    uint t = gl_LocalInvocationID.x, lane = t % LANES, first = t / LANES * RQ, head = gl_WorkGroupID.y * HEAD_DIM;
+    uint q0 = gl_WorkGroupID.x * BQ, keys = a.k_image_tokens + a.k_context_tokens;
 
-    for (uint i = t; i < BQ * HEAD_DIM; i += THREADS) {
-        uint r = i / HEAD_DIM, c = i % HEAD_DIM;
-        uint row = row_of(image, min(q0 + r, queries - 1u), a.images, a.q_image_tokens, a.q_context_tokens);
-        qs[r * DS + c] = q[a.q_at + row * a.q_stride + head + c] * a.scale;
+    for (uint i = t; i < BQ * PARTS; i += THREADS) {
+        uint c = i % PARTS * 4u;
+        qs[i] = query(a.q_at + q_row(q0 + i / PARTS) * a.q_stride + head + c, HEAD_DIM - c) * a.scale;
     }
-    float acc[RQ * PAIRS * 2u], total[RQ], before[RQ];
-    for (uint i = 0u; i < RQ * PAIRS * 2u; ++i) acc[i] = 0.0;
-    for (uint i = 0u; i < RQ; ++i) {
+    vec4 acc[RQ * QUADS];
+    float total[RQ], most[RQ];
+    [[unroll]] for (uint i = 0u; i < RQ * QUADS; ++i) acc[i] = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < RQ; ++i) {
         total[i] = 0.0;
-        before[i] = -1e38;
+        most[i] = -1e38;
     }
-    if (t < BQ) most[t] = -1e38;
-
     for (uint k0 = 0u; k0 < keys; k0 += BK) {
-        for (uint i = t; i < BK * HEAD_DIM; i += THREADS) {
-            uint r = i / HEAD_DIM, c = i % HEAD_DIM;
-            uint row = row_of(image, min(k0 + r, keys - 1u), a.images, a.k_image_tokens, a.k_context_tokens);
-            kv[r * DS + c] = k[a.k_at + row * a.k_stride + head + c];
-        }
+        // The values before these keys have been read.
+        barrier();
+        FILL(key, a.k_at, a.k_stride, k0)
         barrier();
         float s[RQ * KEYS];
-        for (uint i = 0u; i < RQ * KEYS; ++i) s[i] = 0.0;
-        for (uint c = 0u; c < HEAD_DIM; ++c) {
-            float kc[KEYS];
-            for (uint j = 0u; j < KEYS; ++j) kc[j] = kv[(lane + j * LANES) * DS + c];
-            for (uint i = 0u; i < RQ; ++i) {
-                float qc = qs[(first + i) * DS + c];
-                for (uint j = 0u; j < KEYS; ++j) s[i * KEYS + j] += qc * kc[j];
+        [[unroll]] for (uint i = 0u; i < RQ * KEYS; ++i) s[i] = 0.0;
+        [[dont_unroll]] for (uint c = 0u; c < PARTS; ++c) {
+            vec4 kc[KEYS];
+            [[unroll]] for (uint j = 0u; j < KEYS; ++j) kc[j] = kv[(lane + j * LANES) * DS + c];
+            [[unroll]] for (uint i = 0u; i < RQ; ++i) {
+                vec4 qc = qs[(first + i) * PARTS + c];
+                [[unroll]] for (uint j = 0u; j < KEYS; ++j) s[i * KEYS + j] += dot(qc, kc[j]);
             }
         }
-        for (uint i = 0u; i < RQ; ++i) {
-            for (uint j = 0u; j < KEYS; ++j) {
+        [[unroll]] for (uint i = 0u; i < RQ; ++i) {
+            float mine = -1e38;
+            [[unroll]] for (uint j = 0u; j < KEYS; ++j) {
                 if (k0 + lane + j * LANES >= keys) s[i * KEYS + j] = -1e38;
-                ps[(first + i) * PS + lane + j * LANES] = s[i * KEYS + j];
+                mine = max(mine, s[i * KEYS + j]);
             }
+            lane_most[(first + i) * LANES + lane] = mine;
         }
+        // The keys have been read as well.
         barrier();
-        if (t < BQ) {
-            float m = most[t];
-            for (uint j = 0u; j < BK; ++j) m = max(m, ps[t * PS + j]);
-            most[t] = m;
-        }
-        for (uint i = t; i < BK * HEAD_DIM; i += THREADS) {
-            uint r = i / HEAD_DIM, c = i % HEAD_DIM;
-            uint row = row_of(image, min(k0 + r, keys - 1u), a.images, a.k_image_tokens, a.k_context_tokens);
-            kv[r * DS + c] = v[a.v_at + row * a.v_stride + head + c];
-        }
-        barrier();
-        for (uint i = 0u; i < RQ; ++i) {
-            float now = most[first + i], fade = exp_exact(before[i] - now);
-            before[i] = now;
+        FILL(value, a.v_at, a.v_stride, k0)
+        [[unroll]] for (uint i = 0u; i < RQ; ++i) {
+            float now = most[i];
+            [[dont_unroll]] for (uint j = 0u; j < LANES; ++j) now = max(now, lane_most[(first + i) * LANES + j]);
+            float fade = exp_below(most[i] - now);
+            most[i] = now;
             total[i] *= fade;
-            for (uint j = 0u; j < PAIRS * 2u; ++j) acc[i * PAIRS * 2u + j] *= fade;
-            for (uint j = 0u; j < KEYS; ++j) ps[(first + i) * PS + lane + j * LANES] = exp_exact(s[i * KEYS + j] - now);
-        }
-        barrier();
-        for (uint r = 0u; r < BK; ++r) {
-            float p[RQ];
-            for (uint i = 0u; i < RQ; ++i) {
-                p[i] = ps[(first + i) * PS + r];
-                total[i] += p[i];
-            }
-            for (uint j = 0u; j < PAIRS; ++j) {
-                uint c = min((lane + j * LANES) * 2u, HEAD_DIM - 1u);
-                float v0 = kv[r * DS + c], v1 = kv[r * DS + min(c + 1u, HEAD_DIM - 1u)];
-                for (uint i = 0u; i < RQ; ++i) {
-                    acc[(i * PAIRS + j) * 2u] += p[i] * v0;
-                    acc[(i * PAIRS + j) * 2u + 1u] += p[i] * v1;
-                }
+            [[unroll]] for (uint j = 0u; j < QUADS; ++j) acc[i * QUADS + j] *= fade;
+            [[unroll]] for (uint j = 0u; j < KEYS; ++j) {
+                ps[(first + i) * BK + lane + j * LANES] = exp_below(s[i * KEYS + j] - now);
             }
         }
         barrier();
+        [[dont_unroll]] for (uint r = 0u; r < BK; ++r) {
+            vec4 vr[QUADS];
+            [[unroll]] for (uint j = 0u; j < QUADS; ++j) vr[j] = kv[r * DS + min(lane + j * LANES, PARTS - 1u)];
+            [[unroll]] for (uint i = 0u; i < RQ; ++i) {
+                float p = ps[(first + i) * BK + r];
+                total[i] += p;
+                [[unroll]] for (uint j = 0u; j < QUADS; ++j) acc[i * QUADS + j] += p * vr[j];
+            }
+        }
     }
-    for (uint i = 0u; i < RQ; ++i) {
-        if (q0 + first + i >= queries) continue;
-        uint row = row_of(image, q0 + first + i, a.images, a.q_image_tokens, a.q_context_tokens);
-        for (uint j = 0u; j < PAIRS; ++j) {
-            uint c = (lane + j * LANES) * 2u, at = (i * PAIRS + j) * 2u;
-            if (c >= HEAD_DIM) continue;
-            vec2 y = vec2(acc[at], acc[at + 1u]) / total[i];
-            store_pair(a.out_at + row * a.out_stride + head + c, y, HEAD_DIM - c);
+    // All queries have been read: results take their place, and leave in order.
+    [[unroll]] for (uint i = 0u; i < RQ; ++i) {
+        [[unroll]] for (uint j = 0u; j < QUADS; ++j) {
+            uint part = lane + j * LANES;
+            if (part < PARTS) qs[(first + i) * PARTS + part] = acc[i * QUADS + j] / total[i];
         }
+    }
+    barrier();
+    for (uint i = t; i < BQ * PARTS; i += THREADS) {
+        uint token = q0 + i / PARTS, c = i % PARTS * 4u;
+        if (token >= a.q_image_tokens + a.q_context_tokens) break;
+        store(a.out_at + q_row(token) * a.out_stride + head + c, qs[i], HEAD_DIM - c);
     }
 }

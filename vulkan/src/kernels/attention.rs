@@ -1,3 +1,4 @@
+use denoir_core::View;
 use denoir_core::ops::Attention;
 
 use super::linear_matrix::Room;
@@ -7,9 +8,26 @@ use crate::engine::Vulkan;
 use crate::launch::{Launch, element_type, layout_words, word};
 use crate::shader::Shader;
 
-/// Invocations of a workgroup, and how many of them share rows.
+/// Invocations of a workgroup, at most, and how many of them share queries, at least.
 const THREADS: usize = 128;
-const LANES: usize = 16;
+const LANES: usize = 8;
+/// Channels that `attention.comp` takes at once, and how many times an invocation does, at most.
+const PART: usize = 4;
+const QUADS: usize = 2;
+
+/// What an invocation of `attention.comp` has, the more the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    /// Queries that it shares.
+    rows: usize,
+    /// Keys of its own.
+    keys: usize,
+}
+
+const TILES: [Tile; 4] =
+    [Tile { rows: 4, keys: 4 }, Tile { rows: 4, keys: 2 }, Tile { rows: 2, keys: 2 }, Tile { rows: 1, keys: 2 }];
+/// For long heads where shared memory is short.
+const LEAST: Tile = Tile { rows: 1, keys: 1 };
 
 /// How queries are cut into workgroups.
 pub(crate) struct Cut {
@@ -28,8 +46,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
     let room = Room::new(limits, about.unified());
     let matrices = vulkan.tiers().matrix.and_then(|matrix| attention_matrix::cut(&matrix, room, op));
     let texels = || if about.fetches_texels() { attention_texel::cut(op) } else { None };
-    let shared_bytes = limits.max_compute_shared_memory_size as usize;
-    let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(head_dim, shared_bytes));
+    let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(room, op));
     let mut l = Launch::new(vulkan, cut.shader);
     l.subgroup(cut.subgroup);
     (0..).zip(cut.constants.into_iter().map(word)).for_each(|(id, value)| l.constant(id, value));
@@ -49,35 +66,44 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
     l.run(&args, groups, 4 * op.out.rows * op.keys.tokens() * op.out.cols)
 }
 
-/// Workgroups of `attention.comp`.
-fn tiled(head_dim: usize, shared_bytes: usize) -> Cut {
-    let (rows, keys) = tile(head_dim, shared_bytes);
+/// Workgroups of `attention.comp`: of the largest tile that keeps all cores busy, or of the smallest.
+fn tiled(room: Room, op: &Attention) -> Cut {
+    let head_dim = op.head_dim();
+    let lanes = head_dim.div_ceil(PART * QUADS).max(LANES);
+    let groups = THREADS / lanes;
+    let workgroups = |tile: &Tile| op.queries.tokens().div_ceil(groups * tile.rows) * op.heads * op.queries.images;
+    let mut tiles = TILES.iter().filter(|tile| tile.shared_bytes(head_dim) <= room.shared_bytes);
+    let busy = tiles.clone().find(|tile| workgroups(tile) >= room.cores).or_else(|| tiles.next_back());
+    let tile = busy.unwrap_or(&LEAST);
+    let starts = |view: &View| view.offset.is_multiple_of(16) && view.stride.is_multiple_of(PART);
+    let aligned = head_dim.is_multiple_of(PART) && [&op.q, &op.k, &op.v].into_iter().all(starts);
     Cut {
         shader: Shader::Attention,
-        constants: vec![THREADS, rows, keys, head_dim],
-        queries: THREADS / LANES * rows,
+        constants: vec![groups * lanes, lanes, tile.rows, tile.keys, head_dim, aligned.into()],
+        queries: groups * tile.rows,
         subgroup: None,
     }
 }
 
-/// Rows of an invocation and keys of a tile: the most that fit the device's shared memory.
-fn tile(head_dim: usize, shared_bytes: usize) -> (usize, usize) {
-    let fits = |tile: &(usize, usize)| bytes(head_dim, *tile) <= shared_bytes;
-    [(4, 32), (2, 32), (2, 16)].into_iter().find(fits).unwrap_or((1, 16))
-}
-
-/// Shared memory of a tile.
-fn bytes(head_dim: usize, (rows, keys): (usize, usize)) -> usize {
-    let queries = THREADS / LANES * rows;
-    4 * ((queries + keys) * (head_dim | 1) + queries * (keys + 1) + queries)
+impl Tile {
+    /// Shared memory: queries, keys or values, softmax's weights, the largest score of each invocation, as in the shader.
+    fn shared_bytes(&self, head_dim: usize) -> usize {
+        let (parts, lanes) = (head_dim.div_ceil(PART), head_dim.div_ceil(PART * QUADS).max(LANES));
+        let (queries, keys) = (THREADS / lanes * self.rows, lanes * self.keys);
+        4 * (PART * (queries * parts + keys * (parts | 1)) + queries * (keys + lanes))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn tiles_fit_the_memory_that_every_device_has() {
-        assert_eq!(super::tile(64, 32 << 10), (4, 32));
-        assert_eq!(super::tile(128, 16 << 10), (1, 16));
-        assert!(super::bytes(128, (1, 16)) <= 16 << 10);
+    fn tiles_fit_the_memory_that_devices_have() {
+        let fits = |tile: &Tile, head_dim, bytes| tile.shared_bytes(head_dim) <= bytes;
+        let published = [64, 72, 80];
+        assert!(published.iter().all(|&head_dim| fits(&TILES[0], head_dim, 48 << 10)), "what graphics cards have");
+        assert!(published.iter().all(|&head_dim| fits(&TILES[1], head_dim, 32 << 10)), "what most have");
+        assert!((1..=128).all(|head_dim| fits(&LEAST, head_dim, 16 << 10)), "what every one has");
     }
 }

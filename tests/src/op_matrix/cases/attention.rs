@@ -50,6 +50,15 @@ pub(super) fn cases(table: &mut Table) {
             }
         }
     }
+    // Devices give a workgroup more where there are many of them.
+    for head_dim in HEAD_DIMS {
+        for (dtype, products) in [(DType::F32, DType::F32), (DType::F16, DType::F32), (DType::BF16, DType::BF16)] {
+            let name = format!("{dtype} 7×{head_dim} 2 images 70+4 queries and keys, {products} products");
+            let tokens = TokenLayout { images: 2, image_tokens: 70, context_tokens: 4 };
+            let sizes = Sizes { heads: 7, head_dim, queries: tokens, keys: tokens };
+            table.add(name, move |d| case(d, dtype, products, sizes, Scores::Small));
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
