@@ -69,8 +69,9 @@ fn cases(tier: Tier) -> Vec<Case> {
             product(DType::F16),
             product(DType::BF16),
             product(DType::I8),
-            attention(64, DType::F32, EXACT),
-            attention(64, DType::BF16, ROUNDED),
+            // Short heads: software takes long to compile others.
+            attention(32, DType::F32, EXACT),
+            attention(32, DType::BF16, ROUNDED),
         ],
     }
 }

@@ -23,11 +23,12 @@ const TILES: [Tile; 4] = [
     Tile { subgroups: 1, across: 1 },
 ];
 
-/// Matrices across a head, at most: sums of more would not stay in registers, and software takes long to compile them.
-const MAX_ACROSS: usize = 8;
+/// Registers of an invocation that its queries and sums may take: more would not stay there, and software takes
+/// long to compile them.
+const REGISTERS: usize = 128;
 
-/// The workgroups of an attention; `None` where the device lists no matrices of f16, they are too small for such heads,
-/// or no tile fits the device.
+/// The workgroups of an attention; `None` where the device lists no matrices of f16, heads are too long for its
+/// registers, or no tile fits its shared memory.
 pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<Cut> {
     let shape = matrix.f16?.map(|size| size as usize);
     let (subgroup, head_dim, split) = (matrix.subgroup as usize, op.head_dim(), op.products == DType::F32);
@@ -36,7 +37,7 @@ pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<Cut> {
             && tile.shared_bytes(shape, head_dim, split) <= room.shared_bytes
             && tile.subgroups * subgroup <= room.invocations
     };
-    if head_dim.div_ceil(shape[1].min(shape[2])) > MAX_ACROSS {
+    if registers(shape, head_dim, split) > REGISTERS * subgroup {
         return None;
     }
     // The largest that keeps all cores busy, or the one with the most workgroups.
@@ -52,11 +53,23 @@ pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<Cut> {
     })
 }
 
+/// Channels of a row in whole matrices.
+fn width([_, tn, tk]: [usize; 3], head_dim: usize) -> usize {
+    head_dim.next_multiple_of(tn.max(tk))
+}
+
+/// Registers of a subgroup's queries in f16, twice where they are split, and of its sums in f32.
+fn registers(shape: [usize; 3], head_dim: usize, split: bool) -> usize {
+    let elements = shape[0] * width(shape, head_dim);
+    elements + elements * (1 + usize::from(split)) / 2
+}
+
 impl Tile {
     /// Shared memory: operands, softmax's weights and a matrix of sums for each subgroup, as in the shader.
-    fn shared_bytes(&self, [tm, tn, tk]: [usize; 3], head_dim: usize, split: bool) -> usize {
+    fn shared_bytes(&self, shape: [usize; 3], head_dim: usize, split: bool) -> usize {
+        let [tm, tn, _] = shape;
         let (queries, keys, parts) = (self.subgroups * tm, self.across * tn, 1 + usize::from(split));
-        let row = head_dim.next_multiple_of(tn.max(tk)) + 8;
+        let row = width(shape, head_dim) + 8;
         parts * 2 * (queries.max(2 * keys) * row + queries * (keys + 8)) + queries * tn * 4
     }
 }
@@ -70,5 +83,17 @@ mod tests {
         let bytes = |tile: &Tile, head_dim| tile.shared_bytes([16; 3], head_dim, true);
         assert!(bytes(&TILES[0], 80) <= 48 << 10, "heads of all published networks");
         assert!(TILES.iter().any(|tile| bytes(tile, 128) <= 32 << 10), "the longest heads");
+    }
+
+    #[test]
+    fn all_heads_stay_in_the_registers_of_subgroups_of_32() {
+        for shape in [[16, 16, 16], [16, 8, 16], [8, 16, 16], [8, 8, 8]] {
+            assert!(registers(shape, 128, true) <= REGISTERS * 32, "{shape:?}");
+        }
+        assert!(
+            registers([8, 8, 16], 80, false) <= REGISTERS * 8,
+            "eight invocations have room for heads of 80 in f16"
+        );
+        assert!(registers([8, 8, 16], 80, true) > REGISTERS * 8, "but not twice");
     }
 }
