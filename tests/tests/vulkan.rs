@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use denoir::{Engine, Model, Network};
-use denoir_core::DType;
+use denoir_core::backend::{self, Backend, Program};
+use denoir_core::ops::ClassCondition;
+use denoir_core::{DType, Region, View};
 use denoir_tests::golden::{self, FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, with_engine};
 use denoir_tests::op_matrix::backends::asked_for;
 use denoir_tests::vulkan::{gpu, options, quiet};
@@ -14,6 +16,18 @@ use denoir_vulkan::{Error, Fault, Faults, Gpu, Messages, Options, Tier, Validati
 /// Gives a model on a device to `f`, with room for one image.
 fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Engine) -> Result<T>) -> Result<T> {
     with_engine(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(model.clone(), arena_bytes)?), f)
+}
+
+/// Opens a device in a test's own way; nothing, after saying so, where there is none.
+fn open(what: &str, options: &Options) -> Result<Option<Gpu>> {
+    match Gpu::open(options) {
+        Ok(gpu) => Ok(Some(gpu)),
+        Err(why) if gpu(Tier::Floor).is_err() => {
+            eprintln!("skipped: {what} on vulkan/floor: {why}");
+            Ok(None)
+        }
+        Err(why) => Err(why.into()),
+    }
 }
 
 /// Runs a test on every tier that there is.
@@ -99,13 +113,8 @@ fn long_submissions_are_cut_without_a_trace() -> Result<()> {
     // A device of its own: others' submissions would be counted.
     let messages = Messages::default();
     let validation = Validation::Synchronisation(messages.clone());
-    let gpu = match Gpu::open(&Options { validation, ..options(Some(Tier::Floor)) }) {
-        Ok(gpu) => gpu,
-        Err(why) if gpu(Tier::Floor).is_err() => {
-            eprintln!("skipped: long submissions on vulkan/floor: {why}");
-            return Ok(());
-        }
-        Err(why) => return Err(why.into()),
+    let Some(gpu) = open("long submissions", &Options { validation, ..options(Some(Tier::Floor)) })? else {
+        return Ok(());
     };
     let (ever, never) = (Duration::MAX, Duration::ZERO);
     let (whole, once) = draw_in_parts(&gpu, &model, u64::MAX, ever)?;
@@ -131,13 +140,8 @@ fn modulation_weights_pass_through_little_memory() -> Result<()> {
     for apart in [false, true] {
         let messages = Messages::default();
         let validation = Validation::Synchronisation(messages.clone());
-        let gpu = match Gpu::open(&Options { validation, apart, ..options(Some(Tier::Floor)) }) {
-            Ok(gpu) => gpu,
-            Err(why) if gpu(Tier::Floor).is_err() => {
-                eprintln!("skipped: memory of weights on vulkan/floor: {why}");
-                return Ok(());
-            }
-            Err(why) => return Err(why.into()),
+        let Some(gpu) = open("memory of weights", &Options { validation, apart, ..options(Some(Tier::Floor)) })? else {
+            return Ok(());
         };
         let (image, held) = engine(&gpu, &model, |engine| {
             let empty = gpu.allocated_bytes();
@@ -154,6 +158,39 @@ fn modulation_weights_pass_through_little_memory() -> Result<()> {
     }
     ensure!(images[0] == images[1], "the image depends on how weights come to the device");
     Ok(())
+}
+
+#[test]
+fn large_weights_arrive_through_small_staging_memory() -> Result<()> {
+    let messages = Messages::default();
+    let validation = Validation::Synchronisation(messages.clone());
+    let as_card = Options { validation, apart: true, ..options(Some(Tier::Floor)) };
+    let Some(gpu) = open("large weights", &as_card)? else { return Ok(()) };
+    // More rows than the staging memory has room for, and rows that are longer than that.
+    for (rows, cols) in [(6000, 601), (3, 700_001)] {
+        let value = |i: usize| (i % 8191) as f32 / 8191.0;
+        let table = View::dense(Region::Weights, DType::F32, 0, rows, cols);
+        let file: Vec<u8> = (0..rows * cols).flat_map(|i| value(i).to_le_bytes()).collect();
+        let chosen = [0, rows / 2, rows - 1];
+        let t_emb = View::dense(Region::Arena, DType::F32, 0, 1, cols);
+        let labels = View::dense(Region::Arena, DType::U32, 4 * cols, 1, chosen.len());
+        let out = View::dense(Region::Arena, DType::F32, 4 * (cols + chosen.len()), chosen.len(), cols);
+        let op = ClassCondition { t_emb, table, labels, out };
+        let mut engine = gpu.engine(Arc::new(file), 4 * (cols + chosen.len() + chosen.len() * cols))?;
+        engine.write(&t_emb, &vec![0; 4 * cols])?;
+        engine.write(&labels, &chosen.map(|label| (label as u32).to_le_bytes()).concat())?;
+        let done = backend::run(&mut engine, Program::Predict { images: 1 }, |k| k.class_condition(&op));
+        done.map_err(|e| anyhow!("{e:?}"))?;
+        let mut got = vec![0; 4 * chosen.len() * cols];
+        engine.read(&out, &mut got)?;
+        for (i, bytes) in got.chunks_exact(4).enumerate() {
+            let x = f64::from(value(chosen[i / cols] * cols + i % cols));
+            let (got, want) = (f64::from(f32::from_le_bytes(bytes.try_into()?)), x / (1.0 + (-x).exp()));
+            ensure!((got - want).abs() <= 1e-6, "{rows} rows of {cols}: {got} and not {want} at {i}");
+        }
+    }
+    drop(gpu);
+    silent(&messages)
 }
 
 /// A device with faults, and what the validation layers say of it, leaks at its end among them. `apart`: its memory is
@@ -176,14 +213,7 @@ fn every_call_of_a_job_can_fail() -> Result<()> {
     let model = fixture.model(DType::F32)?;
     for apart in [false, true] {
         let (options, faults, messages) = faulty(apart);
-        let gpu = match Gpu::open(&options) {
-            Ok(gpu) => gpu,
-            Err(why) if gpu(Tier::Floor).is_err() => {
-                eprintln!("skipped: failing calls on vulkan/floor: {why}");
-                return Ok(());
-            }
-            Err(why) => return Err(why.into()),
-        };
+        let Some(gpu) = open("failing calls", &options)? else { return Ok(()) };
         draw(&gpu, &model)?;
         let before = faults.calls();
         draw(&gpu, &model)?;
@@ -210,9 +240,7 @@ fn every_call_of_a_job_can_fail() -> Result<()> {
 fn wrong_linear_and_attention_kernels_are_found() -> Result<()> {
     let (options, faults, messages) = faulty(false);
     let options = Options { tier: None, ..options };
-    if let Err(why) = Gpu::open(&options) {
-        ensure!(gpu(Tier::Floor).is_err(), "{why}");
-        eprintln!("skipped: wrong kernels on vulkan/floor: {why}");
+    if open("wrong kernels", &options)?.is_none() {
         return Ok(());
     }
     let mut found = Vec::new();
@@ -250,9 +278,7 @@ fn wrong_linear_and_attention_kernels_are_found() -> Result<()> {
 #[test]
 fn every_call_of_opening_and_compiling_can_fail() -> Result<()> {
     let (options, faults, messages) = faulty(false);
-    if let Err(why) = Gpu::open(&options) {
-        ensure!(gpu(Tier::Floor).is_err(), "{why}");
-        eprintln!("skipped: failing calls on vulkan/floor: {why}");
+    if open("failing calls", &options)?.is_none() {
         return Ok(());
     }
     let calls = faults.calls();
