@@ -15,8 +15,7 @@ layout(constant_id = 1) const uint LANES = 8u;
 layout(constant_id = 2) const uint RQ = 4u;
 layout(constant_id = 3) const uint KEYS = 2u;
 layout(constant_id = 4) const uint HEAD_DIM = 64u;
-// Whether every row of queries, keys and values starts at a multiple of four elements.
-layout(constant_id = 5) const uint ALIGNED = 0u;
+layout(constant_id = 5) const bool ALIGNED = false;
 
 const uint BQ = THREADS / LANES * RQ;
 const uint BK = LANES * KEYS;
@@ -26,15 +25,10 @@ const uint QUADS = (PARTS + LANES - 1u) / LANES;
 // An odd number, so that a part of neighbouring rows lies in different banks.
 const uint DS = PARTS | 1u;
 
-layout(set = 0, binding = 0) readonly buffer Q { float q[]; };
-layout(set = 0, binding = 0) readonly buffer Q4 { vec4 q4[]; };
-layout(set = 0, binding = 1) readonly buffer K { float k[]; };
-layout(set = 0, binding = 1) readonly buffer K4 { vec4 k4[]; };
-layout(set = 0, binding = 2) readonly buffer V { float v[]; };
-layout(set = 0, binding = 2) readonly buffer V4 { vec4 v4[]; };
 layout(set = 0, binding = 3) buffer Out { uint out_words[]; };
 
 #include "attention_args.glsl"
+#include "attention_rows.glsl"
 
 shared vec4 qs[BQ * PARTS];
 shared vec4 kv[BK * DS];
@@ -43,44 +37,18 @@ shared float lane_most[BQ * LANES];
 
 DEFINE_STORE4(store, out_words, a.out_type)
 
-// vec4 NAME(i, n): elements i to i + 3, of which those from n on are 0.
-#define DEFINE_PART(NAME, ONE, FOUR)                                          \
-    vec4 NAME(uint i, uint n) {                                               \
-        if (ALIGNED != 0u && n >= 4u) return FOUR[i >> 2];                    \
-        vec4 x = vec4(ONE[i], 0.0, 0.0, 0.0);                                 \
-        if (n > 1u) x.y = ONE[i + 1u];                                        \
-        if (n > 2u) x.z = ONE[i + 2u];                                        \
-        if (n > 3u) x.w = ONE[i + 3u];                                        \
-        return x;                                                             \
-    }
-DEFINE_PART(query, q, q4)
-DEFINE_PART(key, k, k4)
-DEFINE_PART(value, v, v4)
-
-uint q_row(uint token) {
-    uint last = a.q_image_tokens + a.q_context_tokens - 1u;
-    return row_of(gl_WorkGroupID.z, min(token, last), a.images, a.q_image_tokens, a.q_context_tokens);
-}
-
-uint k_row(uint token) {
-    uint last = a.k_image_tokens + a.k_context_tokens - 1u;
-    return row_of(gl_WorkGroupID.z, min(token, last), a.images, a.k_image_tokens, a.k_context_tokens);
-}
-
-// Brings keys or values from token FIRST on to shared memory, the last one again where there are no more.
-#define FILL(FROM, AT, STRIDE, FIRST)                                         \
+// Brings keys or values from token FIRST on to shared memory.
+#define FILL(FROM, FIRST)                                                     \
     for (uint i = t; i < BK * PARTS; i += THREADS) {                          \
-        uint c = i % PARTS * 4u;                                              \
-        kv[i / PARTS * DS + i % PARTS] = FROM(AT + k_row(FIRST + i / PARTS) * STRIDE + head + c, HEAD_DIM - c); \
+        kv[i / PARTS * DS + i % PARTS] = FROM(FIRST + i / PARTS, i % PARTS * 4u); \
     }
 
 void main() {
-    uint t = gl_LocalInvocationID.x, lane = t % LANES, first = t / LANES * RQ, head = gl_WorkGroupID.y * HEAD_DIM;
+    uint t = gl_LocalInvocationID.x, lane = t % LANES, first = t / LANES * RQ;
     uint q0 = gl_WorkGroupID.x * BQ, keys = a.k_image_tokens + a.k_context_tokens;
 
     for (uint i = t; i < BQ * PARTS; i += THREADS) {
-        uint c = i % PARTS * 4u;
-        qs[i] = query(a.q_at + q_row(q0 + i / PARTS) * a.q_stride + head + c, HEAD_DIM - c) * a.scale;
+        qs[i] = query(q0 + i / PARTS, i % PARTS * 4u) * a.scale;
     }
     vec4 acc[RQ * QUADS];
     float total[RQ], most[RQ];
@@ -92,7 +60,7 @@ void main() {
     for (uint k0 = 0u; k0 < keys; k0 += BK) {
         // The values before these keys have been read.
         barrier();
-        FILL(key, a.k_at, a.k_stride, k0)
+        FILL(key, k0)
         barrier();
         float s[RQ * KEYS];
         [[unroll]] for (uint i = 0u; i < RQ * KEYS; ++i) s[i] = 0.0;
@@ -114,7 +82,7 @@ void main() {
         }
         // The keys have been read as well.
         barrier();
-        FILL(value, a.v_at, a.v_stride, k0)
+        FILL(value, k0)
         [[unroll]] for (uint i = 0u; i < RQ; ++i) {
             float now = most[i];
             [[dont_unroll]] for (uint j = 0u; j < LANES; ++j) now = max(now, lane_most[(first + i) * LANES + j]);
@@ -148,6 +116,6 @@ void main() {
     for (uint i = t; i < BQ * PARTS; i += THREADS) {
         uint token = q0 + i / PARTS, c = i % PARTS * 4u;
         if (token >= a.q_image_tokens + a.q_context_tokens) break;
-        store(a.out_at + q_row(token) * a.out_stride + head + c, qs[i], HEAD_DIM - c);
+        store(a.out_at + q_row(token) * a.out_stride + gl_WorkGroupID.y * HEAD_DIM + c, qs[i], HEAD_DIM - c);
     }
 }

@@ -29,6 +29,7 @@ layout(constant_id = 4) const uint SUBGROUPS = 4u;
 layout(constant_id = 5) const uint RN = 2u;
 layout(constant_id = 6) const uint SPLIT = 1u;
 layout(constant_id = 7) const uint HEAD_DIM = 64u;
+layout(constant_id = 8) const bool ALIGNED = false;
 
 const uint BQ = SUBGROUPS * TM;
 const uint BK = RN * TN;
@@ -40,12 +41,10 @@ const uint PS = BK + 8u;
 // Queries first, then keys and values together, take the same rows; their lower parts lie behind.
 const uint ROWS = BQ > 2u * BK ? BQ : 2u * BK;
 
-layout(set = 0, binding = 0) readonly buffer Q { float q[]; };
-layout(set = 0, binding = 1) readonly buffer K { float k[]; };
-layout(set = 0, binding = 2) readonly buffer V { float v[]; };
 layout(set = 0, binding = 3) buffer Out { uint out_words[]; };
 
 #include "attention_args.glsl"
+#include "attention_rows.glsl"
 
 shared float16_t rows[(1u + SPLIT) * ROWS * DS];
 shared float16_t weights[(1u + SPLIT) * BQ * PS];
@@ -66,37 +65,21 @@ void subgroup_barrier() {
 // The digits that f16 has room for. Compilers take a number that becomes f16 and f32 again for itself.
 float first_half(float x) { return uintBitsToFloat(floatBitsToUint(x) & 0xffffe000u); }
 
-void put(uint at, float x) {
-    x = clamp(x, -65504.0, 65504.0);
-    float hi = SPLIT != 0u ? first_half(x) : x;
-    rows[at] = float16_t(hi);
-    if (SPLIT != 0u) rows[ROWS * DS + at] = float16_t(x - hi);
-}
-
-// Brings COUNT tokens of a head from FIRST on, the last one again where there are no more, to rows TO on.
-#define FILL(FROM, COUNT, FIRST, TO, SCALE)                                   \
-    for (uint i = gl_LocalInvocationID.x; i < COUNT * WIDTH; i += THREADS) {  \
-        uint r = i / WIDTH, c = i % WIDTH;                                    \
-        float x = 0.0;                                                        \
-        if (c < HEAD_DIM) x = FROM(FIRST + r, c) * SCALE;                     \
-        put((TO + r) * DS + c, x);                                            \
+void put(uint at, vec4 x) {
+    x = clamp(x, vec4(-65504.0), vec4(65504.0));
+    [[unroll]] for (uint i = 0u; i < 4u; ++i) {
+        float hi = SPLIT != 0u ? first_half(x[i]) : x[i];
+        rows[at + i] = float16_t(hi);
+        if (SPLIT != 0u) rows[ROWS * DS + at + i] = float16_t(x[i] - hi);
     }
-
-uint head() { return gl_WorkGroupID.y * HEAD_DIM; }
-
-uint q_row(uint token) {
-    uint last = a.q_image_tokens + a.q_context_tokens - 1u;
-    return row_of(gl_WorkGroupID.z, min(token, last), a.images, a.q_image_tokens, a.q_context_tokens);
 }
 
-uint k_row(uint token) {
-    uint last = a.k_image_tokens + a.k_context_tokens - 1u;
-    return row_of(gl_WorkGroupID.z, min(token, last), a.images, a.k_image_tokens, a.k_context_tokens);
-}
-
-float query(uint token, uint c) { return q[a.q_at + q_row(token) * a.q_stride + head() + c]; }
-float key(uint token, uint c) { return k[a.k_at + k_row(token) * a.k_stride + head() + c]; }
-float value(uint token, uint c) { return v[a.v_at + k_row(token) * a.v_stride + head() + c]; }
+// Brings COUNT tokens of a head from FIRST on to rows TO on, four channels at a time.
+#define FILL(FROM, COUNT, FIRST, TO, SCALE)                                   \
+    for (uint i = gl_LocalInvocationID.x; i < COUNT * (WIDTH / 4u); i += THREADS) { \
+        uint r = i / (WIDTH / 4u), c = i % (WIDTH / 4u) * 4u;                 \
+        put((TO + r) * DS + c, FROM(FIRST + r, c) * SCALE);                   \
+    }
 
 Left queries_hi[WIDTH / TK], queries_lo[WIDTH / TK];
 
@@ -223,7 +206,7 @@ void main() {
             uint token = first + mine + i / TN, c = n * TN + i % TN;
             if (token >= a.q_image_tokens + a.q_context_tokens || c >= HEAD_DIM) continue;
             vec2 y = vec2(sums[from + i], sums[from + i + 1u]);
-            store_pair(a.out_at + q_row(token) * a.out_stride + head() + c, y, HEAD_DIM - c);
+            store_pair(a.out_at + q_row(token) * a.out_stride + gl_WorkGroupID.y * HEAD_DIM + c, y, HEAD_DIM - c);
         }
         subgroup_barrier();
     }

@@ -1,7 +1,7 @@
-use denoir_core::View;
 use denoir_core::ops::Attention;
 
 use super::linear_matrix::Room;
+use super::linear_texel::starts_at_texels;
 use super::{attention_matrix, attention_texel};
 use crate::Error;
 use crate::engine::Vulkan;
@@ -75,14 +75,17 @@ fn tiled(room: Room, op: &Attention) -> Cut {
     let mut tiles = TILES.iter().filter(|tile| tile.shared_bytes(head_dim) <= room.shared_bytes);
     let busy = tiles.clone().find(|tile| workgroups(tile) >= room.cores).or_else(|| tiles.next_back());
     let tile = busy.unwrap_or(&LEAST);
-    let starts = |view: &View| view.offset.is_multiple_of(16) && view.stride.is_multiple_of(PART);
-    let aligned = head_dim.is_multiple_of(PART) && [&op.q, &op.k, &op.v].into_iter().all(starts);
     Cut {
         shader: Shader::Attention,
-        constants: vec![groups * lanes, lanes, tile.rows, tile.keys, head_dim, aligned.into()],
+        constants: vec![groups * lanes, lanes, tile.rows, tile.keys, head_dim, is_aligned(op).into()],
         queries: groups * tile.rows,
         subgroup: None,
     }
+}
+
+/// Whether four channels of queries, keys and values can be loaded as one wherever there are as many.
+pub(super) fn is_aligned(op: &Attention) -> bool {
+    op.head_dim().is_multiple_of(PART) && [&op.q, &op.k, &op.v].into_iter().all(starts_at_texels)
 }
 
 impl Tile {

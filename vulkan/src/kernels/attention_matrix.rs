@@ -3,7 +3,7 @@
 use denoir_core::DType;
 use denoir_core::ops::Attention;
 
-use super::attention::Cut;
+use super::attention::{Cut, is_aligned};
 use super::linear_matrix::Room;
 use crate::shader::Shader;
 use crate::tier::Matrix;
@@ -47,7 +47,17 @@ pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<Cut> {
     let [tm, tn, tk] = shape;
     Some(Cut {
         shader: Shader::AttentionMatrix,
-        constants: vec![tile.subgroups * subgroup, tm, tn, tk, tile.subgroups, tile.across, split.into(), head_dim],
+        constants: vec![
+            tile.subgroups * subgroup,
+            tm,
+            tn,
+            tk,
+            tile.subgroups,
+            tile.across,
+            split.into(),
+            head_dim,
+            is_aligned(op).into(),
+        ],
         queries: tile.subgroups * tm,
         subgroup: Some(matrix.subgroup),
     })

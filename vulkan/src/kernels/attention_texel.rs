@@ -2,8 +2,8 @@
 
 use denoir_core::ops::Attention;
 
-use super::attention::Cut;
-use super::linear_texel::{LANES, starts_at_texels};
+use super::attention::{Cut, is_aligned};
+use super::linear_texel::LANES;
 use crate::shader::Shader;
 
 /// Queries of an invocation, and keys that it takes at once.
@@ -16,9 +16,7 @@ const MAX_HEAD_DIM: usize = 64;
 pub(crate) fn cut(op: &Attention) -> Option<Cut> {
     let head_dim = op.head_dim();
     let worth = op.queries.tokens() >= LANES * ROWS;
-    let whole = head_dim.is_multiple_of(4)
-        && head_dim <= MAX_HEAD_DIM
-        && [&op.q, &op.k, &op.v].into_iter().all(starts_at_texels);
+    let whole = head_dim <= MAX_HEAD_DIM && is_aligned(op);
     (worth && whole).then(|| Cut {
         shader: Shader::AttentionTexel,
         constants: vec![LANES, ROWS, KEYS, head_dim],
