@@ -57,8 +57,9 @@ impl Candidate {
         matches!(self.properties.device_type, vk::PhysicalDeviceType::INTEGRATED_GPU | vk::PhysicalDeviceType::CPU)
     }
 
-    /// A processor that runs shaders: it fetches texels of 16 bytes far faster than it loads from storage buffers.
-    pub(crate) fn fetches_texels(&self) -> bool {
+    /// A processor that runs shaders. It compiles a kernel when it first runs it, and fetches texels of 16 bytes far faster
+    /// than it loads from storage buffers.
+    pub(crate) fn is_processor(&self) -> bool {
         self.properties.device_type == vk::PhysicalDeviceType::CPU
     }
 

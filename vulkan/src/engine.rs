@@ -274,7 +274,8 @@ impl Vulkan {
 
     /// Whether a recorded program was measured to be cut too coarsely; from now on programs are cut finer.
     fn is_too_coarse(&mut self, program: Program) -> Result<bool, Error> {
-        let recording = self.programs.get(&program).filter(|_| self.corrections < CORRECTIONS);
+        let compiled = |recording: &&Recording| recording.runs > 1 || !self.device.about.is_processor();
+        let recording = self.programs.get(&program).filter(compiled).filter(|_| self.corrections < CORRECTIONS);
         let Some((seconds, flop)) = recording.map_or(Ok(None), Recording::longest)? else { return Ok(false) };
         let too_long = seconds > self.longest;
         if too_long {
@@ -381,8 +382,9 @@ unsafe impl Backend for Vulkan {
             recording.finish()?;
             self.programs.insert(program, recording);
         }
-        if let Some(recording) = self.programs.get(&program) {
+        if let Some(recording) = self.programs.get_mut(&program) {
             self.stream.submit(&recording.segments)?;
+            recording.runs += 1;
             self.last = Some(program);
         }
         Ok(())

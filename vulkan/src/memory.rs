@@ -47,7 +47,7 @@ impl Buffer {
             return Err(Error::TooLarge { what: "a buffer", bytes: size, limit: device.about.max_allocation });
         }
         use vk::BufferUsageFlags as Usage;
-        let fetched = place == Place::Device && device.about.fetches_texels();
+        let fetched = place == Place::Device && device.about.is_processor();
         let texels = if fetched { Usage::UNIFORM_TEXEL_BUFFER } else { Usage::empty() };
         let usage = Usage::STORAGE_BUFFER | Usage::TRANSFER_SRC | Usage::TRANSFER_DST | texels;
         let info = vk::BufferCreateInfo::default().size(size).usage(usage).sharing_mode(vk::SharingMode::EXCLUSIVE);

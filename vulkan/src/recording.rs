@@ -35,6 +35,8 @@ pub(crate) struct Dispatch<'a> {
 pub(crate) struct Recording {
     /// One for each submission.
     pub(crate) segments: Vec<vk::CommandBuffer>,
+    /// How often it was submitted.
+    pub(crate) runs: u64,
     commands: vk::CommandPool,
     sets: Vec<vk::DescriptorPool>,
     sets_left: u32,
@@ -62,6 +64,7 @@ impl Recording {
             device.calls.make("vkCreateCommandPool", || unsafe { device.raw.create_command_pool(&info, None) })?;
         let mut recording = Recording {
             segments: Vec::new(),
+            runs: 0,
             commands,
             sets: Vec::new(),
             sets_left: 0,

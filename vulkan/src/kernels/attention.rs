@@ -45,7 +45,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
     let (about, limits) = (&vulkan.device().about, vulkan.device().limits());
     let room = Room::new(limits, about.unified());
     let matrices = vulkan.tiers().matrix.and_then(|matrix| attention_matrix::cut(&matrix, room, op));
-    let texels = || if about.fetches_texels() { attention_texel::cut(op) } else { None };
+    let texels = || if about.is_processor() { attention_texel::cut(op) } else { None };
     let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(room, op));
     let mut l = Launch::new(vulkan, cut.shader);
     l.subgroup(cut.subgroup);

@@ -57,7 +57,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
     let tiers = vulkan.tiers();
     let room = Room::new(vulkan.device().limits(), vulkan.device().about.unified());
     let matrices = tiers.matrix.and_then(|matrix| linear_matrix::cut(&matrix, room, op));
-    let texels = || if vulkan.device().about.fetches_texels() { linear_texel::cut(op) } else { None };
+    let texels = || if vulkan.device().about.is_processor() { linear_texel::cut(op) } else { None };
     let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(&tiers, op));
     let mut l = Launch::new(vulkan, cut.shader);
     l.subgroup(cut.subgroup);
