@@ -80,8 +80,8 @@ typedef enum denoir_rng {
 
 // What belongs to one caller: its callbacks, the message of its last failure, and whether it wants to stop.
 //
-// A context can be used from any thread; several threads that draw at once should each have their own, so that each
-// reads its own messages.
+// A context can be used from any thread with 256 KiB of stack; several threads that draw at once should each have their
+// own, so that each reads its own messages.
 typedef struct denoir_context denoir_context;
 
 // A model file, opened and checked. Any number of pipelines and threads share it.

@@ -10,8 +10,8 @@ use crate::status::{Result, denoir_status};
 
 /// What belongs to one caller: its callbacks, the message of its last failure, and whether it wants to stop.
 ///
-/// A context can be used from any thread; several threads that draw at once should each have their own, so that each
-/// reads its own messages.
+/// A context can be used from any thread with 256 KiB of stack; several threads that draw at once should each have their
+/// own, so that each reads its own messages.
 #[derive(Debug, Default)]
 pub struct denoir_context {
     message: Mutex<String>,

@@ -7,13 +7,11 @@ use denoir_core::{ModelError, Network as _, Weight};
 /// The networks that denoir runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-// One of them lives in a model; boxing it would save nothing.
-#[allow(clippy::large_enum_variant)]
 pub enum Network {
     /// JiT and PixelGen, class-conditional.
-    Jit(JitModel),
+    Jit(Box<JitModel>),
     /// PixelGen, text to image.
-    T2i(T2iModel),
+    T2i(Box<T2iModel>),
 }
 
 impl Network {
@@ -23,8 +21,8 @@ impl Network {
     /// [`ModelError`] for an architecture that denoir does not run, or a file that lacks something.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Network, ModelError> {
         match gguf.string(keys::ARCHITECTURE)? {
-            keys::ARCH_JIT => JitModel::from_gguf(gguf).map(Network::Jit),
-            keys::ARCH_T2I => T2iModel::from_gguf(gguf).map(Network::T2i),
+            keys::ARCH_JIT => boxed(gguf, JitModel::from_gguf).map(Network::Jit),
+            keys::ARCH_T2I => boxed(gguf, T2iModel::from_gguf).map(Network::T2i),
             other => {
                 let name: Name = other.chars().take(16).filter(char::is_ascii).collect();
                 Err(ModelError::Architecture(name))
@@ -119,4 +117,11 @@ impl Network {
             Network::T2i(m) => m.config.flop(),
         }
     }
+}
+
+/// A network in memory of its own. They are large, and callers' stacks may be small: so each passes through a frame that is
+/// gone by the time the next is needed.
+#[inline(never)]
+fn boxed<N>(gguf: &Gguf<'_>, read: fn(&Gguf<'_>) -> Result<N, ModelError>) -> Result<Box<N>, ModelError> {
+    read(gguf).map(Box::new)
 }

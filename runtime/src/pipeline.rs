@@ -521,11 +521,11 @@ where
     match model.network() {
         Network::Jit(m) => {
             let plan = JitPlan::new(m, batch, precision)?;
-            f(&mut Denoiser::new(m, plan, backend).map_err(RunError::from)?.with_kept(kept))
+            f(&mut Denoiser::new(&**m, plan, backend).map_err(RunError::from)?.with_kept(kept))
         }
         Network::T2i(m) => {
             let plan = T2iPlan::new(m, batch, precision)?;
-            f(&mut Denoiser::new(m, plan, backend).map_err(RunError::from)?.with_kept(kept))
+            f(&mut Denoiser::new(&**m, plan, backend).map_err(RunError::from)?.with_kept(kept))
         }
     }
 }

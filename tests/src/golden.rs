@@ -183,12 +183,12 @@ where
     match model.network() {
         Network::Jit(m) => {
             let plan = JitPlan::new(m, 1, precision)?;
-            f(&mut Denoiser::new(m, plan, open(plan.arena_bytes())?).map_err(opened)?)
+            f(&mut Denoiser::new(&**m, plan, open(plan.arena_bytes())?).map_err(opened)?)
         }
         Network::T2i(m) => {
             let plan = T2iPlan::new(m, 1, precision)?;
             let mut kept = vec![0; m.kept_words(KEPT_TIMES)];
-            f(&mut Denoiser::new(m, plan, open(plan.arena_bytes())?).map_err(opened)?.with_kept(&mut kept))
+            f(&mut Denoiser::new(&**m, plan, open(plan.arena_bytes())?).map_err(opened)?.with_kept(&mut kept))
         }
         _ => bail!("a network that this test does not know"),
     }

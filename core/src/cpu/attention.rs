@@ -1,3 +1,5 @@
+use core::mem::MaybeUninit;
+
 use half::bf16;
 
 use super::Tiles;
@@ -98,9 +100,20 @@ impl Tiles for Kernel<'_> {
 
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
+        let mut scratch = MaybeUninit::<Scratch<S>>::uninit();
+        // Not a value that is moved here: that would take twice the stack.
+        // SAFETY: each of its fields can be zeros.
+        let b = unsafe {
+            scratch.as_mut_ptr().write_bytes(0, 1);
+            scratch.assume_init_mut()
+        };
         // SAFETY: passed on.
         unsafe {
-            if S::BF16 && self.may_round { self.attend::<S, true>(s, index) } else { self.attend::<S, false>(s, index) }
+            if S::BF16 && self.may_round {
+                self.attend::<S, true>(s, b, index)
+            } else {
+                self.attend::<S, false>(s, b, index)
+            }
         }
     }
 }
@@ -109,22 +122,11 @@ impl Kernel<'_> {
     /// # Safety
     /// As [`Tiles::tile`].
     #[inline(always)]
-    unsafe fn attend<S: Simd, const PAIRS: bool>(&self, s: S, index: usize) {
+    unsafe fn attend<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<S>, index: usize) {
         let head_dim = self.q.cols / self.heads;
         let (head, part) = (index / self.parts, index % self.parts);
         let tokens = self.queries.tokens();
         let panels = tokens.div_ceil(S::PANEL);
-        let mut b = Scratch::<S> {
-            q: [S::Panel::splat(0.0); MAX_HEAD_DIM],
-            weights: [S::Panel::splat(0.0); KEYS],
-            keys: [[0.0; MAX_HEAD_DIM / 2]; KEYS],
-            values: [[0.0; MAX_HEAD_DIM]; KEYS],
-            sums: [S::Panel::splat(0.0); MAX_HEAD_DIM],
-            rows: [[0.0; MAX_HEAD_DIM]; MAX_LANES],
-            max: S::Panel::splat(0.0),
-            total: S::Panel::splat(0.0),
-            shrink: S::Panel::splat(0.0),
-        };
         for panel in part * panels / self.parts..(part + 1) * panels / self.parts {
             let first = panel * S::PANEL;
             let place = Place {
@@ -135,7 +137,7 @@ impl Kernel<'_> {
                 count: S::PANEL.min(tokens - first),
             };
             // SAFETY: passed on.
-            unsafe { self.attend_panel::<S, PAIRS>(s, &mut b, place) };
+            unsafe { self.attend_panel::<S, PAIRS>(s, b, place) };
         }
     }
 

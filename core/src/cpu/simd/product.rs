@@ -1,5 +1,6 @@
 //! Products of rows of activations with a panel of packed weights: one loop for every element type.
 
+use bytemuck::Zeroable;
 use half::f16;
 
 use super::Simd;
@@ -23,8 +24,11 @@ pub(in crate::cpu) struct Sums(pub(in crate::cpu) [f32; MAX_ROWS * MAX_PANEL]);
 #[repr(C, align(64))]
 pub(in crate::cpu) struct Lines<const N: usize>([f32; N]);
 
+// SAFETY: nothing but floats.
+unsafe impl<const N: usize> Zeroable for Lines<N> {}
+
 /// [`Lines`] of an instruction set's own width.
-pub(in crate::cpu) trait Row: Copy {
+pub(in crate::cpu) trait Row: Copy + Zeroable {
     /// All columns `x`.
     fn splat(x: f32) -> Self;
     /// The columns.

@@ -1,0 +1,63 @@
+//! Callers' threads may have small stacks. Tests of their own: where one fails, the process ends.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+use denoir::{AlignedBytes, Isa, Model, Options, Pipeline, PromptEmbeds, Request, Rng, TextEncoder};
+use denoir_core::DType;
+use denoir_tests::{model, settings};
+
+/// Bytes that the documents promise are enough.
+const STACK: usize = 256 << 10;
+
+#[test]
+fn encoding_a_prompt_needs_little_stack() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    let gguf = out.path().join("encoder.gguf");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checkpoints/qwen3/model.safetensors");
+    denoir_convert::convert(&folder, &gguf, &Default::default(), &mut |_| {})?;
+    for isa in Isa::available() {
+        let gguf = gguf.clone();
+        let encode = move || -> Result<()> {
+            let options = Options { isa: Some(isa), threads: Some(1), ..Options::default() };
+            TextEncoder::open(&gguf)?.encode(&["a fox"], 16, &options)?;
+            Ok(())
+        };
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(encode)?;
+        thread.join().map_err(|_| anyhow!("{}: a panic", isa.name()))??;
+    }
+    Ok(())
+}
+
+#[test]
+fn opening_and_drawing_need_little_stack() -> Result<()> {
+    for (checkpoint, config) in [("pg-ctx.ckpt", "pg-ctx.json"), ("t2i.ckpt", "t2i.json")] {
+        for dtype in [DType::F32, DType::I8] {
+            let model = model(checkpoint, config, dtype)?;
+            for isa in Isa::available() {
+                let bytes = AlignedBytes::copied(model.bytes())?;
+                let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || draw(bytes, isa))?;
+                thread.join().map_err(|_| anyhow!("{checkpoint}, {dtype}, {}: a panic", isa.name()))??;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens a model and draws an image, on this thread alone.
+fn draw(bytes: AlignedBytes, isa: Isa) -> Result<()> {
+    let model = Arc::new(Model::from_bytes(bytes)?);
+    let mut pipeline =
+        Pipeline::new(Arc::clone(&model), &Options { isa: Some(isa), threads: Some(1), ..Options::default() })?;
+    let texts = model.network().text_size().map(|(tokens, width)| PromptEmbeds {
+        prompt: vec![0.5; tokens * width],
+        negative: vec![0.0; tokens * width],
+        images: 1,
+    });
+    let labels = if texts.is_none() { vec![0] } else { vec![] };
+    let request = Request { labels, texts, seed: 1, rng: Rng::Torch, settings: settings() };
+    pipeline.generate(&request, &mut |_| ControlFlow::Continue(()))?;
+    Ok(())
+}
