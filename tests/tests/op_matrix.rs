@@ -38,7 +38,7 @@ const SCALAR: [(&str, u64); 16] = [
     ("rms_norm", 0x7328_58b3_1ab8_172d),
     ("layer_norm", 0x3fbb_ee72_1546_8dad),
     ("qk_norm_rope", 0x6a2c_8d70_1c58_ebbd),
-    ("attention", 0x7338_b793_b2a0_cd9d),
+    ("attention", 0x51ca_577d_9764_c509),
     ("causal_attention", 0x9be9_cb39_7b21_ea5d),
     ("swiglu", 0xfda9_3cdf_3641_c185),
     ("quantize_rows", 0xf5d7_7afc_5c10_13d7),
