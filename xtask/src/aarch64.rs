@@ -54,12 +54,12 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
         println!("{}:", processor.name);
         let mut command = toolchain.cargo(project)?;
         command.args(["test", "--locked", "--package", "denoir-bare", "--test", "golden"]);
-        command.args(["--package", "denoir-tests", "--test", "op_matrix"]);
+        command.args(["--package", "denoir-tests", "--test", "op_matrix", "--test", "stack"]);
         command.env("DENOIR_ROW", processor.rows).env("DENOIR_REQUIRE", processor.required);
         let runner = format!("{EMULATOR} -cpu {} -L {LIBRARIES}", processor.name);
         tool::run(command.env(variable("RUNNER"), runner))?;
     }
-    Ok(Outcome::Note(format!("the op matrix on {} processors", PROCESSORS.len())))
+    Ok(Outcome::Note(format!("the op matrix and small stacks on {} processors", PROCESSORS.len())))
 }
 
 /// A compiler that has the target, or Debian's with the standard library that was unpacked beside the build.
