@@ -3,7 +3,7 @@
 use crate::DType;
 
 /// One of the two memories that a backend owns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Region {
     /// The model file's bytes, read-only.
     Weights,
@@ -12,7 +12,7 @@ pub enum Region {
 }
 
 /// A row-major matrix inside a region. Rows may be padded: element `(r, c)` is `offset + (r * stride + c) * size`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// The memory it lies in.
     pub region: Region,
@@ -57,6 +57,15 @@ impl View {
         elements.checked_mul(self.dtype.size())
     }
 
+    /// Its rows among the bytes of its region, without the padding between them.
+    ///
+    /// # Panics
+    /// While iterating, where the region is shorter than the view.
+    pub fn rows_in<'b>(&self, region: &'b [u8]) -> impl ExactSizeIterator<Item = &'b [u8]> + use<'b> {
+        let View { offset, rows, cols, stride, dtype, .. } = *self;
+        (0..rows).map(move |r| &region[offset + r * stride * dtype.size()..][..cols * dtype.size()])
+    }
+
     /// Whether two views share a byte.
     pub(crate) fn overlaps(&self, other: &View) -> bool {
         let end = |v: &View| v.len_bytes().map_or(usize::MAX, |n| v.offset.saturating_add(n));
@@ -65,7 +74,7 @@ impl View {
 }
 
 /// A weight matrix `(out, in)`, with the per-row scales that [`DType::I8`] needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Weight {
     /// `(out, in)`, in any weight type.
     pub data: View,
@@ -78,7 +87,7 @@ pub struct Weight {
 /// the context tokens appear (or are dropped) without a copy.
 ///
 /// Numbers that overflow saturate: no view has that many rows, so every kernel refuses them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenLayout {
     /// Images in the batch, both guidance branches counted.
     pub images: usize,
@@ -120,7 +129,7 @@ impl TokenLayout {
 }
 
 /// Per-image vectors (shift, scale, gate) taken from the table that holds them for all steps of a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Modulation {
     /// `(rows, width)` f32: adaLN outputs of every block, one row for each (t, label).
     pub table: View,

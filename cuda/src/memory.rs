@@ -60,7 +60,7 @@ pub(crate) struct Placed {
 /// a third of the network.
 pub(crate) struct Weights {
     file: Arc<dyn ModelFile>,
-    resident: HashMap<(usize, usize, usize, usize, usize), Placed>,
+    resident: HashMap<View, Placed>,
     large: Vec<Buffer>,
     pool: Vec<Buffer>,
     /// Bytes of the last buffer of the pool that are taken.
@@ -100,8 +100,7 @@ impl Weights {
 
     /// The view on the device; it is brought there where it is not yet.
     pub(crate) fn locate(&mut self, view: &View, stream: &mut Stream) -> Result<Placed, Error> {
-        let key = (view.offset, view.rows, view.cols, view.stride, view.dtype.size());
-        if let Some(placed) = self.resident.get(&key) {
+        if let Some(placed) = self.resident.get(view) {
             return Ok(*placed);
         }
         let size = view.dtype.size();
@@ -117,12 +116,12 @@ impl Weights {
             None => self.room(bytes, stream)?,
         };
         let file = Arc::clone(&self.file);
-        let rows = (0..view.rows).map(|r| &file.bytes()[view.offset + r * view.stride * size..][..row_bytes]);
+        let rows = view.rows_in(file.bytes());
         stream.write_rows(at, pitch, rows)?;
         file.has_read(view);
         let placed = Placed { at, stride: pitch / size };
         if self.operands.is_none() {
-            self.resident.insert(key, placed);
+            self.resident.insert(*view, placed);
         }
         Ok(placed)
     }

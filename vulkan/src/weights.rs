@@ -25,7 +25,7 @@ const MOST_BYTES: usize = 32 << 20;
 /// a third of the network.
 pub(crate) struct Weights {
     file: Arc<dyn ModelFile>,
-    resident: HashMap<(usize, usize, usize, usize, usize), Placed>,
+    resident: HashMap<View, Placed>,
     blocks: Vec<Block>,
     /// One for each operand of a passing kernel.
     passing: Vec<Buffer>,
@@ -62,16 +62,15 @@ impl Weights {
 
     /// The view on the device; it is brought there where it is not yet.
     pub(crate) fn locate(&mut self, view: &View, stream: &mut Stream) -> Result<Placed, Error> {
-        let size = view.dtype.size();
-        let key = (view.offset, view.rows, view.cols, view.stride, size);
-        if let Some(placed) = self.resident.get(&key) {
+        if let Some(placed) = self.resident.get(view) {
             return Ok(*placed);
         }
+        let size = view.dtype.size();
         let row_bytes = view.cols * size;
         let pitch = if view.rows == 1 { row_bytes } else { row_bytes.next_multiple_of(ROW_ALIGN) };
         let bytes = pitch * view.rows;
         let file = Arc::clone(&self.file);
-        let rows = (0..view.rows).map(|r| &file.bytes()[view.offset + r * view.stride * size..][..row_bytes]);
+        let rows = view.rows_in(file.bytes());
         let stride = pitch / size;
         let placed = match self.operands {
             Some(operand) => {
@@ -86,7 +85,7 @@ impl Weights {
                 fill(&mut block.buffer, block.taken, pitch, rows, stream)?;
                 let placed = block.buffer.place(block.taken, stride, bytes);
                 block.taken += bytes.next_multiple_of(ALIGN);
-                self.resident.insert(key, placed);
+                self.resident.insert(*view, placed);
                 placed
             }
         };
