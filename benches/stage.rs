@@ -3,7 +3,8 @@
 use denoir::{AlignedBytes, Isa};
 use denoir_core::cpu::{Cpu, pack, packed_bytes};
 use denoir_core::ops::{
-    Attention, Bounds, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Recorder, Rope, RopePairs, Swiglu,
+    Attention, Bounds, Centre, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Recorder, Rest, Rope,
+    RopePairs, Swiglu,
 };
 use denoir_core::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 
@@ -50,6 +51,13 @@ impl Layout {
         (view, (dtype == DType::I8).then(|| self.arena(DType::F32, [1, shape[0]])))
     }
 
+    /// What the rows of one image have in common.
+    fn centre(&mut self, tokens: usize, hidden: usize) -> Centre {
+        let row = self.view(Region::Arena, DType::I8, [1, hidden], true);
+        let (scale, value) = (self.arena(DType::F32, [1, 1]), self.arena(DType::F32, [1, hidden]));
+        Centre { row, scale, value, layout: one_image(tokens) }
+    }
+
     fn stage(self, op: Op, isa: Isa, flop: f64) -> Stage {
         let memory = |len| AlignedBytes::zeroed(len).expect("memory for a benchmark");
         let (file, arena) = (memory(self.weights), memory(self.arena));
@@ -63,10 +71,12 @@ impl Stage {
         let mut l = Layout::default();
         let data = l.weights(dtype, [n, k]);
         let scale = (dtype == DType::I8).then(|| l.weights(DType::F32, [1, n]));
-        let w = Weight { data, scale };
+        let rest = (dtype == DType::I8).then(|| l.weights(DType::I8, [n, Rest::bytes(k)]));
+        let w = Weight { data, scale, rest };
         let (x, x_scale) = l.activations(isa.precision().input_of(&w), [m, k]);
         let out = l.arena(DType::F32, [m, n]);
-        let op = Linear { x, x_scale, w, bias: None, out, epilogue: Epilogue::Store };
+        let centre = (dtype == DType::I8).then(|| l.centre(m, k));
+        let op = Linear { x, x_scale, centre, w, bias: None, out, epilogue: Epilogue::Store };
         let mut stage = l.stage(Op::Linear(op), isa, 2.0 * (m * n * k) as f64);
         let len = packed_bytes([w].iter(), isa).expect("a size");
         stage.packed = AlignedBytes::zeroed(len).expect("memory for a benchmark");
@@ -92,8 +102,10 @@ impl Stage {
         let (x, weight) = (l.arena(DType::F32, [tokens, hidden]), l.weights(DType::F32, [1, hidden]));
         let (table, rows) = (l.arena(DType::F32, [1, 2 * hidden]), l.arena(DType::U32, [1, 1]));
         let (out, out_scale) = l.activations(out, [tokens, hidden]);
+        let centre = out_scale.is_some().then(|| l.centre(tokens, hidden));
         let (modulation, layout) = (Modulation { table, rows }, one_image(tokens));
-        let op = NormModulate { x, weight, eps: 1e-6, modulation, shift: 0, scale: hidden, layout, out, out_scale };
+        let op =
+            NormModulate { x, weight, eps: 1e-6, modulation, shift: 0, scale: hidden, layout, out, out_scale, centre };
         l.stage(Op::NormModulate(op), isa, 0.0)
     }
 
@@ -122,7 +134,8 @@ impl Stage {
         let x = l.arena(DType::F32, [tokens, hidden]);
         let out = l.view(Region::Arena, DType::I8, [tokens, hidden], true);
         let out_scale = l.arena(DType::F32, [1, tokens]);
-        l.stage(Op::QuantizeRows(QuantizeRows { x, out, out_scale }), isa, 0.0)
+        let centre = Some(l.centre(tokens, hidden));
+        l.stage(Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre }), isa, 0.0)
     }
 
     /// Runs the kernel some times.

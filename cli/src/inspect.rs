@@ -80,14 +80,14 @@ impl Report<'_> {
 
     /// Weights: the scales of int8 rows are none.
     fn parameters(&self) -> u64 {
-        let weights = self.gguf.tensors().filter(|t| !t.name.ends_with(keys::SCALE_SUFFIX));
+        let weights = self.gguf.tensors().filter(|t| !keys::is_of_matrix(t.name));
         weights.map(|t| t.dims.elements() as u64).sum()
     }
 
     /// `bf16 93%, f32 7%`: element types by their share of the weights.
     fn types(&self) -> Vec<(String, u64)> {
         let mut types = BTreeMap::new();
-        for t in self.gguf.tensors().filter(|t| !t.name.ends_with(keys::SCALE_SUFFIX)) {
+        for t in self.gguf.tensors().filter(|t| !keys::is_of_matrix(t.name)) {
             *types.entry(t.ggml_type.to_string()).or_insert(0) += t.dims.elements() as u64;
         }
         let mut types: Vec<_> = types.into_iter().collect();

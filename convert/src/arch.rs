@@ -18,10 +18,12 @@ use crate::error::ConvertError;
 pub(crate) enum Role {
     /// F32 whatever the weight type: norms, biases, positions. They are small, and added in f32.
     Keep,
-    /// A matrix of the ends or of adaLN: 16-bit where the weight type is int8.
+    /// A matrix of the ends or of adaLN: f16 where the weight type is int8.
     Matrix,
     /// A matrix of attention or FFN: where the FLOPs are, and where int8 is safe.
     Quantizable,
+    /// The same, where it meets activations that may be centred: with what int8 leaves over.
+    Centred,
     /// The same, with rows that are rotated where they are stored as int8.
     Rotatable,
 }
@@ -31,7 +33,7 @@ impl Role {
     pub(crate) fn stored(self, dtype: DType) -> GgmlType {
         match (self, dtype) {
             (Role::Keep, _) => GgmlType::F32,
-            (Role::Matrix, DType::I8) => GgmlType::BF16,
+            (Role::Matrix, DType::I8) => GgmlType::F16,
             (_, dtype) => dtype.into(),
         }
     }
@@ -123,6 +125,10 @@ impl Table {
 
     fn rotatable(&mut self, name: impl Into<String>, shape: &[u64]) {
         self.push(name, shape, Role::Rotatable);
+    }
+
+    fn centred(&mut self, name: impl Into<String>, shape: &[u64]) {
+        self.push(name, shape, Role::Centred);
     }
 
     fn quantizable(&mut self, name: impl Into<String>, shape: &[u64]) {

@@ -1,5 +1,6 @@
 //! Conversion of elements, block by block. Every loop is plain enough for the compiler to vectorise.
 
+use denoir_core::ops::Rest;
 use half::bf16;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -68,8 +69,6 @@ pub(crate) fn store_f16(values: &[f32], scratch: &mut Vec<f16>, out: &mut Vec<u8
 /// `max` is the row's [`max_abs`]. A row of zeros, or of values too small for a normal scale, becomes zeros with
 /// scale 0, so that nothing divides by zero.
 pub(crate) fn store_i8_row(row: &[f32], max: f32, out: &mut Vec<u8>) -> f32 {
-    /// Adding and subtracting 1.5 x 2^23 rounds a small f32 to nearest even, and vectorises everywhere.
-    const ROUND: f32 = 12_582_912.0;
     let scale = max / I8_MAX;
     if scale < f32::MIN_POSITIVE {
         out.resize(out.len() + row.len(), 0);
@@ -78,10 +77,29 @@ pub(crate) fn store_i8_row(row: &[f32], max: f32, out: &mut Vec<u8>) -> f32 {
     let start = out.len();
     out.resize(start + row.len(), 0);
     for (to, v) in out[start..].iter_mut().zip(row) {
-        let q = ((v / scale).clamp(-I8_MAX, I8_MAX) + ROUND) - ROUND;
-        *to = (q as i32) as u8;
+        *to = (rounded(v / scale) as i32) as u8;
     }
     scale
+}
+
+/// Appends what a row of I8 of this scale leaves over, as [`Rest`] has it.
+pub(crate) fn store_rest_row(row: &[f32], scale: f32, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + Rest::bytes(row.len()), 0);
+    if scale == 0.0 {
+        return;
+    }
+    for (k, value) in row.iter().enumerate() {
+        let (byte, bit) = Rest::place(k);
+        out[start + byte] |= Rest::code(value / scale, rounded(value / scale)) << bit;
+    }
+}
+
+/// The nearest integer of an I8 weight, ties to even.
+fn rounded(steps: f32) -> f32 {
+    /// Adding and subtracting 1.5 x 2^23 rounds a small f32 to nearest even, and vectorises everywhere.
+    const ROUND: f32 = 12_582_912.0;
+    (steps.clamp(-I8_MAX, I8_MAX) + ROUND) - ROUND
 }
 
 #[cfg(test)]

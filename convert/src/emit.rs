@@ -10,7 +10,7 @@ use half::f16;
 use crate::Progress;
 use crate::arch::Role;
 use crate::checkpoint::Checkpoint;
-use crate::element::{load, max_abs, store_bf16, store_f16, store_f32, store_i8_row};
+use crate::element::{load, max_abs, store_bf16, store_f16, store_f32, store_i8_row, store_rest_row};
 use crate::error::ConvertError;
 use crate::plan::Plan;
 use crate::torch::ElementType;
@@ -68,7 +68,7 @@ pub(crate) fn emit<'w, W: Write + Seek>(
     let mut buffers = Buffers::default();
     let mut entries = plan.entries.iter();
     for spec in &plan.network.specs {
-        // The plan has the tensors in the network's order, each int8 matrix with its scales right after it.
+        // The plan has the tensors in the network's order, each int8 matrix with its scales and rest right after it.
         let Some(entry) = entries.next() else { break };
         if progress(Progress { tensor: &entry.name, bytes_done: done, bytes_total: total }).is_break() {
             return Err(ConvertError::Cancelled.into());
@@ -87,6 +87,11 @@ pub(crate) fn emit<'w, W: Write + Seek>(
             store_f32(&scales, &mut buffers.out);
             writer.write(&buffers.out)?;
             done += entries.next().map_or(0, |scales| scales.len_bytes);
+            if spec.role == Role::Centred {
+                writer.end_tensor()?;
+                rests(&mut writer, &item, columns as usize, &scales, &mut buffers)?;
+                done += entries.next().map_or(0, |rest| rest.len_bytes);
+            }
         } else {
             copy(&mut writer, &item, &mut buffers)?;
         }
@@ -150,4 +155,27 @@ fn quantize<W: Write + Seek>(
         writer.write(&buffers.out)?;
     }
     Ok(scales)
+}
+
+/// Converts what [`quantize`] left over, from the same rows again: a matrix may be larger than memory should be.
+fn rests<W: Write + Seek>(
+    writer: &mut Writer<'_, W>,
+    item: &Item<'_>,
+    columns: usize,
+    scales: &[f32],
+    buffers: &mut Buffers,
+) -> Result<(), EmitError> {
+    let row_bytes = columns.saturating_mul(item.from.size().unwrap_or(1) as usize).max(1);
+    let rows_per_block = (BLOCK / columns.max(1)).max(1);
+    let blocks = item.bytes.chunks(rows_per_block.saturating_mul(row_bytes));
+    for (block, scales) in blocks.zip(scales.chunks(rows_per_block)) {
+        buffers.values.resize(block.len() / row_bytes * columns, 0.0);
+        load(item.from, block, &mut buffers.values);
+        buffers.out.clear();
+        for (row, &scale) in buffers.values.chunks_exact(columns.max(1)).zip(scales) {
+            store_rest_row(row, scale, &mut buffers.out);
+        }
+        writer.write(&buffers.out)?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use denoir_core::DType;
 use denoir_core::gguf::{GgmlType, keys};
-use denoir_core::ops::ROTATION;
+use denoir_core::ops::{ROTATION, Rest};
 
 use crate::arch::{self, Network, Role};
 use crate::checkpoint::{Checkpoint, Selection, select};
@@ -21,7 +21,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) network: Network,
     pub(crate) name: String,
     pub(crate) metadata: Metadata,
-    /// Every tensor of the file in order; an I8 matrix is followed by its scales.
+    /// Every tensor of the file in order; an I8 matrix is followed by its scales and, where it has one, its rest.
     pub(crate) entries: Vec<Entry>,
     /// Where in the metadata section the checkpoint's hash goes.
     pub(crate) sha256_at: u64,
@@ -167,6 +167,12 @@ pub(crate) fn entries(network: &Network, dtype: DType) -> Result<Vec<Entry>, Con
             let rows = spec.shape.iter().take(1).copied().collect();
             let name = format!("{}{}", spec.name, keys::SCALE_SUFFIX);
             entries.push(Entry::new(name, rows, GgmlType::F32).ok_or_else(overflow)?);
+            if spec.role == Role::Centred {
+                let &[rows, columns] = spec.shape.as_slice() else { return Err(overflow()) };
+                let bytes = Rest::bytes(usize::try_from(columns).map_err(|_| overflow())?) as u64;
+                let name = format!("{}{}", spec.name, keys::REST_SUFFIX);
+                entries.push(Entry::new(name, vec![rows, bytes], GgmlType::I8).ok_or_else(overflow)?);
+            }
         }
     }
     Ok(entries)

@@ -137,7 +137,7 @@ impl RandomModel {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let mut fan_in = 1;
         for entry in &self.entries {
-            if !entry.name.ends_with(keys::SCALE_SUFFIX) {
+            if !keys::is_of_matrix(&entry.name) {
                 fan_in = entry.shape.iter().skip(1).product::<u64>().max(1);
             }
             fill(&mut writer, entry, Values::of(entry, fan_in), &mut random)?;

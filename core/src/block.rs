@@ -1,9 +1,10 @@
 //! The transformer block that the image networks share, as a flat list of kernels.
 
 use crate::ops::{
-    Attention, Epilogue, Kernels, NormModulate, OpError, QkNormRope, QuantizeRows, Recorder, Rope, Swiglu,
+    Attention, Centre, Epilogue, Kernels, Linear, NormModulate, OpError, QkNormRope, QuantizeRows, Recorder, Rope,
+    Swiglu,
 };
-use crate::params::BlockParams;
+use crate::params::{BlockParams, Dense};
 use crate::plan::{BlockPlan, Precision, typed};
 use crate::{DType, Modulation, TokenLayout, View, Weight};
 
@@ -39,9 +40,9 @@ impl Pass<'_> {
         block: &BlockParams,
         column: usize,
     ) -> Result<(), OpError<K::Error>> {
-        let (z, z_scale) = self.normed(k, block.norm1, column, &block.qkv.weight)?;
+        let z = self.normed(k, block.norm1, column, &block.qkv.weight)?;
         let qkv = self.plan.qkv.rows_from(0, self.queries.rows());
-        k.linear(&block.qkv.of(z, z_scale, qkv, Epilogue::Store))?;
+        k.linear(&z.through(&block.qkv, qkv, Epilogue::Store))?;
         k.qk_norm_rope(&QkNormRope {
             qkv,
             q_weight: block.q_norm,
@@ -62,9 +63,9 @@ impl Pass<'_> {
     ) -> Result<(), OpError<K::Error>> {
         let (h, rows) = (self.hidden(), self.queries.rows());
         let dtype = self.precision.input_of(&block.proj.weight);
-        let (z, z_scale) = typed(self.plan.z, self.plan.z_scale, dtype, rows);
+        let z = self.input(dtype);
         // An int8 row's scale needs all heads of the row, so attention's f32 output is quantised by a kernel of its own.
-        let attended = if dtype == DType::I8 { self.plan.attended.rows_from(0, rows) } else { z };
+        let attended = if dtype == DType::I8 { self.plan.attended.rows_from(0, rows) } else { z.rows };
         let keys = self.plan.qkv.rows_from(0, self.keys.rows());
         k.attention(&Attention {
             q: self.plan.qkv.rows_from(0, rows).cols_from(0, h),
@@ -76,10 +77,10 @@ impl Pass<'_> {
             products: self.precision.attention_before(&block.proj.weight),
             out: attended,
         })?;
-        if let Some(out_scale) = z_scale {
-            k.quantize_rows(&QuantizeRows { x: attended, out: z, out_scale })?;
+        if let Some(out_scale) = z.scale {
+            k.quantize_rows(&QuantizeRows { x: attended, out: z.rows, out_scale, centre: z.centre })?;
         }
-        k.linear(&block.proj.of(z, z_scale, self.tokens, self.gated(column)))
+        k.linear(&z.through(&block.proj, self.tokens, self.gated(column)))
     }
 
     /// tokens += gate · w3(SiLU(a) · b),  (a, b) = w12(modulate(norm2(tokens)))
@@ -90,9 +91,9 @@ impl Pass<'_> {
         column: usize,
     ) -> Result<(), OpError<K::Error>> {
         let (column, rows) = (column + 3 * self.hidden(), self.queries.rows());
-        let (z, z_scale) = self.normed(k, block.norm2, column, &block.w12.weight)?;
+        let z = self.normed(k, block.norm2, column, &block.w12.weight)?;
         let x = self.plan.ffn.rows_from(0, rows);
-        k.linear(&block.w12.of(z, z_scale, x, Epilogue::Store))?;
+        k.linear(&z.through(&block.w12, x, Epilogue::Store))?;
         let dtype = self.precision.input_of(&block.w3.weight);
         let (out, out_scale) = typed(self.plan.ffn_z, self.plan.ffn_scale, dtype, rows);
         k.swiglu(&Swiglu { x, out, out_scale, rotated: block.rotated })?;
@@ -106,9 +107,8 @@ impl Pass<'_> {
         weight: View,
         column: usize,
         next: &Weight,
-    ) -> Result<(View, Option<View>), OpError<K::Error>> {
-        let dtype = self.precision.input_of(next);
-        let (out, out_scale) = typed(self.plan.z, self.plan.z_scale, dtype, self.queries.rows());
+    ) -> Result<Input, OpError<K::Error>> {
+        let z = self.input(self.precision.input_of(next));
         k.norm_modulate(&NormModulate {
             x: self.tokens,
             weight,
@@ -117,15 +117,37 @@ impl Pass<'_> {
             shift: column,
             scale: column + self.hidden(),
             layout: self.queries,
-            out,
-            out_scale,
+            out: z.rows,
+            out_scale: z.scale,
+            centre: z.centre,
         })?;
-        Ok((out, out_scale))
+        Ok(z)
+    }
+
+    /// `plan.z` in this type.
+    fn input(&self, dtype: DType) -> Input {
+        let (rows, scale) = typed(self.plan.z, self.plan.z_scale, dtype, self.queries.rows());
+        let centre = self.plan.centre.filter(|_| dtype == DType::I8).map(|centre| centre.of(self.queries));
+        Input { rows, scale, centre }
     }
 
     /// tokens += gate · y; the gate comes after shift and scale.
     const fn gated(&self, column: usize) -> Epilogue {
         let gate = column + 2 * self.hidden();
         Epilogue::GatedResidual { modulation: self.modulation, gate, layout: self.queries }
+    }
+}
+
+/// Activations on their way into a linear layer.
+#[derive(Clone, Copy)]
+struct Input {
+    rows: View,
+    scale: Option<View>,
+    centre: Option<Centre>,
+}
+
+impl Input {
+    const fn through(&self, layer: &Dense, out: View, epilogue: Epilogue) -> Linear {
+        Linear { centre: self.centre, ..layer.of(self.rows, self.scale, out, epilogue) }
     }
 }

@@ -1,8 +1,8 @@
 //! Weights as views into the model file: what the networks share, and the look-up that checks them.
 
 use crate::error::ModelError;
-use crate::gguf::{GgmlType, Gguf, Name, TensorInfo, Value, keys};
-use crate::ops::{BLOCK, BLOCK_BYTES, Epilogue, Linear, ROTATION};
+use crate::gguf::{GgmlType, Gguf, GgufError, Name, TensorInfo, Value, keys};
+use crate::ops::{BLOCK, BLOCK_BYTES, Epilogue, Linear, ROTATION, Rest};
 use crate::qwen3::Matrix;
 use crate::{DType, Region, View, Weight};
 
@@ -18,7 +18,7 @@ pub struct Dense {
 impl Dense {
     /// `out = epilogue(x · wᵀ + bias)`.
     pub(crate) const fn of(&self, x: View, x_scale: Option<View>, out: View, epilogue: Epilogue) -> Linear {
-        Linear { x, x_scale, w: self.weight, bias: self.bias, out, epilogue }
+        Linear { x, x_scale, centre: None, w: self.weight, bias: self.bias, out, epilogue }
     }
 }
 
@@ -128,11 +128,17 @@ impl Tensors<'_> {
         cols: usize,
     ) -> Result<Weight, ModelError> {
         let (name, data) = self.view(name, rows, cols)?;
-        let scale = match data.dtype {
-            DType::I8 => Some(self.float(format_args!("{name}_scale"), 1, rows)?),
-            _ => None,
+        if data.dtype != DType::I8 {
+            return Ok(Weight { data, scale: None, rest: None });
+        }
+        let scale = Some(self.float(format_args!("{name}{}", keys::SCALE_SUFFIX), 1, rows)?);
+        let rest = match self.view(format_args!("{name}{}", keys::REST_SUFFIX), rows, Rest::bytes(cols)) {
+            Err(ModelError::Gguf(GgufError::MissingTensor(_))) => None,
+            Ok((_, rest)) if rest.dtype == DType::I8 => Some(rest),
+            Ok((name, _)) => return Err(ModelError::TensorType { name }),
+            Err(e) => return Err(e),
         };
-        Ok(Weight { data, scale })
+        Ok(Weight { data, scale, rest })
     }
 
     /// A matrix in any type of weights, Q8_0 blocks included.

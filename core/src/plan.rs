@@ -1,8 +1,8 @@
 //! Where activations lie: one arena, handed out from its start.
 
-use crate::ops::{HISTORY, StepValues};
+use crate::ops::{Centre, HISTORY, StepValues};
 use crate::params::BlockParams;
-use crate::{DType, Modulation, Region, View, Weight};
+use crate::{DType, Modulation, Region, TokenLayout, View, Weight};
 
 /// Most images in a batch; with both guidance branches a pass has twice as many.
 pub const MAX_BATCH: usize = 32;
@@ -24,11 +24,14 @@ pub struct Precision {
     pub f16: DType,
     /// Type of the activations that meet bf16 weights: f32 or bf16.
     pub bf16: DType,
+    /// Whether what the tokens of an image have in common is taken out of int8 activations ([`Centre`]). Linear layers
+    /// then read each weight once more, which costs little where they are in a cache.
+    pub centred: bool,
 }
 
 impl Precision {
     /// Weights are widened, activations stay f32. int8 weights always meet int8 activations.
-    pub const WIDE: Precision = Precision { f16: DType::F32, bf16: DType::F32 };
+    pub const WIDE: Precision = Precision { f16: DType::F32, bf16: DType::F32, centred: false };
 
     /// The type of the activations that meet this weight in a block.
     pub const fn input_of(&self, weight: &Weight) -> DType {
@@ -181,6 +184,8 @@ pub struct BlockPlan {
     pub z: View,
     /// `(1, rows)` f32: scales of an int8 `z`.
     pub z_scale: View,
+    /// What the rows of an int8 `z` have in common, where the backend wants that taken out.
+    pub centre: Option<Centre>,
     /// `(rows, 3 · hidden)` f32.
     pub qkv: View,
     /// `(rows, hidden)` f32: attention's output where the next layer is int8.
@@ -196,6 +201,8 @@ pub struct BlockPlan {
 /// Rows and columns of a [`BlockPlan`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockSizes {
+    /// Images of a pass, or texts where they are more.
+    pub(crate) images: usize,
     /// Rows of the residual stream.
     pub(crate) rows: usize,
     /// Rows of `qkv`: those of the residual stream, and of keys that come from elsewhere.
@@ -211,13 +218,23 @@ impl BlockPlan {
         a: &mut Bump,
         sizes: BlockSizes,
         precision: Precision,
-        blocks: impl Iterator<Item = &'m BlockParams> + Clone,
+        mut blocks: impl Iterator<Item = &'m BlockParams> + Clone,
     ) -> Result<(BlockPlan, usize), PlanError> {
-        let BlockSizes { rows, key_rows, hidden: h, ffn_hidden } = sizes;
+        let BlockSizes { images, rows, key_rows, hidden: h, ffn_hidden } = sizes;
         let z_size = precision.widest(blocks.clone().flat_map(|b| [&b.qkv.weight, &b.proj.weight, &b.w12.weight]));
-        let ffn_size = precision.widest(blocks.map(|b| &b.w3.weight));
+        let ffn_size = precision.widest(blocks.clone().map(|b| &b.w3.weight));
         let z = a.padded(rows, h, z_size)?;
         let z_scale = a.f32(1, rows)?;
+        let is_int8 = |b: &BlockParams| [&b.qkv, &b.proj, &b.w12].iter().any(|layer| layer.weight.scale.is_some());
+        let centre = match precision.centred && blocks.any(is_int8) {
+            true => Some(Centre {
+                row: a.padded(images, h, 1)?,
+                scale: a.f32(1, images)?,
+                value: a.f32(images, h)?,
+                layout: TokenLayout { images, image_tokens: 0, context_tokens: 0 },
+            }),
+            false => None,
+        };
         let ffn_z = a.padded(rows, ffn_hidden, ffn_size)?;
         let ffn_scale = a.f32(1, rows)?;
         let shared = a.position();
@@ -226,7 +243,7 @@ impl BlockPlan {
         a.restart(shared);
         let ffn = a.f32(rows, 2 * ffn_hidden)?;
         a.restart(shared);
-        Ok((BlockPlan { z, z_scale, qkv, attended, ffn, ffn_z, ffn_scale }, shared))
+        Ok((BlockPlan { z, z_scale, centre, qkv, attended, ffn, ffn_z, ffn_scale }, shared))
     }
 }
 

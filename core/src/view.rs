@@ -80,6 +80,9 @@ pub struct Weight {
     pub data: View,
     /// `(1, out)` f32: what each row of `data` is multiplied by. Present exactly for int8.
     pub scale: Option<View>,
+    /// `(out, rest_bytes(in))` int8: what rounding to int8 left over, for the product with a
+    /// [`Centre`](crate::ops::Centre); see [`Rest`](crate::ops::Rest). Only beside int8.
+    pub rest: Option<View>,
 }
 
 /// How the rows of a token matrix belong to images: first `image_tokens` rows for every image in turn, then

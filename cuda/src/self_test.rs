@@ -72,7 +72,8 @@ fn product(dtype: DType, m: usize, n: usize, k: usize) -> Linear {
     Linear {
         x,
         x_scale: int8.then_some(x_scale),
-        w: Weight { data: w, scale: int8.then_some(w_scale) },
+        centre: None,
+        w: Weight { data: w, scale: int8.then_some(w_scale), rest: None },
         bias: None,
         out: View::dense(Region::Arena, DType::F32, after(x_scale), m, n),
         epilogue: Epilogue::Store,

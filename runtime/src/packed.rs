@@ -17,7 +17,7 @@ impl Packed {
         // Large pages where there are any: fewer faults now, and fewer misses later.
         #[cfg(target_os = "linux")]
         let _ = region.advise(memmap2::Advice::HugePage);
-        pack(model.bytes(), matrices, isa, &mut region, pool, &mut |weight| model.release(&weight.data));
+        pack(model.bytes(), matrices, isa, &mut region, pool, &mut |matrix| model.release(matrix));
         Ok(Packed(region))
     }
 

@@ -184,10 +184,10 @@ fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View
     let (op, wanted) = match kernel {
         "linear" => {
             let (x, x_scale) = (g.x(d, "x")?, g.optional(d, Region::Arena, "x_scale")?);
-            let w = Weight { data: g.w(d, "w")?, scale: g.optional(d, Region::Weights, "w_scale")? };
+            let w = Weight { data: g.w(d, "w")?, scale: g.optional(d, Region::Weights, "w_scale")?, rest: None };
             let bias = g.optional(d, Region::Weights, "bias")?;
             let (epilogue, out) = epilogue(g, d)?;
-            (Op::Linear(Linear { x, x_scale, w, bias, out, epilogue }), vec![("out", out)])
+            (Op::Linear(Linear { x, x_scale, centre: None, w, bias, out, epilogue }), vec![("out", out)])
         }
         "class_condition" => {
             let (t_emb, table, labels) = (g.x(d, "t_emb")?, g.w(d, "table")?, g.x(d, "labels")?);
@@ -225,6 +225,7 @@ fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View
                 layout: g.layout("")?,
                 out: g.out(d, "out")?,
                 out_scale: None,
+                centre: None,
             };
             (Op::NormModulate(op), vec![("out", op.out)])
         }
@@ -292,7 +293,10 @@ fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View
         }
         "quantize_rows" => {
             let (x, out, out_scale) = (g.x(d, "x")?, g.out(d, "out")?, g.out(d, "out_scale")?);
-            (Op::QuantizeRows(QuantizeRows { x, out, out_scale }), vec![("out", out), ("out_scale", out_scale)])
+            (
+                Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None }),
+                vec![("out", out), ("out_scale", out_scale)],
+            )
         }
         "solver_step" => solver_step(g, d)?,
         other => bail!("no golden of {other} can be read"),

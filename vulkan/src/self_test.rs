@@ -142,7 +142,8 @@ fn product_of(dtype: DType, m: usize, n: usize, k: usize) -> Case {
     let op = Linear {
         x,
         x_scale: scaled(x_scale),
-        w: Weight { data: w, scale: scaled(w_scale) },
+        centre: None,
+        w: Weight { data: w, scale: scaled(w_scale), rest: None },
         bias: None,
         out,
         epilogue: Epilogue::Store,

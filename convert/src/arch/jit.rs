@@ -179,12 +179,12 @@ impl Sizes {
         t.keep(format!("{b}.norm1.weight"), &[h]);
         t.keep(format!("{b}.attn.q_norm.weight"), &[self.head_dim]);
         t.keep(format!("{b}.attn.k_norm.weight"), &[self.head_dim]);
-        t.quantizable(format!("{b}.attn.qkv.weight"), &[h.saturating_mul(3), h]);
+        t.centred(format!("{b}.attn.qkv.weight"), &[h.saturating_mul(3), h]);
         t.keep(format!("{b}.attn.qkv.bias"), &[h.saturating_mul(3)]);
-        t.quantizable(format!("{b}.attn.proj.weight"), &[h, h]);
+        t.centred(format!("{b}.attn.proj.weight"), &[h, h]);
         t.keep(format!("{b}.attn.proj.bias"), &[h]);
         t.keep(format!("{b}.norm2.weight"), &[h]);
-        t.quantizable(format!("{b}.mlp.w12.weight"), &[ffn2, h]);
+        t.centred(format!("{b}.mlp.w12.weight"), &[ffn2, h]);
         t.keep(format!("{b}.mlp.w12.bias"), &[ffn2]);
         t.rotatable(format!("{b}.mlp.w3.weight"), &[h, self.ffn]);
         t.keep(format!("{b}.mlp.w3.bias"), &[h]);

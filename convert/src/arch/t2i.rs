@@ -133,12 +133,12 @@ impl Sizes {
         t.keep("y_embedder.norm.weight", &[h]);
         for i in 0..self.text_depth {
             let b = format!("text_refine_blocks.{i}");
-            t.quantizable(format!("{b}.attn.qkv.weight"), &[h.saturating_mul(3), h]);
+            t.centred(format!("{b}.attn.qkv.weight"), &[h.saturating_mul(3), h]);
             self.rest_of_block(&mut t, &b);
         }
         for i in 0..self.depth {
             let b = format!("blocks.{i}");
-            t.quantizable(format!("{b}.attn.qkv_x.weight"), &[h.saturating_mul(3), h]);
+            t.centred(format!("{b}.attn.qkv_x.weight"), &[h.saturating_mul(3), h]);
             t.quantizable(format!("{b}.attn.kv_y.weight"), &[h.saturating_mul(2), h]);
             self.rest_of_block(&mut t, &b);
         }
@@ -152,10 +152,10 @@ impl Sizes {
         t.keep(format!("{b}.norm1.weight"), &[h]);
         t.keep(format!("{b}.attn.q_norm.weight"), &[self.head_dim]);
         t.keep(format!("{b}.attn.k_norm.weight"), &[self.head_dim]);
-        t.quantizable(format!("{b}.attn.proj.weight"), &[h, h]);
+        t.centred(format!("{b}.attn.proj.weight"), &[h, h]);
         t.keep(format!("{b}.attn.proj.bias"), &[h]);
         t.keep(format!("{b}.norm2.weight"), &[h]);
-        t.quantizable(format!("{b}.mlp.w12.weight"), &[self.ffn.saturating_mul(2), h]);
+        t.centred(format!("{b}.mlp.w12.weight"), &[self.ffn.saturating_mul(2), h]);
         t.rotatable(format!("{b}.mlp.w3.weight"), &[h, self.ffn]);
         t.linear(&format!("{b}.adaLN_modulation.0"), h.saturating_mul(6), h);
     }

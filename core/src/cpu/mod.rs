@@ -5,6 +5,7 @@
 
 mod attention;
 mod causal_attention;
+mod centre;
 mod class_condition;
 mod context_tokens;
 mod dequantize_blocks;
@@ -132,13 +133,27 @@ trait Tiles: Sync {
 }
 
 macro_rules! forward_kernels {
-    ($($name:ident: $op:ident,)*) => {
+    ($($name:ident: $op:ident,)*; $($centred:ident: $centred_op:ident,)*) => {
         impl<E: Executor> Kernels for Cpu<'_, E> {
             type Error = Infallible;
             $(
                 unsafe fn $name(&mut self, op: &$op) -> Result<(), Infallible> {
                     // SAFETY: the descriptor was checked, and `&mut self` means that no other kernel runs.
                     let (count, kernel) = unsafe { $name::tiles(op, &self.memory) };
+                    self.launch(count, &kernel);
+                    Ok(())
+                }
+            )*
+
+            $(
+                unsafe fn $centred(&mut self, op: &$centred_op) -> Result<(), Infallible> {
+                    // SAFETY: as above; the rows are read again after the centres are written.
+                    let (count, kernel) = unsafe { $centred::tiles(op, &self.memory) };
+                    if let Some(centre) = &op.centre {
+                        // SAFETY: as above.
+                        let (images, means) = unsafe { centre::tiles(centre, &kernel.rows, &self.memory) };
+                        self.launch(images, &means);
+                    }
                     self.launch(count, &kernel);
                     Ok(())
                 }
@@ -179,16 +194,17 @@ forward_kernels! {
     context_tokens: ContextTokens,
     patchify: Patchify,
     unpatchify: Unpatchify,
-    norm_modulate: NormModulate,
     rms_norm: RmsNorm,
     layer_norm: LayerNorm,
     qk_norm_rope: QkNormRope,
     attention: Attention,
     causal_attention: CausalAttention,
     swiglu: Swiglu,
-    quantize_rows: QuantizeRows,
     gather_rows: GatherRows,
     solver_step: SolverStep,
+    ;
+    norm_modulate: NormModulate,
+    quantize_rows: QuantizeRows,
 }
 
 // SAFETY: the bounds are the lengths of the slices given to `new`.

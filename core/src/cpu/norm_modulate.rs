@@ -1,11 +1,11 @@
-use super::Tiles;
 use super::memory::{Arena, ModulationSource, Source};
-use super::quantize_rows::{Rounded, Values};
+use super::quantize_rows::{Kernel, Rows, Values};
 use super::simd::Simd;
 use crate::TokenLayout;
 use crate::ops::NormModulate;
 
-pub(super) struct Kernel<'a> {
+/// Rows, normed and modulated.
+pub(super) struct Normed<'a> {
     x: Source<'a, f32>,
     weight: Source<'a, f32>,
     eps: f32,
@@ -13,15 +13,14 @@ pub(super) struct Kernel<'a> {
     shift: usize,
     scale: usize,
     layout: TokenLayout,
-    out: Rounded<'a>,
 }
 
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
-pub(super) unsafe fn tiles<'a>(op: &NormModulate, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
+pub(super) unsafe fn tiles<'a>(op: &NormModulate, memory: &Arena<'a>) -> (usize, Kernel<'a, Normed<'a>>) {
     // SAFETY: passed on.
-    let kernel = unsafe {
-        Kernel {
+    unsafe {
+        let rows = Normed {
             x: memory.source(&op.x),
             weight: memory.source(&op.weight),
             eps: op.eps,
@@ -29,28 +28,30 @@ pub(super) unsafe fn tiles<'a>(op: &NormModulate, memory: &Arena<'a>) -> (usize,
             shift: op.shift,
             scale: op.scale,
             layout: op.layout,
-            out: Rounded::new(memory, &op.out, op.out_scale.as_ref()),
-        }
-    };
-    (op.out.rows, kernel)
+        };
+        Kernel::new(rows, memory, &op.out, op.out_scale.as_ref(), op.centre.as_ref())
+    }
 }
 
-impl Tiles for Kernel<'_> {
+impl Rows for Normed<'_> {
+    type Values<'r, S: Simd>
+        = Modulated<'r, S>
+    where
+        Self: 'r;
+
     #[inline(always)]
-    unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
+    fn values<S: Simd>(&self, s: S, r: usize) -> Modulated<'_, S> {
         let (x, weight) = (self.x.row(r), self.weight.row(0));
         let image = self.layout.image_of(r);
         let shift = self.modulation.vector(image, self.shift, x.len());
         let scale = self.modulation.vector(image, self.scale, x.len());
         let mean = s.sum_of_squares(x) / x.len() as f32;
-        let inverse = s.inverse_root(mean + self.eps);
-        // SAFETY: a tile is a row.
-        unsafe { self.out.store_row(s, r, x.len(), Modulated::<S> { x, inverse, weight, scale, shift }) };
+        Modulated { x, inverse: s.inverse_root(mean + self.eps), weight, scale, shift }
     }
 }
 
 /// A row, normed and modulated.
-struct Modulated<'r, S: Simd> {
+pub(super) struct Modulated<'r, S: Simd> {
     x: &'r [f32],
     inverse: S::F32,
     weight: &'r [f32],

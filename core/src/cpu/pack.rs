@@ -5,7 +5,8 @@
 //! groups of `k` follow each other, four bytes to a column (f16: two): `[k / group][panel][group]`. This is the
 //! order of `vpdpbusd`, `vdpbf16ps`, `sdot` and AMX's tiles alike; int8 for `smmla` has eight bytes to a column. `n`
 //! and `k` are padded with zeros. Where an instruction set multiplies unsigned activations, int8 panels end with 128
-//! times the sum of each column, i32.
+//! times the sum of each column, i32. What follows is the [`Rest`](crate::ops::Rest) of int8 weights, where they have one,
+//! as words `[k / 16][panel]`.
 
 use bytemuck::Pod;
 
@@ -13,7 +14,7 @@ use super::isa::{self, Isa};
 use super::simd::product::CHUNK;
 use crate::checked::range;
 use crate::exec::Executor;
-use crate::{DType, Region, Weight};
+use crate::{DType, Region, View, Weight};
 
 /// A packed matrix.
 #[derive(Clone, Copy)]
@@ -22,14 +23,23 @@ pub(super) struct PackedWeight<'a> {
     pub(super) panel_bytes: usize,
     /// Columns of a panel.
     pub(super) panel: usize,
+    /// Bytes of [`Rest`](crate::ops::Rest) at the end of a panel; 0 where the weight has none.
+    rest_bytes: usize,
 }
 
 impl<'a> PackedWeight<'a> {
     /// What the sums of a panel's products with unsigned activations are too large by.
     #[inline(always)]
     pub(super) fn excess(&self, panel: usize) -> &'a [i32] {
-        let end = (panel + 1) * self.panel_bytes;
+        let end = (panel + 1) * self.panel_bytes - self.rest_bytes;
         bytemuck::cast_slice(&self.bytes[end - size_of::<i32>() * self.panel..end])
+    }
+
+    /// The panel's [`Rest`](crate::ops::Rest): words of a column follow each other a panel's width apart.
+    #[inline(always)]
+    pub(super) fn rest(&self, panel: usize) -> &'a [u8] {
+        let end = (panel + 1) * self.panel_bytes;
+        &self.bytes[end - self.rest_bytes..end]
     }
 }
 
@@ -70,7 +80,11 @@ impl Shape {
     fn panel_bytes(self, weight: &Weight) -> Option<usize> {
         let column = weight.data.cols.checked_mul(weight.data.dtype.size())?.checked_next_multiple_of(CHUNK)?;
         let sums = if self.sums && weight.data.dtype == DType::I8 { size_of::<i32>() } else { 0 };
-        column.checked_add(sums)?.checked_mul(self.panel)
+        column.checked_add(sums)?.checked_mul(self.panel)?.checked_add(self.rest_bytes(weight)?)
+    }
+
+    fn rest_bytes(self, weight: &Weight) -> Option<usize> {
+        weight.rest.map_or(Some(0), |rest| rest.cols.checked_mul(self.panel))
     }
 
     fn bytes(self, weight: &Weight) -> Option<usize> {
@@ -102,7 +116,8 @@ impl<'a> Packed<'a> {
         let table: &[Entry] = bytemuck::try_cast_slice(table).ok()?;
         let entry = table[table.binary_search_by_key(&(weight.data.offset as u64), |e| e.file).ok()?];
         let bytes = range(self.region, entry.packed, self.shape.bytes(weight)? as u64)?;
-        Some(PackedWeight { bytes, panel_bytes: self.shape.panel_bytes(weight)?, panel: self.shape.panel })
+        let (panel_bytes, rest_bytes) = (self.shape.panel_bytes(weight)?, self.shape.rest_bytes(weight)?);
+        Some(PackedWeight { bytes, panel_bytes, panel: self.shape.panel, rest_bytes })
     }
 }
 
@@ -123,7 +138,7 @@ fn data_start(entries: usize) -> Option<usize> {
 }
 
 /// Packs weights of a model file into a region of [`packed_bytes`] at a multiple of 64, for
-/// [`Cpu::with_packed`](super::Cpu::with_packed). `done` is shown each weight when its bytes in the file are no
+/// [`Cpu::with_packed`](super::Cpu::with_packed). `done` is shown each matrix whose bytes in the file are no
 /// longer needed. Weights that lie outside the file, or for which the region has no room, are left out: the backend
 /// then takes them from the file.
 pub fn pack<'w>(
@@ -132,7 +147,7 @@ pub fn pack<'w>(
     isa: Isa,
     region: &mut [u8],
     executor: &impl Executor,
-    done: &mut dyn FnMut(&Weight),
+    done: &mut dyn FnMut(&View),
 ) {
     let shape = isa::shape(isa);
     let count = weights.clone().count();
@@ -151,7 +166,7 @@ pub fn pack<'w>(
         }
         let (to, rest) = data.split_at_mut(len);
         pack_weight(file, weight, shape, to, panel_bytes, executor);
-        done(weight);
+        [Some(&weight.data), weight.rest.as_ref()].into_iter().flatten().for_each(&mut *done);
         entries[filled] = Entry { file: weight.data.offset as u64, packed: at as u64 };
         filled += 1;
         at += len;
@@ -163,8 +178,11 @@ pub fn pack<'w>(
 }
 
 fn in_file(file: &[u8], weight: &Weight) -> bool {
-    let end = weight.data.len_bytes().and_then(|len| weight.data.offset.checked_add(len));
-    weight.data.region == Region::Weights && end.is_some_and(|end| end <= file.len())
+    let inside = |view: &View| {
+        let end = view.len_bytes().and_then(|len| view.offset.checked_add(len));
+        view.region == Region::Weights && end.is_some_and(|end| end <= file.len())
+    };
+    inside(&weight.data) && weight.rest.as_ref().is_none_or(inside)
 }
 
 /// A panel that one task writes.
@@ -189,6 +207,14 @@ fn pack_weight(
         // SAFETY: panel `panel` of `to`, which no other task writes.
         let to = unsafe { core::slice::from_raw_parts_mut(base.0.add(panel * panel_bytes), panel_bytes) };
         let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
+        let rest_bytes = weight.rest.map_or(0, |rest| rest.cols * shape.panel);
+        let (to, rest_to) = to.split_at_mut(panel_bytes - rest_bytes);
+        if let Some(rest) = &weight.rest {
+            let rows = rest.rows_from(panel * shape.panel, shape.panel.min(view.rows - panel * shape.panel));
+            interleave::<u32>(bytemuck::cast_slice_mut(rest_to), shape.panel, |r| {
+                if r < rows.rows { &file[rows.offset + r * rows.stride..][..rows.cols] } else { &[] }
+            });
+        }
         match view.dtype {
             DType::F16 => interleave::<u16>(bytemuck::cast_slice_mut(to), shape.panel, row),
             DType::I8 if shape.i8_group == size_of::<u64>() => {

@@ -1,30 +1,85 @@
 use half::{bf16, f16};
 
 use super::Tiles;
+use super::centre::Centres;
 use super::memory::{Arena, Source, Target};
 use super::simd::{MAX_LANES, Simd};
-use crate::ops::QuantizeRows;
+use crate::ops::{Centre, QuantizeRows};
 use crate::{DType, View};
 
-pub(super) struct Kernel<'a> {
-    x: Source<'a, f32>,
-    out: Rounded<'a>,
+/// Rows as they are.
+pub(super) struct Plain<'a>(Source<'a, f32>);
+
+impl Rows for Plain<'_> {
+    type Values<'r, S: Simd>
+        = &'r [f32]
+    where
+        Self: 'r;
+
+    #[inline(always)]
+    fn values<S: Simd>(&self, _: S, r: usize) -> &[f32] {
+        self.0.row(r)
+    }
 }
 
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
-pub(super) unsafe fn tiles<'a>(op: &QuantizeRows, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
+pub(super) unsafe fn tiles<'a>(op: &QuantizeRows, memory: &Arena<'a>) -> (usize, Kernel<'a, Plain<'a>>) {
     // SAFETY: passed on.
-    let kernel = unsafe { Kernel { x: memory.source(&op.x), out: Rounded::new(memory, &op.out, Some(&op.out_scale)) } };
-    (op.out.rows, kernel)
+    unsafe {
+        let rows = Plain(memory.source(&op.x));
+        Kernel::new(rows, memory, &op.out, Some(&op.out_scale), op.centre.as_ref())
+    }
 }
 
-impl Tiles for Kernel<'_> {
+/// Rows of activations before they are rounded.
+pub(super) trait Rows: Sync {
+    /// One row.
+    type Values<'r, S: Simd>: Values<S>
+    where
+        Self: 'r;
+
+    /// Row `r`.
+    fn values<S: Simd>(&self, s: S, r: usize) -> Self::Values<'_, S>;
+}
+
+/// Rounds rows, a row to a tile, about their centres where there are any.
+pub(super) struct Kernel<'a, R> {
+    pub(super) rows: R,
+    out: Rounded<'a>,
+    cols: usize,
+    centres: Option<Centres<'a>>,
+}
+
+impl<'a, R> Kernel<'a, R> {
+    /// # Safety
+    /// The views were checked, and no other kernel runs.
+    pub(super) unsafe fn new(
+        rows: R,
+        memory: &Arena<'a>,
+        out: &View,
+        scale: Option<&View>,
+        centre: Option<&Centre>,
+    ) -> (usize, Self) {
+        // SAFETY: passed on.
+        unsafe {
+            let centres = centre.map(|centre| Centres::new(centre, memory));
+            (out.rows, Kernel { rows, out: Rounded::new(memory, out, scale), cols: out.cols, centres })
+        }
+    }
+}
+
+impl<R: Rows> Tiles for Kernel<'_, R> {
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
-        let x = self.x.row(r);
+        let values = self.rows.values(s, r);
         // SAFETY: a tile is a row.
-        unsafe { self.out.store_row(s, r, x.len(), x) };
+        unsafe {
+            match &self.centres {
+                Some(centres) => self.out.store_row(s, r, self.cols, centres.taken_from(r, values)),
+                None => self.out.store_row(s, r, self.cols, values),
+            }
+        }
     }
 }
 

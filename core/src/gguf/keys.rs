@@ -160,3 +160,10 @@ pub const SOURCE_FILE: &str = "denoir.source.file";
 pub const SOURCE_SHA256: &str = "denoir.source.sha256";
 /// Suffix of the F32 tensor that holds the scale of each row of an I8 matrix.
 pub const SCALE_SUFFIX: &str = "_scale";
+/// What rounding a matrix to I8 left over, two bits each, is the tensor of this suffix; it may be absent.
+pub const REST_SUFFIX: &str = "_rest";
+
+/// Whether a tensor of this name is no weight of its own but belongs to an I8 matrix.
+pub fn is_of_matrix(name: &str) -> bool {
+    name.ends_with(SCALE_SUFFIX) || name.ends_with(REST_SUFFIX)
+}

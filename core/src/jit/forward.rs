@@ -109,7 +109,15 @@ fn patch_embed<K: Kernels + ?Sized>(
     match &model.patch_embed {
         PatchEmbedParams::Bottleneck(proj1, proj2) => {
             let out = plan.bottleneck.rows_from(0, rows);
-            k.linear(&Linear { x: patches, x_scale: None, w: *proj1, bias: None, out, epilogue: Epilogue::Store })?;
+            k.linear(&Linear {
+                x: patches,
+                x_scale: None,
+                centre: None,
+                w: *proj1,
+                bias: None,
+                out,
+                epilogue: Epilogue::Store,
+            })?;
             k.linear(&proj2.of(out, None, tokens, add_position))?;
         }
         PatchEmbedParams::Direct(proj1) => k.linear(&proj1.of(patches, None, tokens, add_position))?,
@@ -137,6 +145,7 @@ fn final_layer<K: Kernels + ?Sized>(
         layout,
         out: z,
         out_scale: None,
+        centre: None,
     })?;
     let out = plan.out.rows_from(0, layout.rows());
     k.linear(&model.final_linear.of(z, None, out, Epilogue::Store))?;

@@ -59,7 +59,7 @@ impl JitPlan {
         let chunk_labels = a.u32(labels)?;
         let rope = a.f32(c.image_tokens(), c.head_dim())?;
         let tokens = a.f32(rows, h)?;
-        let sizes = BlockSizes { rows, key_rows: rows, hidden: h, ffn_hidden: c.ffn_hidden };
+        let sizes = BlockSizes { images, rows, key_rows: rows, hidden: h, ffn_hidden: c.ffn_hidden };
         let (blocks, shared) = BlockPlan::new(&mut a, sizes, precision, model.blocks.iter())?;
         let patches = a.f32(image_rows, values)?;
         let bottleneck = a.f32(image_rows, bottleneck)?;

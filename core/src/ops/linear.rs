@@ -1,4 +1,5 @@
 use super::memory::{Bounds, InvalidOp, Memory, require, silu};
+use super::{Centre, Rest};
 use crate::{DType, Modulation, TokenLayout, View, Weight};
 
 /// `out = epilogue(x · wᵀ + bias)`, accumulated in f32 (i32 for int8), for `x (m, k)` and `w (n, k)`.
@@ -15,6 +16,8 @@ pub struct Linear {
     pub x: View,
     /// `(1, m)` f32, for int8 `x` only.
     pub x_scale: Option<View>,
+    /// What was taken out of `x` and so is missing in the sums; int8 only. Its product takes `w.rest` into account.
+    pub centre: Option<Centre>,
     /// `(n, k)`, in the model file or, where it was dequantised, in the arena.
     pub w: Weight,
     /// `(1, n)` f32.
@@ -61,10 +64,13 @@ impl Linear {
         if let Some(scale) = &self.x_scale {
             bounds.shaped(AT, scale, DType::F32, 1, m)?;
         }
+        if let Some(centre) = &self.centre {
+            centre.check_input(AT, bounds, &self.x, &self.out)?;
+        }
         if let Some(bias) = &self.bias {
             bounds.shaped(AT, bias, DType::F32, 1, n)?;
         }
-        let vectors = [self.x_scale, self.w.scale, self.bias];
+        let vectors = [self.x_scale, self.w.scale, self.w.rest, self.bias];
         require(!vectors.iter().flatten().any(|v| v.overlaps(&self.out)), AT, "output overlaps an input")?;
         bounds.output(AT, &self.out, &[&self.x, &self.w.data])?;
         bounds.shaped(AT, &self.out, DType::F32, m, n)?;
@@ -87,8 +93,13 @@ impl Linear {
             for c in 0..self.out.cols {
                 let mut y =
                     (0..self.x.cols).map(|k| mem.load(&self.x, r, k) * mem.load(&self.w.data, c, k)).sum::<f64>();
-                y *=
-                    self.x_scale.map_or(1.0, |s| mem.load(&s, 0, r)) * self.w.scale.map_or(1.0, |s| mem.load(&s, 0, c));
+                let w_scale = self.w.scale.map_or(1.0, |s| mem.load(&s, 0, c));
+                y *= self.x_scale.map_or(1.0, |s| mem.load(&s, 0, r)) * w_scale;
+                if let Some(centre) = &self.centre {
+                    let image = centre.layout.image_of(r);
+                    let product = (0..self.x.cols).map(|k| mem.load(&centre.row, image, k) * self.finer(mem, c, k));
+                    y += product.sum::<f64>() * mem.load(&centre.scale, 0, image) * w_scale;
+                }
                 y += self.bias.map_or(0.0, |b| mem.load(&b, 0, c));
                 let y = match &self.epilogue {
                     Epilogue::Store => y,
@@ -102,5 +113,12 @@ impl Linear {
                 mem.store(&self.out, r, c, y);
             }
         }
+    }
+
+    /// A weight with what its rounding left, in steps.
+    fn finer(&self, mem: &Memory<'_>, row: usize, k: usize) -> f64 {
+        let (byte, bit) = Rest::place(k);
+        let rest = self.w.rest.map_or(0.0, |rest| Rest::value(mem.load(&rest, row, byte) as i8 as u8 >> bit & 3));
+        mem.load(&self.w.data, row, k) + f64::from(rest)
     }
 }

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use super::Rest;
 use crate::{DType, Modulation, Region, TokenLayout, View, Weight};
 
 /// A descriptor that does not fit its regions.
@@ -97,7 +98,9 @@ impl Bounds {
         require(w.data.rows == rows && w.data.cols == cols, at, "wrong shape")?;
         require(w.data.dtype != DType::U32, at, "wrong element type")?;
         require(w.scale.is_some() == (w.data.dtype == DType::I8), at, "int8 needs row scales, other types have none")?;
-        w.scale.as_ref().map_or(Ok(()), |s| self.shaped(at, s, DType::F32, 1, rows))
+        w.scale.as_ref().map_or(Ok(()), |s| self.shaped(at, s, DType::F32, 1, rows))?;
+        require(w.rest.is_none() || w.scale.is_some(), at, "only int8 has a rest")?;
+        w.rest.as_ref().map_or(Ok(()), |rest| self.shaped(at, rest, DType::I8, rows, Rest::bytes(cols)))
     }
 
     /// A modulation table whose columns `column..column + width` exist for every image of the layout.

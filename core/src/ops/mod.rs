@@ -9,6 +9,7 @@
 pub(crate) use attention::MAX_HEAD_DIM;
 mod attention;
 mod causal_attention;
+mod centre;
 mod class_condition;
 mod context_tokens;
 mod dequantize_blocks;
@@ -27,6 +28,7 @@ mod unpatchify;
 
 pub use attention::Attention;
 pub use causal_attention::CausalAttention;
+pub use centre::{Centre, MAX_IMAGES, Rest};
 pub use class_condition::ClassCondition;
 pub use context_tokens::ContextTokens;
 pub use dequantize_blocks::{BLOCK, BLOCK_BYTES, DequantizeBlocks};

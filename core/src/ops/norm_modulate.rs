@@ -1,7 +1,9 @@
+use super::Centre;
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, Modulation, TokenLayout, View};
 
-/// `out = x / √(mean(x²) + eps) · weight · (1 + scale) + shift`, row by row, shift and scale per image.
+/// `out = x / √(mean(x²) + eps) · weight · (1 + scale) + shift`, row by row, shift and scale per image; less the image's
+/// centre where that is asked for.
 ///
 /// The squares are summed in f32, as upstream does: values from 1e18 on may overflow them.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub struct NormModulate {
     pub out: View,
     /// `(1, rows)` f32, for int8 `out` only.
     pub out_scale: Option<View>,
+    /// Where the centre goes if it is to be taken out; int8 `out` only.
+    pub centre: Option<Centre>,
 }
 
 impl NormModulate {
@@ -38,20 +42,34 @@ impl NormModulate {
         bounds.modulation(AT, &self.modulation, &self.layout, self.shift, hidden)?;
         bounds.modulation(AT, &self.modulation, &self.layout, self.scale, hidden)?;
         let Modulation { table, rows } = &self.modulation;
-        bounds.activations(AT, &self.out, &self.out_scale, &[&self.x, &self.weight, table, rows])
+        let inputs = [&self.x, &self.weight, table, rows];
+        bounds.activations(AT, &self.out, &self.out_scale, &inputs)?;
+        let outputs = (&self.out, &self.out_scale);
+        self.centre.as_ref().map_or(Ok(()), |centre| centre.check_output(AT, bounds, outputs, &inputs))
     }
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
+        if let Some(centre) = &self.centre {
+            centre.reference(mem, |mem, r, c| self.element(mem, self.root(mem, r), r, c));
+        }
         for r in 0..self.x.rows {
-            let image = self.layout.image_of(r);
-            let mean =
-                (0..self.x.cols).map(|c| mem.load(&self.x, r, c)).map(|x| x * x).sum::<f64>() / self.x.cols as f64;
-            let root = libm::sqrt(mean + f64::from(self.eps));
+            let (root, image) = (self.root(mem, r), self.layout.image_of(r));
             mem.store_row(&self.out, self.out_scale.as_ref(), r, |mem, c| {
-                let normed = mem.load(&self.x, r, c) / root * mem.load(&self.weight, 0, c);
-                let scale = mem.modulation(&self.modulation, image, self.scale + c);
-                normed * (1.0 + scale) + mem.modulation(&self.modulation, image, self.shift + c)
+                let centre = self.centre.map_or(0.0, |centre| mem.load(&centre.value, image, c));
+                self.element(mem, root, r, c) - centre
             });
         }
+    }
+
+    fn root(&self, mem: &Memory<'_>, r: usize) -> f64 {
+        let squares = (0..self.x.cols).map(|c| mem.load(&self.x, r, c)).map(|x| x * x);
+        libm::sqrt(squares.sum::<f64>() / self.x.cols as f64 + f64::from(self.eps))
+    }
+
+    fn element(&self, mem: &Memory<'_>, root: f64, r: usize, c: usize) -> f64 {
+        let image = self.layout.image_of(r);
+        let normed = mem.load(&self.x, r, c) / root * mem.load(&self.weight, 0, c);
+        let scale = mem.modulation(&self.modulation, image, self.scale + c);
+        normed * (1.0 + scale) + mem.modulation(&self.modulation, image, self.shift + c)
     }
 }

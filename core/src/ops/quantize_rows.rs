@@ -1,8 +1,10 @@
+use super::Centre;
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, View};
 
 /// Symmetric int8 per row: `scale = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`, both in f32 so that
 /// every twin agrees to the bit. Where `127 / max|x|` overflows (below 4e-37, and in a row of zeros) every `q` is 0.
+/// Where a centre is asked for, `x` is what is left without it.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizeRows {
     /// `(rows, cols)` f32.
@@ -11,6 +13,8 @@ pub struct QuantizeRows {
     pub out: View,
     /// `(1, rows)` f32.
     pub out_scale: View,
+    /// Where the centre goes if it is to be taken out.
+    pub centre: Option<Centre>,
 }
 
 impl QuantizeRows {
@@ -20,12 +24,21 @@ impl QuantizeRows {
         const AT: &str = "quantize_rows";
         require(self.out.dtype == DType::I8, AT, "wrong element type")?;
         bounds.shaped(AT, &self.x, DType::F32, self.out.rows, self.out.cols)?;
-        bounds.activations(AT, &self.out, &Some(self.out_scale), &[&self.x])
+        let out_scale = Some(self.out_scale);
+        bounds.activations(AT, &self.out, &out_scale, &[&self.x])?;
+        let outputs = (&self.out, &out_scale);
+        self.centre.as_ref().map_or(Ok(()), |centre| centre.check_output(AT, bounds, outputs, &[&self.x]))
     }
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
+        if let Some(centre) = &self.centre {
+            centre.reference(mem, |mem, r, c| mem.load(&self.x, r, c));
+        }
         for r in 0..self.x.rows {
-            mem.store_row(&self.out, Some(&self.out_scale), r, |mem, c| mem.load(&self.x, r, c));
+            mem.store_row(&self.out, Some(&self.out_scale), r, |mem, c| {
+                let centre = self.centre.map_or(0.0, |centre| mem.load(&centre.value, centre.layout.image_of(r), c));
+                mem.load(&self.x, r, c) - centre
+            });
         }
     }
 }

@@ -72,7 +72,7 @@ fn attention_branch<K: Kernels + ?Sized>(
     let (heads, kv_heads, lengths) = (c.heads, c.kv_heads, plan.lengths);
     k.causal_attention(&CausalAttention { q, k: key, v: value, heads, kv_heads, lengths, out })?;
     if let Some(out_scale) = z_scale {
-        k.quantize_rows(&QuantizeRows { x: plan.attended, out: z, out_scale })?;
+        k.quantize_rows(&QuantizeRows { x: plan.attended, out: z, out_scale, centre: None })?;
     }
     linear(k, plan, &layer.output, z, z_scale, plan.x, Epilogue::Residual)
 }
@@ -129,15 +129,16 @@ fn linear<K: Kernels + ?Sized>(
                 let rows = slab.rows.min(blocks.rows - first);
                 let data = View::dense(slab.region, slab.dtype, slab.offset, rows, x.cols);
                 k.dequantize_blocks(&DequantizeBlocks { x: blocks.rows_from(first, rows), out: data })?;
-                let (w, out) = (Weight { data, scale: None }, out.cols_from(first, rows));
-                k.linear(&Linear { x, x_scale: None, w, bias: None, out, epilogue })?;
+                let (w, out) = (Weight { data, scale: None, rest: None }, out.cols_from(first, rows));
+                k.linear(&Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue })?;
             }
             Ok(())
         }
-        (Matrix::Plain(w), _) => k.linear(&Linear { x, x_scale, w: *w, bias: None, out, epilogue }),
+        (Matrix::Plain(w), _) => k.linear(&Linear { x, x_scale, centre: None, w: *w, bias: None, out, epilogue }),
         // A plan for a model with blocks has a slab.
         (Matrix::Blocks(data), None) => {
-            k.linear(&Linear { x, x_scale, w: Weight { data: *data, scale: None }, bias: None, out, epilogue })
+            let w = Weight { data: *data, scale: None, rest: None };
+            k.linear(&Linear { x, x_scale, centre: None, w, bias: None, out, epilogue })
         }
     }
 }

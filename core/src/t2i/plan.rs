@@ -66,6 +66,7 @@ impl T2iPlan {
         let rope = a.f32(c.image_tokens(), c.head_dim())?;
         let tokens = a.f32(image_rows, h)?;
         let sizes = BlockSizes {
+            images: images.max(TEXTS),
             rows: image_rows.max(text_rows),
             key_rows: image_rows + images * c.text_length,
             hidden: h,

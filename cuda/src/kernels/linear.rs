@@ -78,6 +78,9 @@ pub(crate) fn kernels() -> impl Iterator<Item = Kernel> {
 }
 
 pub(crate) fn launch(cuda: &mut Cuda, op: &Linear) -> Result<(), Error> {
+    if op.centre.is_some() {
+        return Err(Error::Form("centred activations"));
+    }
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
     let (x, w) = (cuda.any_matrix(&op.x)?, cuda.any_matrix(&op.w.data)?);
     let (mut table, mut table_rows, mut layout) = (Matrix::default(), 0, Tokens::default());

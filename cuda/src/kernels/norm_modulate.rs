@@ -24,6 +24,9 @@ arguments! { NormModulateArgs, 104, {
 pub(crate) const KERNEL: Kernel = Kernel::of::<NormModulateArgs>("norm_modulate", ROW_THREADS);
 
 pub(crate) fn launch(cuda: &mut Cuda, op: &NormModulate) -> Result<(), Error> {
+    if op.centre.is_some() {
+        return Err(Error::Form("centred activations"));
+    }
     let (table, table_rows) = cuda.modulation(&op.modulation)?;
     let args = NormModulateArgs {
         x: cuda.matrix(&op.x)?,

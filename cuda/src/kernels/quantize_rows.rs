@@ -17,6 +17,9 @@ arguments! { QuantizeRowsArgs, 48, {
 pub(crate) const KERNEL: Kernel = Kernel::of::<QuantizeRowsArgs>("quantize_rows", ROW_THREADS);
 
 pub(crate) fn launch(cuda: &mut Cuda, op: &QuantizeRows) -> Result<(), Error> {
+    if op.centre.is_some() {
+        return Err(Error::Form("centred activations"));
+    }
     let args = QuantizeRowsArgs {
         x: cuda.matrix(&op.x)?,
         out: cuda.any_matrix(&op.out)?,

@@ -26,6 +26,8 @@ pub struct Row {
     pub same_bytes: String,
     /// The kernels that run differently here; `None`: all do.
     pub only: Option<&'static [&'static str]>,
+    /// Whether it centres activations: whether its precision says so.
+    pub centred: bool,
     /// How to run it, or why it cannot be run here.
     pub run: Result<Run, String>,
 }
@@ -55,7 +57,7 @@ pub fn asked_for(name: &str) -> bool {
 }
 
 fn absent(name: &str, why: &str) -> Row {
-    Row { name: name.into(), same_bytes: name.into(), only: None, run: Err(why.into()) }
+    Row { name: name.into(), same_bytes: name.into(), only: None, centred: false, run: Err(why.into()) }
 }
 
 /// One CPU instruction set, on one thread and on three, with weights from the file and packed.
@@ -66,6 +68,7 @@ pub(super) fn cpu(isa: Isa) -> [Row; 4] {
             name: format!("{same_bytes}/{threads}"),
             same_bytes,
             only: packed.then_some(&["linear"]),
+            centred: isa.precision().centred,
             run: Ok(Box::new(move |case| on_cpu(case, isa, threads, packed).map_err(|e| e.to_string())?)),
         }
     })
@@ -89,7 +92,7 @@ fn vulkan(tier: Tier) -> Row {
         Tier::Fp16 | Tier::Int8 => Some(&["linear"]),
         Tier::Matrix => Some(&["linear", "attention"]),
     };
-    Row { same_bytes: name.clone(), name, only, run }
+    Row { same_bytes: name.clone(), name, only, centred: false, run }
 }
 
 /// The first CUDA device. An emulated one has another name: it is not what `DENOIR_REQUIRE=cuda` asks for. It runs each
@@ -100,7 +103,7 @@ fn cuda() -> Vec<Row> {
             Ok(gpu) => Ok(Box::new(move |case| on_cuda(gpu, case, reversed))),
             Err(e) => Err(e.to_string()),
         };
-        Row { same_bytes: "cuda".into(), name: name.into(), only: None, run }
+        Row { same_bytes: "cuda".into(), name: name.into(), only: None, centred: false, run }
     };
     match crate::cuda::gpu() {
         Ok(_) if crate::cuda::is_emulated() => vec![
@@ -128,7 +131,7 @@ fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<
         region = AlignedBytes::zeroed(packed_bytes(weights.clone(), isa).expect("an address"))?;
         let mut packed = 0;
         pack(case.weights.as_slice(), weights, isa, region.as_mut_slice(), &threads, &mut |_| packed += 1);
-        assert_eq!(packed, 1, "weights left out");
+        assert_eq!(packed, 1 + usize::from(op.w.rest.is_some()), "weights left out");
     }
     let mut arena = AlignedBytes::zeroed(case.arena.len())?;
     let cpu = Cpu::new(case.weights.as_slice(), arena.as_mut_slice(), &threads, isa).expect("aligned");

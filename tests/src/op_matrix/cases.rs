@@ -17,9 +17,10 @@ mod solver_step;
 mod swiglu;
 mod unpatchify;
 
-use denoir_core::DType;
+use denoir_core::ops::Centre;
+use denoir_core::{DType, View};
 
-use super::Table;
+use super::{Table, Tolerance};
 
 /// The types of activations that a linear layer takes.
 const ACTIVATIONS: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::I8];
@@ -49,4 +50,9 @@ pub fn of(kernel: &str) -> Table {
         _ => {}
     }
     table
+}
+
+/// What a producer writes of a centre.
+fn centre_outputs(centre: &Centre, value: Tolerance, row: Tolerance) -> [(View, Tolerance); 3] {
+    [(centre.row, row), (centre.scale, value.of_scale()), (centre.value, value)]
 }

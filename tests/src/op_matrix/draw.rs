@@ -2,7 +2,7 @@
 //! that nobody may touch.
 
 use denoir::AlignedBytes;
-use denoir_core::ops::{Memory, Op};
+use denoir_core::ops::{Centre, Memory, Op, Rest};
 use denoir_core::{DType, Modulation, Region, TokenLayout, View, Weight};
 
 use super::{Case, Output, Tolerance};
@@ -135,12 +135,12 @@ impl Draw {
         let deviation = 1.0 / (cols as f64).sqrt();
         if dtype != DType::I8 {
             let data = self.matrix(Region::Weights, dtype, (rows, cols), |rng, _, _| deviation * rng.normal());
-            return Weight { data, scale: None };
+            return Weight { data, scale: None, rest: None };
         }
         let data = self.int8(Region::Weights, rows, cols);
         let scale = self
             .matrix(Region::Weights, DType::F32, (1, rows), |rng, _, _| 3.0 * deviation * (0.5 + rng.unit()) / 127.0);
-        Weight { data, scale: Some(scale) }
+        Weight { data, scale: Some(scale), rest: None }
     }
 
     /// int8 over the whole of ±127.
@@ -167,6 +167,19 @@ impl Draw {
         let images = self.rng.pick(&divisors);
         let context_tokens = self.rng.below(rows / images);
         TokenLayout { images, image_tokens: rows / images - context_tokens, context_tokens }
+    }
+
+    /// Bytes of any bits: what the rounding of int8 weights left over.
+    pub fn rest(&mut self, rows: usize, cols: usize) -> View {
+        self.matrix(Region::Weights, DType::I8, (rows, Rest::bytes(cols)), |rng, _, _| f64::from(rng.bits() as i8))
+    }
+
+    /// Places for the centres of a layout, poisoned.
+    pub fn centre(&mut self, layout: TokenLayout, cols: usize) -> Centre {
+        let row = self.output(DType::I8, layout.images, cols);
+        let scale = self.output(DType::F32, 1, layout.images);
+        let value = self.output(DType::F32, layout.images, cols);
+        Centre { row, scale, value, layout }
     }
 
     /// A place for results: every element is NaN, or -128 in int8.

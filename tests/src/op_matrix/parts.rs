@@ -16,9 +16,11 @@ macro_rules! named {
 /// Every view that is there.
 pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
     match op {
-        Op::Linear(Linear { x, x_scale, w: Weight { data: w, scale: w_scale }, bias, out, epilogue }) => {
+        Op::Linear(Linear { x, x_scale, centre, w, bias, out, epilogue }) => {
+            let Weight { data: w, scale: w_scale, rest: w_rest } = w;
             let mut views = named![x w out];
-            views.extend(optional(named![x_scale w_scale bias]));
+            views.extend(optional(named![x_scale w_scale w_rest bias]));
+            views.extend(centre_views(centre, ["centre", "centre_scale", "centre_value"]));
             match epilogue {
                 Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
                 Epilogue::AddPeriodic(table) => views.extend(named![table]),
@@ -40,10 +42,12 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
             layout: _,
             out,
             out_scale,
+            centre,
         }) => {
             let mut views = named![x weight out];
             views.extend(modulation_views(modulation));
             views.extend(optional(named![out_scale]));
+            views.extend(centre_views(centre, OUT_CENTRE));
             views
         }
         Op::RmsNorm(RmsNorm { x, weight, eps: _, position, out, out_scale }) => {
@@ -70,7 +74,11 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
             views.extend(optional(named![out_scale]));
             views
         }
-        Op::QuantizeRows(QuantizeRows { x, out, out_scale }) => named![x out out_scale],
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre }) => {
+            let mut views = named![x out out_scale];
+            views.extend(centre_views(centre, OUT_CENTRE));
+            views
+        }
         Op::GatherRows(GatherRows { x, index, count: _, out }) => named![x index out],
         Op::DequantizeBlocks(DequantizeBlocks { x, out }) => named![x out],
         Op::SolverStep(SolverStep { x, x_eval, x_hat, velocity, step }) => named![x x_eval x_hat velocity step],
@@ -80,16 +88,23 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
 /// Every number outside the views.
 pub fn numbers(op: &mut Op) -> Vec<Named<'_, usize>> {
     match op {
-        Op::Linear(Linear { epilogue: Epilogue::GatedResidual { gate, layout, .. }, .. }) => {
-            let mut numbers = named![gate];
-            numbers.extend(layout_numbers(layout));
+        Op::Linear(Linear { epilogue, centre, .. }) => {
+            let mut numbers: Vec<_> = centre.iter_mut().flat_map(|centre| layout_numbers(&mut centre.layout)).collect();
+            if let Epilogue::GatedResidual { gate, layout, .. } = epilogue {
+                numbers.extend(named![gate]);
+                numbers.extend(layout_numbers(layout));
+            }
             numbers
+        }
+        Op::QuantizeRows(QuantizeRows { centre, .. }) => {
+            centre.iter_mut().flat_map(|centre| layout_numbers(&mut centre.layout)).collect()
         }
         Op::Patchify(Patchify { grid, patch, .. }) | Op::Unpatchify(Unpatchify { grid, patch, .. }) => {
             named![grid patch]
         }
-        Op::NormModulate(NormModulate { shift, scale, layout, .. }) => {
+        Op::NormModulate(NormModulate { shift, scale, layout, centre, .. }) => {
             let mut numbers = named![shift scale];
+            numbers.extend(centre.iter_mut().flat_map(|centre| layout_numbers(&mut centre.layout)));
             numbers.extend(layout_numbers(layout));
             numbers
         }
@@ -106,13 +121,11 @@ pub fn numbers(op: &mut Op) -> Vec<Named<'_, usize>> {
         }
         Op::CausalAttention(CausalAttention { heads, kv_heads, .. }) => named![heads kv_heads],
         Op::GatherRows(GatherRows { count, .. }) => named![count],
-        Op::Linear(_)
-        | Op::ClassCondition(_)
+        Op::ClassCondition(_)
         | Op::ContextTokens(_)
         | Op::RmsNorm(_)
         | Op::LayerNorm(_)
         | Op::Swiglu(_)
-        | Op::QuantizeRows(_)
         | Op::DequantizeBlocks(_)
         | Op::SolverStep(_) => Vec::new(),
     }
@@ -142,6 +155,14 @@ pub fn writes(op: &Op, view: &str) -> bool {
 
 fn optional<'a>(views: Vec<Named<'a, Option<View>>>) -> impl Iterator<Item = Named<'a, View>> {
     views.into_iter().filter_map(|(name, view)| Some((name, view.as_mut()?)))
+}
+
+/// What a producer calls the views of a centre.
+const OUT_CENTRE: [&str; 3] = ["out_centre", "out_centre_scale", "out_centre_value"];
+
+fn centre_views<'a>(centre: &'a mut Option<Centre>, names: [&'static str; 3]) -> impl Iterator<Item = Named<'a, View>> {
+    let views = centre.iter_mut().flat_map(|Centre { row, scale, value, layout: _ }| [row, scale, value]);
+    names.into_iter().zip(views)
 }
 
 fn modulation_views(modulation: &mut Modulation) -> Vec<Named<'_, View>> {

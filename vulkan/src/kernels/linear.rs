@@ -52,6 +52,9 @@ pub(crate) struct Cut {
 }
 
 pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
+    if op.centre.is_some() {
+        return Err(Error::Form("centred activations"));
+    }
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
     let int8 = op.x.dtype == DType::I8;
     let tiers = vulkan.tiers();

@@ -6,6 +6,9 @@ use crate::launch::{Launch, element_type, layout_words, word};
 use crate::shader::Shader;
 
 pub(crate) fn launch(vulkan: &mut Vulkan, op: &NormModulate) -> Result<(), Error> {
+    if op.centre.is_some() {
+        return Err(Error::Form("centred activations"));
+    }
     let mut l = Launch::new(vulkan, Shader::NormModulate);
     l.constant(1, element_type(op.out.dtype));
     let x = l.read(&op.x)?;

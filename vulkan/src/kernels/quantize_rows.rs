@@ -6,6 +6,9 @@ use crate::launch::{Launch, word};
 use crate::shader::Shader;
 
 pub(crate) fn launch(vulkan: &mut Vulkan, op: &QuantizeRows) -> Result<(), Error> {
+    if op.centre.is_some() {
+        return Err(Error::Form("centred activations"));
+    }
     let mut l = Launch::new(vulkan, Shader::QuantizeRows);
     let x = l.read(&op.x)?;
     let out = l.write(&op.out)?;

@@ -70,7 +70,7 @@ impl Case<'_> {
 
 fn linear(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     let (x, x_scale) = (c.x("x")?, c.optional(Region::Arena, "x_scale")?);
-    let w = Weight { data: c.w("w")?, scale: c.optional(Region::Weights, "w_scale")? };
+    let w = Weight { data: c.w("w")?, scale: c.optional(Region::Weights, "w_scale")?, rest: None };
     let bias = c.optional(Region::Weights, "bias")?;
     let (epilogue, out) = match c.text("epilogue")? {
         "store" => (Epilogue::Store, c.out("out")?),
@@ -83,7 +83,7 @@ fn linear(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
         }
         other => return Err(c.fixture.error(&format!("the epilogue {other:?} is not known"))),
     };
-    Ok((Op::Linear(Linear { x, x_scale, w, bias, out, epilogue }), vec![("out", out)]))
+    Ok((Op::Linear(Linear { x, x_scale, centre: None, w, bias, out, epilogue }), vec![("out", out)]))
 }
 
 fn class_condition(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
@@ -124,6 +124,7 @@ fn norm_modulate(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
         layout: c.layout("")?,
         out: c.out("out")?,
         out_scale: None,
+        centre: None,
     };
     Ok((Op::NormModulate(op), vec![("out", op.out)]))
 }
@@ -200,7 +201,10 @@ fn swiglu(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
 
 fn quantize_rows(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     let (x, out, out_scale) = (c.x("x")?, c.out("out")?, c.out("out_scale")?);
-    Ok((Op::QuantizeRows(QuantizeRows { x, out, out_scale }), vec![("out_scale", out_scale), ("out", out)]))
+    Ok((
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None }),
+        vec![("out_scale", out_scale), ("out", out)],
+    ))
 }
 
 fn solver_step(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {

@@ -166,6 +166,27 @@ pub(super) struct Scaled<'a> {
     pub(super) w: &'a [f32],
 }
 
+/// The same with what each row's centre adds.
+pub(super) struct Centred<'a> {
+    pub(super) left: Scaled<'a>,
+    /// For each row of the block, whole vectors.
+    pub(super) beside: &'a [&'a [f32]; MAX_ROWS],
+}
+
+impl<S: Simd> Scale<S> for Centred<'_> {
+    type Columns = (<Scaled<'static> as Scale<S>>::Columns, usize);
+
+    #[inline(always)]
+    fn columns(&self, s: S, c: usize, len: usize) -> Self::Columns {
+        (self.left.columns(s, c, len), c)
+    }
+
+    #[inline(always)]
+    fn apply(&self, s: S, (columns, c): Self::Columns, i: usize, sums: &[f32]) -> S::F32 {
+        s.add(self.left.apply(s, columns, i, sums), s.load_some(&self.beside[i][c..]))
+    }
+}
+
 impl<S: Simd> Scale<S> for Unscaled {
     type Columns = ();
 

@@ -1,5 +1,6 @@
 //! Linear layers: on packed panels of weights where there are any, else on the weights as they lie in the file.
 
+mod centre;
 mod finish;
 mod panels;
 mod rows;
@@ -13,6 +14,7 @@ use super::memory::{Arena, Source};
 use super::simd::Simd;
 use crate::DType;
 use crate::ops::Linear;
+use centre::Centres;
 use finish::Finish;
 
 pub(super) struct Kernel<'a>(Way<'a>);
@@ -29,13 +31,14 @@ pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kerne
     unsafe {
         let finish = Finish::new(op, memory);
         let operands = Operands::new(op, memory);
+        let centres = op.centre.as_ref().map(|centre| Centres::new(centre, op.w.rest.as_ref(), memory));
         match memory.packed(&op.w) {
             Some(packed) => {
-                let (count, kernel) = panels::tiles(op, memory, packed, operands, finish);
+                let (count, kernel) = panels::tiles(op, memory, packed, operands, centres, finish);
                 (count, Kernel(Way::Panels(kernel)))
             }
             None => {
-                let (count, kernel) = rows::tiles(op, operands, finish);
+                let (count, kernel) = rows::tiles(op, operands, centres, finish);
                 (count, Kernel(Way::Rows(kernel)))
             }
         }

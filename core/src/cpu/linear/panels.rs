@@ -5,12 +5,14 @@ use super::super::pack::PackedWeight;
 use super::super::simd::Simd;
 use super::super::simd::product::{Block, MAX_PANEL, MAX_ROWS, Sums};
 use super::Operands;
-use super::finish::{Finish, Place, Scaled, Unscaled};
+use super::centre::{Centres, Panel, Products};
+use super::finish::{Centred, Finish, Place, Scaled, Unscaled};
 use crate::ops::Linear;
 
 pub(super) struct Panels<'a> {
     operands: Operands<'a>,
     weight: PackedWeight<'a>,
+    centres: Option<Centres<'a>>,
     finish: Finish<'a>,
     rows: usize,
     k: usize,
@@ -33,6 +35,7 @@ pub(super) unsafe fn tiles<'a>(
     memory: &Arena<'a>,
     weight: PackedWeight<'a>,
     operands: Operands<'a>,
+    centres: Option<Centres<'a>>,
     finish: Finish<'a>,
 ) -> (usize, Panels<'a>) {
     let (rows, k) = (op.out.rows, op.x.cols);
@@ -40,7 +43,8 @@ pub(super) unsafe fn tiles<'a>(
     let wanted = (memory.threads() * TILES_PER_THREAD).div_ceil(panels.max(1));
     let tile_rows = rows.div_ceil(wanted).next_multiple_of(ROW_STEP).min(rows.max(1));
     let row_tiles = rows.div_ceil(tile_rows);
-    (panels * row_tiles, Panels { operands, weight, finish, rows, k, tile_rows, row_tiles, threads: memory.threads() })
+    let threads = memory.threads();
+    (panels * row_tiles, Panels { operands, weight, centres, finish, rows, k, tile_rows, row_tiles, threads })
 }
 
 impl Panels<'_> {
@@ -57,6 +61,12 @@ impl Panels<'_> {
             _ => S::ROWS,
         };
         let mut sums = Sums([0.0; MAX_ROWS * MAX_PANEL]);
+        let mut products = Products::new(S::PANEL);
+        if let (Some(centres), Operands::I8 { w_scale, .. }) = (&self.centres, self.operands) {
+            let panel = Panel { weight: &self.weight, panel, k: self.k, scale: &w_scale.row(0)[col..col + cols] };
+            // SAFETY: int8 weights, as for the blocks.
+            unsafe { centres.write(s, panel, &mut sums, &mut products) };
+        }
         let mut ahead = self.ahead(index, (end - first).div_ceil(step));
         for row in (first..end).step_by(step) {
             let rows = step.min(end - row);
@@ -69,7 +79,7 @@ impl Panels<'_> {
             // SAFETY: a tile is some rows of a panel's columns.
             unsafe {
                 self.block(s, row, rows, panel, next, &mut sums);
-                self.finish(s, at, panel, &sums);
+                self.finish(s, at, panel, &sums, &products);
             }
         }
         s.end_blocks();
@@ -117,7 +127,7 @@ impl Panels<'_> {
     /// # Safety
     /// No other tile touches the place.
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Place, panel: usize, sums: &Sums) {
+    unsafe fn finish<S: Simd>(&self, s: S, at: Place, panel: usize, sums: &Sums, products: &Products) {
         let sums = &sums.0[..at.rows * S::PANEL];
         let Operands::I8 { x_scale, w_scale, .. } = &self.operands else {
             // SAFETY: passed on.
@@ -129,7 +139,18 @@ impl Panels<'_> {
             w: &w_scale.row(0)[at.col..at.col + at.cols],
         };
         // SAFETY: passed on.
-        unsafe { self.finish.block(s, at, sums, S::PANEL, scale) };
+        unsafe {
+            match &self.centres {
+                Some(centres) => {
+                    let mut beside: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
+                    for (i, beside) in beside.iter_mut().enumerate().take(at.rows) {
+                        *beside = products.of_image(centres.layout.image_of(at.row + i));
+                    }
+                    self.finish.block(s, at, sums, S::PANEL, Centred { left: scale, beside: &beside });
+                }
+                None => self.finish.block(s, at, sums, S::PANEL, scale),
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use bytemuck::Pod;
 use super::super::memory::Source;
 use super::super::simd::{Element, MAX_LANES, Simd};
 use super::Operands;
+use super::centre::{Centres, Products};
 use super::finish::{Finish, Place, Unscaled};
 use crate::ops::Linear;
 
@@ -18,12 +19,18 @@ const MAX_BYTES: usize = 64;
 
 pub(super) struct Rows<'a> {
     operands: Operands<'a>,
+    centres: Option<Centres<'a>>,
     finish: Finish<'a>,
     rows: usize,
 }
 
-pub(super) fn tiles<'a>(op: &Linear, operands: Operands<'a>, finish: Finish<'a>) -> (usize, Rows<'a>) {
-    (op.out.cols.div_ceil(TILE_COLS), Rows { operands, finish, rows: op.out.rows })
+pub(super) fn tiles<'a>(
+    op: &Linear,
+    operands: Operands<'a>,
+    centres: Option<Centres<'a>>,
+    finish: Finish<'a>,
+) -> (usize, Rows<'a>) {
+    (op.out.cols.div_ceil(TILE_COLS), Rows { operands, centres, finish, rows: op.out.rows })
 }
 
 impl Rows<'_> {
@@ -33,15 +40,17 @@ impl Rows<'_> {
     pub(super) unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
         let first = index * TILE_COLS;
         let end = (first + TILE_COLS).min(self.finish.out.cols);
+        let mut centred = Products::new(TILE_COLS);
+        self.write_centred(s, first, end, &mut centred);
         // As many rows as the registers hold sums of.
         let rows = if S::LANES > 8 { 6 } else { 2 };
         for row in (0..self.rows).step_by(rows) {
             for col in (first..end).step_by(COLS) {
                 let at = Place { row, rows: rows.min(self.rows - row), col, cols: COLS.min(end - col) };
                 if S::LANES > 8 {
-                    self.register_tile::<S, 6>(s, at);
+                    self.register_tile::<S, 6>(s, at, &centred);
                 } else {
-                    self.register_tile::<S, 2>(s, at);
+                    self.register_tile::<S, 2>(s, at, &centred);
                 }
             }
         }
@@ -49,10 +58,28 @@ impl Rows<'_> {
 }
 
 impl Rows<'_> {
+    /// Writes what the centre of each image adds in these columns, which are a tile's.
+    #[inline(always)]
+    fn write_centred<S: Simd>(&self, s: S, first: usize, end: usize, products: &mut Products) {
+        let (Some(centres), Operands::I8 { w, w_scale, .. }) = (&self.centres, &self.operands) else { return };
+        let (scales, w_scale) = (centres.scale.row(0), w_scale.row(0));
+        for image in 0..centres.layout.images {
+            let to = products.clear(image);
+            for col in (first..end).step_by(COLS) {
+                let at = Place { row: image, rows: 1, col, cols: COLS.min(end - col) };
+                let [sums] = scaled::<S, 1>(s, at, &centres.row, w, scales, w_scale);
+                for (j, sum) in sums.into_iter().enumerate().take(at.cols) {
+                    let codes = centres.codes(image, col + j) * (scales[image] * w_scale[col + j]);
+                    to[col - first + j] = sum + codes;
+                }
+            }
+        }
+    }
+
     /// Rows and columns past the end of the place repeat the last one and are dropped.
     #[inline(always)]
-    fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Place) {
-        let products = match &self.operands {
+    fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Place, centred: &Products) {
+        let mut products = match &self.operands {
             Operands::F32(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::WideF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::WideBF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
@@ -60,6 +87,14 @@ impl Rows<'_> {
             Operands::BF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::I8 { x, w, x_scale, w_scale } => scaled::<S, R>(s, at, x, w, x_scale.row(0), w_scale.row(0)),
         };
+        if let Some(centres) = &self.centres {
+            for (i, products) in products.iter_mut().enumerate().take(at.rows) {
+                // SAFETY: the products of every image were written before the tile's rows.
+                let beside = unsafe { centred.of_image(centres.layout.image_of(at.row + i)) };
+                let beside = &beside[at.col % TILE_COLS..];
+                products.iter_mut().zip(beside).for_each(|(product, beside)| *product += beside);
+            }
+        }
         // SAFETY: a tile is a range of columns.
         unsafe { self.finish.block(s, at, products.as_flattened(), COLS, Unscaled) };
     }

@@ -4,7 +4,7 @@ use std::vec::Vec;
 use half::{bf16, f16};
 
 use crate::cpu::{Cpu, Isa, pack, packed_bytes};
-use crate::ops::{Bounds, Epilogue, Kernels, Linear, Memory, Recorder};
+use crate::ops::{Bounds, Centre, Epilogue, Kernels, Linear, Memory, Recorder, Rest};
 use crate::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 
 /// Bytes at a multiple of 64.
@@ -80,6 +80,13 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let inputs = arena.view(Region::Arena, x, m, k, k + pad);
     let x_scale = int8.then(|| arena.view(Region::Arena, DType::F32, 1, m, m));
     let layout = TokenLayout { images: 1, image_tokens: m, context_tokens: 0 };
+    let rest = int8.then(|| file.view(Region::Weights, DType::I8, n, Rest::bytes(k), Rest::bytes(k) + pad));
+    let centre = int8.then(|| Centre {
+        row: arena.view(Region::Arena, DType::I8, 1, k, k),
+        scale: arena.view(Region::Arena, DType::F32, 1, 1, 1),
+        value: arena.view(Region::Arena, DType::F32, 1, k, k),
+        layout,
+    });
     let gates = arena.view(Region::Arena, DType::F32, 2, n + 5, n + 5);
     let rows = arena.view(Region::Arena, DType::U32, 1, 1, 1);
     let out = arena.view(Region::Arena, DType::F32, m, n, n + pad);
@@ -90,13 +97,14 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
         Epilogue::Residual,
         Epilogue::GatedResidual { modulation: Modulation { table: gates, rows }, gate: 5, layout },
     ][epilogue];
-    let op = Linear { x: inputs, x_scale, w: Weight { data, scale }, bias, out, epilogue };
+    let op = Linear { x: inputs, x_scale, centre, w: Weight { data, scale, rest }, bias, out, epilogue };
 
     let (mut file, mut arena) = (Bytes::new(file.0), Bytes::new(arena.0));
-    for view in [Some(data), scale, bias, Some(table)].into_iter().flatten() {
+    for view in [Some(data), scale, bias, Some(table), rest].into_iter().flatten() {
         random.fill(file.get_mut(), &view);
     }
-    for view in [Some(inputs), x_scale, Some(gates), Some(rows), Some(out)].into_iter().flatten() {
+    let centre = centre.map(|centre| [centre.row, centre.scale]).into_iter().flatten();
+    for view in [Some(inputs), x_scale, Some(gates), Some(rows), Some(out)].into_iter().flatten().chain(centre) {
         random.fill(arena.get_mut(), &view);
     }
     let mut expected = arena.get().to_vec();
@@ -110,7 +118,7 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let mut packed = Bytes::new(packed_bytes([op.w].iter(), isa).unwrap());
     let mut seen = 0;
     pack(file.get(), [op.w].iter(), isa, packed.get_mut(), &Serial, &mut |_| seen += 1);
-    assert_eq!(seen, 1);
+    assert_eq!(seen, 1 + usize::from(int8));
     let mut cpu = Cpu::new(file.get(), arena.get_mut(), Serial, isa).unwrap().with_packed(packed.get());
     // SAFETY: the bounds of the backend's own memory.
     unsafe { Recorder::new(&mut cpu, bounds) }.linear(&op).unwrap();
@@ -122,7 +130,9 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     for r in 0..m {
         for c in 0..n {
             let (a, b) = (judge.load(&out, r, c), result.load(&out, r, c));
-            worst = worst.max(((a - b).abs() / if int8 { a.abs().max(1.0) } else { (k as f64).sqrt() }) as f32);
+            // Scales are up to 1 here, so that is what sums are like.
+            let size = (k as f64).sqrt() * if int8 { 127.0 * 127.0 } else { 1.0 };
+            worst = worst.max(((a - b).abs() / if int8 { a.abs().max(size) } else { size }) as f32);
             assert!(b.is_finite(), "{} {x} {w} {m} {n} {k}: {b} at {r} {c}", isa.name());
         }
     }

@@ -170,7 +170,6 @@ impl Dots for Amx {
     const DENSE_ROWS: usize = BLOCK_ROWS;
     type Bytes = __m512i;
 
-    /// Not reached: int8 goes through tiles.
     #[inline(always)]
     fn group(self, x: __m512i) -> __m512i {
         x
@@ -200,6 +199,12 @@ impl Dots for Amx {
     unsafe fn block_i8(self, b: &mut Block<'_>) {
         let bytes = b.k;
         tiles!("tdpbssd", b, bytes);
+    }
+
+    #[inline(always)]
+    unsafe fn row_i8(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { self.block_i8(b) }
     }
 
     #[inline(always)]

@@ -265,6 +265,22 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     #[inline(always)]
+    unsafe fn codes(self, from: *const u8) -> [D::Bytes; 4] {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe {
+            let (words, mask) = (_mm256_loadu_si256(from.cast()), _mm256_set1_epi8(3));
+            let [a, b, c, d] =
+                [words, _mm256_srli_epi16::<2>(words), _mm256_srli_epi16::<4>(words), _mm256_srli_epi16::<6>(words)];
+            [
+                self.0.group(_mm256_and_si256(a, mask)),
+                self.0.group(_mm256_and_si256(b, mask)),
+                self.0.group(_mm256_and_si256(c, mask)),
+                self.0.group(_mm256_and_si256(d, mask)),
+            ]
+        }
+    }
+
+    #[inline(always)]
     fn dot_bytes(self, sums: __m256i, w: D::Bytes, x: D::Bytes) -> __m256i {
         self.0.dot(sums, w, x)
     }

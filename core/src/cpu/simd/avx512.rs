@@ -112,6 +112,13 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     /// # Safety
     /// The block's promises.
     #[inline(always)]
+    unsafe fn row_i8(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { block::<Avx512<Self>, I8, 1, 4>(Avx512(self), b) }
+    }
+    /// # Safety
+    /// The block's promises.
+    #[inline(always)]
     unsafe fn block_bf16(self, b: &mut Block<'_>) {
         // SAFETY: passed on.
         unsafe {
@@ -403,6 +410,22 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     }
 
     #[inline(always)]
+    unsafe fn codes(self, from: *const u8) -> [D::Bytes; 4] {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe {
+            let (words, mask) = (_mm512_loadu_si512(from.cast()), _mm512_set1_epi8(3));
+            let [a, b, c, d] =
+                [words, _mm512_srli_epi16::<2>(words), _mm512_srli_epi16::<4>(words), _mm512_srli_epi16::<6>(words)];
+            [
+                self.0.group(_mm512_and_si512(a, mask)),
+                self.0.group(_mm512_and_si512(b, mask)),
+                self.0.group(_mm512_and_si512(c, mask)),
+                self.0.group(_mm512_and_si512(d, mask)),
+            ]
+        }
+    }
+
+    #[inline(always)]
     fn dot_bytes(self, sums: __m512i, w: D::Bytes, x: D::Bytes) -> __m512i {
         self.0.dot(sums, w, x)
     }
@@ -523,6 +546,12 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     unsafe fn block_i8(self, b: &mut Block<'_>) {
         // SAFETY: passed on.
         unsafe { self.0.block_i8(b) }
+    }
+
+    #[inline(always)]
+    unsafe fn row_i8(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { self.0.row_i8(b) }
     }
 
     #[inline(always)]

@@ -123,7 +123,13 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn splat_i8(self, x: u32) -> Self::Bytes {
         self.splat_bytes(x)
     }
-    /// Adds to each lane the products of its column's four bytes.
+    /// A word of each column of a vector, taken apart into [`Rest`](crate::ops::Rest)'s codes of four groups of four
+    /// neighbours.
+    ///
+    /// # Safety
+    /// `from` is readable for `4 · LANES` bytes.
+    unsafe fn codes(self, from: *const u8) -> [Self::Bytes; 4];
+    /// Adds to each lane the products of its column's four bytes. Where [`Simd::UNSIGNED`] says so, `x` is unsigned.
     fn dot_bytes(self, sums: Self::I32, w: Self::Bytes, x: Self::Bytes) -> Self::I32;
     /// # Safety
     /// `to` is writable for `LANES` elements.
@@ -210,6 +216,15 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// The block's promises.
     unsafe fn block_i8(self, b: &mut Block<'_>);
+    /// The same for one row.
+    ///
+    /// # Safety
+    /// The block's promises.
+    #[inline(always)]
+    unsafe fn row_i8(self, b: &mut Block<'_>) {
+        // SAFETY: passed on.
+        unsafe { self.block_i8(b) }
+    }
     /// Rows of a block of int8 or bf16 products.
     const DENSE_ROWS: usize = Self::ROWS;
     /// Products with rows of a panel's width.

@@ -301,6 +301,20 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     }
 
     #[inline(always)]
+    unsafe fn codes(self, from: *const u8) -> [int8x16_t; 4] {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe {
+            let (words, mask) = (vld1q_u8(from), vdupq_n_u8(3));
+            [
+                vreinterpretq_s8_u8(vandq_u8(words, mask)),
+                vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8::<2>(words), mask)),
+                vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8::<4>(words), mask)),
+                vreinterpretq_s8_u8(vshrq_n_u8::<6>(words)),
+            ]
+        }
+    }
+
+    #[inline(always)]
     fn dot_bytes(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
         self.0.dot(sums, w, x)
     }

@@ -249,6 +249,7 @@ macro_rules! blocks {
     ($rows:literal, $vectors:literal, $half:literal) => {
         blocks!($rows, $vectors, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
         blocks!($rows, $vectors, block_bf16: WidenedBF16, block_i8: I8);
+        blocks!(1, $vectors, row_i8: I8);
         blocks!(columns $rows, $vectors, $half, columns: F32);
     };
     (columns $rows:literal, $vectors:literal, $half:literal, $($name:ident: $product:ident),*) => {

@@ -158,6 +158,13 @@ unsafe impl Simd for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn codes(self, from: *const u8) -> [Self::Bytes; 4] {
+        // SAFETY: readable, as the caller promises.
+        let words: [[u8; 4]; LANES] = unsafe { from.cast::<[[u8; 4]; LANES]>().read_unaligned() };
+        [0, 2, 4, 6].map(|bit| columns(words.map(|word| word.map(|byte| byte >> bit & 3))))
+    }
+
+    #[inline(always)]
     fn dot_bytes(self, mut sums: [i32; LANES], w: Self::Bytes, x: Self::Bytes) -> [i32; LANES] {
         for j in 0..4 {
             for i in 0..LANES {

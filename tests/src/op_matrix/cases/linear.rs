@@ -1,6 +1,6 @@
 use denoir_core::DType::{self, BF16, F16, F32, I8};
-use denoir_core::Region;
-use denoir_core::ops::{Epilogue, Linear, Op};
+use denoir_core::ops::{Epilogue, Linear, MAX_IMAGES, Op};
+use denoir_core::{Region, TokenLayout};
 
 use crate::op_matrix::draw::Draw;
 use crate::op_matrix::{Case, Table, Tolerance};
@@ -29,18 +29,49 @@ pub(super) fn cases(table: &mut Table) {
         for (j, &(m, n, k)) in shapes.iter().enumerate().filter(|(j, _)| drawn(j)) {
             let epilogue = EPILOGUES[(i + j / 2) % 5];
             let name = format!("{x}·{w} {m}×{n}×{k} {epilogue}");
-            table.add(name, move |d| case(d, (x, w), (m, n, k), epilogue));
+            table.add(name, move |d| case(d, (x, w), (m, n, k), epilogue, None));
         }
+    }
+    for (j, &(m, n, k)) in shapes.iter().enumerate().filter(|(j, _)| j % 3 == 0 || *j >= shapes.len() - REAL.len()) {
+        let epilogue = EPILOGUES[j / 3 % 5];
+        let centre = Some(if j % 2 == 0 { Finer::Rest } else { Finer::No });
+        table.add(format!("centred {m}×{n}×{k} {epilogue}"), move |d| case(d, (I8, I8), (m, n, k), epilogue, centre));
     }
     for (m, n, k) in [(5, 5, 341), (2, 3, 3413)] {
         table.add(format!("int8 at ±127 {m}×{n}×{k}"), move |d| saturated(d, m, n, k));
     }
 }
 
-fn case(mut d: Draw, (xt, wt): (DType, DType), (m, n, k): (usize, usize, usize), epilogue: &str) -> Case {
+/// What the centre of int8 activations is multiplied by.
+#[derive(Clone, Copy, PartialEq)]
+enum Finer {
+    /// The weights.
+    No,
+    /// The weights with what their rounding left over.
+    Rest,
+}
+
+fn case(
+    mut d: Draw,
+    (xt, wt): (DType, DType),
+    (m, n, k): (usize, usize, usize),
+    epilogue: &str,
+    centred: Option<Finer>,
+) -> Case {
     let x = if xt == I8 { d.int8(Region::Arena, m, k) } else { d.x(xt, m, k) };
     let x_scale = (xt == I8).then(|| d.matrix(Region::Arena, F32, (1, m), |rng, _, _| (0.5 + rng.unit()) / 127.0));
-    let w = d.weight(wt, n, k);
+    let mut w = d.weight(wt, n, k);
+    if centred == Some(Finer::Rest) {
+        w.rest = Some(d.rest(n, k));
+    }
+    let centre = centred.map(|_| {
+        let layout = d.layout(m);
+        let one = TokenLayout { images: 1, image_tokens: m, context_tokens: 0 };
+        let centre = d.centre(if layout.images <= MAX_IMAGES { layout } else { one }, k);
+        d.fill(&centre.row, |rng, _, _| rng.below(255) as f64 - 127.0);
+        d.fill(&centre.scale, |rng, _, _| (0.5 + rng.unit()) / 127.0);
+        centre
+    });
     let bias = (d.rng.below(4) > 0).then(|| d.vector(n, 0.0, 1.0));
     let epilogue = match epilogue {
         "silu" => Epilogue::Silu,
@@ -60,8 +91,10 @@ fn case(mut d: Draw, (xt, wt): (DType, DType), (m, n, k): (usize, usize, usize),
         Epilogue::Residual | Epilogue::GatedResidual { .. } => d.x(F32, m, n),
         _ => d.output(F32, m, n),
     };
-    let op = Op::Linear(Linear { x, x_scale, w, bias, out, epilogue });
-    d.finish(op, [(out, Tolerance::close(1e-6 + 2.5e-7 * (k as f64).sqrt(), 1e-6, SUMS))])
+    let op = Op::Linear(Linear { x, x_scale, centre, w, bias, out, epilogue });
+    let products = if centred.is_some() { 2.0 } else { 1.0 };
+    let abs = 1e-6 + 2.5e-7 * (products * k as f64).sqrt();
+    d.finish(op, [(out, Tolerance::close(abs, 1e-6, SUMS))])
 }
 
 /// The largest sum that k products can make, whose f32 value is still exact to a unit in the last place.
@@ -71,6 +104,6 @@ fn saturated(mut d: Draw, m: usize, n: usize, k: usize) -> Case {
     let mut w = d.weight(I8, n, k);
     w.data = d.matrix(Region::Weights, I8, (n, k), |_, r, _| if r % 3 == 0 { -127.0 } else { 127.0 });
     let out = d.output(F32, m, n);
-    let op = Op::Linear(Linear { x, x_scale, w, bias: None, out, epilogue: Epilogue::Store });
+    let op = Op::Linear(Linear { x, x_scale, centre: None, w, bias: None, out, epilogue: Epilogue::Store });
     d.finish(op, [(out, Tolerance::close(0.0, 3e-7, "the sum and two products round once each"))])
 }

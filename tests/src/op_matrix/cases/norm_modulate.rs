@@ -1,7 +1,7 @@
 use denoir_core::TokenLayout;
 use denoir_core::ops::{NormModulate, Op};
 
-use super::ACTIVATIONS;
+use super::{ACTIVATIONS, centre_outputs};
 use crate::op_matrix::draw::Draw;
 use crate::op_matrix::{Case, Table, Tolerance};
 use denoir_core::DType;
@@ -12,14 +12,26 @@ pub(super) fn cases(table: &mut Table) {
             for (images, image_tokens, context_tokens) in [(1, 1, 0), (1, 5, 0), (2, 3, 2), (3, 17, 4)] {
                 let layout = TokenLayout { images, image_tokens, context_tokens };
                 let name = format!("{dtype} {images}×({image_tokens}+{context_tokens})×{hidden}");
-                table.add(name, move |d| case(d, dtype, layout, hidden));
+                table.add(name, move |d| case(d, dtype, layout, hidden, false));
             }
+        }
+    }
+    centred(table);
+}
+
+/// Few and small: where a mean is next to a tie, all rows differ, so that no case should meet one.
+fn centred(table: &mut Table) {
+    for hidden in [1, 7, 16, 33] {
+        for (images, image_tokens, context_tokens) in [(1, 5, 0), (2, 65, 2)] {
+            let layout = TokenLayout { images, image_tokens, context_tokens };
+            let name = format!("centred {images}×({image_tokens}+{context_tokens})×{hidden}");
+            table.add(name, move |d| case(d, DType::I8, layout, hidden, true));
         }
     }
 }
 
 /// Every fifth row is zero, near 1e18 (the most that the contract takes), or too small for its squares.
-fn case(mut d: Draw, dtype: DType, layout: TokenLayout, hidden: usize) -> Case {
+fn case(mut d: Draw, dtype: DType, layout: TokenLayout, hidden: usize, centred: bool) -> Case {
     let rows = layout.rows();
     let special = d.rng.below(5);
     let size = move |r: usize| match (r + special) % 15 {
@@ -34,8 +46,11 @@ fn case(mut d: Draw, dtype: DType, layout: TokenLayout, hidden: usize) -> Case {
     let (shift, scale) = if d.rng.below(2) == 0 { (first, first + hidden + 3) } else { (first + hidden, first) };
     let out = d.output(dtype, rows, hidden);
     let out_scale = d.output_scale(&out);
-    let op = NormModulate { x, weight, eps: 1e-6, modulation, shift, scale, layout, out, out_scale };
+    let centre = centred.then(|| d.centre(layout, hidden));
+    let op = NormModulate { x, weight, eps: 1e-6, modulation, shift, scale, layout, out, out_scale, centre };
     let close = Tolerance::close(1e-6, 1e-6, "f32 sum of squares, then values near 1");
     let outputs = [(out, close.rounded_to(dtype))].into_iter().chain(out_scale.map(|s| (s, close.of_scale())));
-    d.finish(Op::NormModulate(op), outputs)
+    let rounded = close.rounded_to(DType::I8);
+    let centre = centre.into_iter().flat_map(|centre| centre_outputs(&centre, close, rounded));
+    d.finish(Op::NormModulate(op), outputs.chain(centre))
 }

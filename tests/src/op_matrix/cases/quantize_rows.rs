@@ -1,5 +1,7 @@
 use denoir_core::ops::{Op, QuantizeRows};
-use denoir_core::{DType, Region};
+use denoir_core::{DType, Region, TokenLayout};
+
+use super::centre_outputs;
 
 use crate::op_matrix::draw::Draw;
 use crate::op_matrix::{Case, Table, Tolerance};
@@ -8,6 +10,13 @@ pub(super) fn cases(table: &mut Table) {
     for rows in [1, 2, 5, 17, 33] {
         for cols in [1, 2, 7, 15, 16, 17, 31, 33, 64, 100, 213, 341, 1152] {
             table.add(format!("{rows}×{cols}"), move |d| case(d, rows, cols));
+        }
+    }
+    for cols in [1, 7, 16, 33, 100, 1152] {
+        for (images, image_tokens, context_tokens) in [(1, 1, 0), (2, 3, 2), (1, 32, 5), (2, 65, 0), (1, 256, 32)] {
+            let layout = TokenLayout { images, image_tokens, context_tokens };
+            let name = format!("centred {images}×({image_tokens}+{context_tokens})×{cols}");
+            table.add(name, move |d| centred(d, layout, cols));
         }
     }
 }
@@ -30,5 +39,22 @@ fn case(mut d: Draw, rows: usize, cols: usize) -> Case {
     let out = d.output(DType::I8, rows, cols);
     let out_scale = d.output(DType::F32, 1, rows);
     let exact = Tolerance::exact("the contract gives every operation");
-    d.finish(Op::QuantizeRows(QuantizeRows { x, out, out_scale }), [(out, exact), (out_scale, exact)])
+    d.finish(Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None }), [(out, exact), (out_scale, exact)])
+}
+
+/// Multiples of 1/64 with much in common, whose sums are exact in any order.
+fn centred(mut d: Draw, layout: TokenLayout, cols: usize) -> Case {
+    let common: Vec<f64> = (0..cols).map(|_| d.rng.below(512) as f64 / 64.0 - 4.0).collect();
+    let x = d.matrix(Region::Arena, DType::F32, (layout.rows(), cols), |rng, _, c| {
+        common[c] + rng.below(129) as f64 / 64.0 - 1.0
+    });
+    let out = d.output(DType::I8, layout.rows(), cols);
+    let out_scale = d.output(DType::F32, 1, layout.rows());
+    let centre = d.centre(layout, cols);
+    let exact = Tolerance::exact("the contract gives every operation");
+    let op = QuantizeRows { x, out, out_scale, centre: Some(centre) };
+    d.finish(
+        Op::QuantizeRows(op),
+        [(out, exact), (out_scale, exact)].into_iter().chain(centre_outputs(&centre, exact, exact)),
+    )
 }

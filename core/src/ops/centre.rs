@@ -1,0 +1,141 @@
+use super::memory::{Bounds, InvalidOp, Memory, require};
+use crate::{DType, TokenLayout, View};
+
+/// Rows of an image that its centre is the mean of, about: more would cost time and hardly move it.
+const SAMPLES: usize = 32;
+
+/// Images of a pass that may have centres: both branches of the largest batch.
+pub const MAX_IMAGES: usize = 2 * crate::plan::MAX_BATCH;
+
+/// What the tokens of an image have in common, taken out of int8 activations before they are rounded.
+///
+/// Half of what enters a block's linear layers, and nearly all of what enters the one after attention, is the same in
+/// every token. Rounded with the tokens it takes most of their 255 steps, and the weights' own rounding acts on it alike
+/// in all of them, so that nothing averages out. So a producer ([`NormModulate`](super::NormModulate),
+/// [`QuantizeRows`](super::QuantizeRows)) writes `centre` and rounds `x − centre`, and
+/// [`Linear`](super::Linear) adds `centre · wᵀ`, computed once for an image and with finer weights ([`Rest`]).
+///
+/// An image's centre is the mean of every `n`-th of its image tokens, about 32 of them, rounded to int8 as
+/// [`QuantizeRows`](super::QuantizeRows) rounds a row. Any row would be right: what is taken out is added again.
+#[derive(Clone, Copy, Debug)]
+pub struct Centre {
+    /// `(images, k)` int8.
+    pub row: View,
+    /// `(1, images)` f32.
+    pub scale: View,
+    /// `(images, k)` f32: `row · scale`.
+    pub value: View,
+    /// Which image a row of the activations belongs to.
+    pub layout: TokenLayout,
+}
+
+impl Centre {
+    /// The image tokens that count: the first, and the step from one to the next.
+    pub const fn samples(&self) -> (usize, usize) {
+        let step = self.layout.image_tokens / SAMPLES;
+        if step == 0 { (0, 1) } else { (step / 2, step) }
+    }
+
+    /// The same for a pass of this layout.
+    pub(crate) const fn of(self, layout: TokenLayout) -> Centre {
+        let images = layout.images;
+        Centre {
+            row: self.row.rows_from(0, images),
+            scale: self.scale.cols_from(0, images),
+            value: self.value.rows_from(0, images),
+            layout,
+        }
+    }
+
+    fn check(&self, at: &'static str, bounds: &Bounds, rows: usize, k: usize) -> Result<(), InvalidOp> {
+        let Centre { row, scale, value, layout } = self;
+        require(
+            layout.image_tokens > 0 && layout.rows() == rows,
+            at,
+            "the centre's layout has another number of rows",
+        )?;
+        require(layout.images <= MAX_IMAGES, at, "more images than a pass has")?;
+        bounds.shaped(at, row, DType::I8, layout.images, k)?;
+        bounds.shaped(at, scale, DType::F32, 1, layout.images)?;
+        bounds.shaped(at, value, DType::F32, layout.images, k)
+    }
+
+    /// What a producer writes beside `outputs`.
+    pub(super) fn check_output(
+        &self,
+        at: &'static str,
+        bounds: &Bounds,
+        (out, out_scale): (&View, &Option<View>),
+        inputs: &[&View],
+    ) -> Result<(), InvalidOp> {
+        require(out.dtype == DType::I8, at, "only int8 activations have a centre")?;
+        self.check(at, bounds, out.rows, out.cols)?;
+        let mut written = [Some(out), out_scale.as_ref(), Some(&self.row), Some(&self.scale), Some(&self.value)];
+        for i in 2..written.len() {
+            let Some(view) = written[i].take() else { continue };
+            bounds.output(at, view, inputs)?;
+            require(!written.iter().flatten().any(|other| other.overlaps(view)), at, "outputs overlap")?;
+        }
+        Ok(())
+    }
+
+    /// What a linear layer reads that writes `out`.
+    pub(super) fn check_input(&self, at: &'static str, bounds: &Bounds, x: &View, out: &View) -> Result<(), InvalidOp> {
+        require(x.dtype == DType::I8, at, "only int8 activations have a centre")?;
+        self.check(at, bounds, x.rows, x.cols)?;
+        let views = [&self.row, &self.scale, &self.value];
+        require(!views.iter().any(|view| view.overlaps(out)), at, "output overlaps an input")
+    }
+
+    /// Writes the centre of rows whose elements are `value(memory, row, column)`.
+    pub(super) fn reference(&self, mem: &mut Memory<'_>, value: impl Fn(&Memory<'_>, usize, usize) -> f64) {
+        let (first, step) = self.samples();
+        for image in 0..self.layout.images {
+            for c in 0..self.value.cols {
+                let tokens = (first..self.layout.image_tokens).step_by(step);
+                let count = tokens.len() as f64;
+                let sum = tokens.map(|token| value(mem, self.layout.row_of(image, token), c)).sum::<f64>();
+                mem.store(&self.value, image, c, sum / count);
+            }
+            mem.store_row(&self.row, Some(&self.scale), image, |mem, c| mem.load(&self.value, image, c));
+            for c in 0..self.value.cols {
+                let value = mem.load(&self.row, image, c) * mem.load(&self.scale, 0, image);
+                mem.store(&self.value, image, c, value);
+            }
+        }
+    }
+}
+
+/// What rounding a weight to int8 left over: two bits each, which divide the step of a row's scale into four. A code of
+/// `c` stands for `(c − 1.5) / 4` of a step.
+///
+/// Sixteen weights share a word of four bytes: weight `k` is in byte `k mod 4` of word `k / 16`, in the bits from
+/// `2 · (k mod 16 / 4)` on. So one mask and one shift give four neighbours, byte by byte, as int8 products take them.
+/// Words are padded with zeros, which do not count.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest;
+
+impl Rest {
+    /// Weights of a word.
+    pub const WORD: usize = 16;
+
+    /// Bytes of a row of `k` weights.
+    pub const fn bytes(k: usize) -> usize {
+        k.div_ceil(Rest::WORD).saturating_mul(size_of::<u32>())
+    }
+
+    /// Byte and lowest bit of weight `k`.
+    pub const fn place(k: usize) -> (usize, usize) {
+        (k / Rest::WORD * size_of::<u32>() + k % 4, k % Rest::WORD / 4 * 2)
+    }
+
+    /// The code of what is left of a weight of `exact` steps after rounding it to `rounded`.
+    pub fn code(exact: f32, rounded: f32) -> u8 {
+        ((exact - rounded) * 4.0 + 2.0).clamp(0.0, 3.0) as u8
+    }
+
+    /// What a code stands for, in steps.
+    pub const fn value(code: u8) -> f32 {
+        (code as f32 - 1.5) / 4.0
+    }
+}
