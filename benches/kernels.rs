@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use denoir::Isa;
-use denoir_benches::{Stage, peak};
+use denoir_benches::{Layer, Stage, peak};
 use denoir_core::DType;
 
 /// A network's sizes: JiT-B/16's and PixelGen-XL's, over 256 image tokens and 32 context tokens.
@@ -44,11 +44,14 @@ fn main() {
 fn products(criterion: &mut Criterion, isa: Isa, sizes: &Sizes, dtype: DType) {
     let (hidden, ffn) = (sizes.heads * sizes.head_dim, sizes.ffn);
     let peak = peak(isa, dtype);
-    for (layer, n, k) in
-        [("qkv", 3 * hidden, hidden), ("proj", hidden, hidden), ("w12", 2 * ffn, hidden), ("w3", hidden, ffn)]
-    {
-        let name = format!("linear/{}/{dtype}/{layer}", sizes.name);
-        measure(criterion, &name, Stage::linear(isa, dtype, [TOKENS, n, k]), peak);
+    for (name, layer, n, k) in [
+        ("qkv", Layer::Centred, 3 * hidden, hidden),
+        ("proj", Layer::Centred, hidden, hidden),
+        ("w12", Layer::Gated, 2 * ffn, hidden),
+        ("w3", Layer::Plain, hidden, ffn),
+    ] {
+        let name = format!("linear/{}/{dtype}/{name}", sizes.name);
+        measure(criterion, &name, Stage::linear(isa, dtype, layer, [TOKENS, n, k]), peak);
     }
     // int8 networks attend in bf16.
     if dtype != DType::I8 {
@@ -62,9 +65,11 @@ fn others(criterion: &mut Criterion, isa: Isa, sizes: &Sizes, dtype: DType) {
     let Sizes { heads, head_dim, ffn, .. } = *sizes;
     let mut run = |kernel: &str, stage| measure(criterion, &format!("{kernel}/{}/{dtype}", sizes.name), stage, None);
     run("norm_modulate", Stage::norm_modulate(isa, dtype, TOKENS, heads * head_dim));
-    run("swiglu", Stage::swiglu(isa, dtype, TOKENS, ffn));
     match dtype {
-        DType::I8 => run("quantize_rows", Stage::quantize_rows(isa, TOKENS, heads * head_dim)),
+        DType::I8 => {
+            run("quantize_rows/centred", Stage::quantize_rows(isa, TOKENS, heads * head_dim, false));
+            run("quantize_rows/rotated", Stage::quantize_rows(isa, TOKENS, ffn, true));
+        }
         DType::F32 => run("qk_norm_rope", Stage::qk_norm_rope(isa, TOKENS, heads, head_dim)),
         _ => (),
     }

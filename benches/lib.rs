@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use denoir::Isa;
 use denoir_core::DType;
 
-pub use stage::Stage;
+pub use stage::{Layer, Stage};
 
 /// The calling thread's time on a processor: on a busy machine the only time that means something. 0 where the
 /// system does not say.

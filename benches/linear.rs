@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use denoir::Isa;
-use denoir_benches::{Stage, peak};
+use denoir_benches::{Layer, Stage, peak};
 use denoir_core::DType;
 
 /// Rows, columns and depth: JiT-B/16's and PixelGen-XL's layers over 256 image tokens and 32 context tokens.
@@ -32,11 +32,16 @@ fn main() {
             if let Some(shape) = value("--shape") {
                 let mut sizes = shape.split('x').map(|n| n.parse().expect("MxNxK"));
                 let shape = std::array::from_fn(|_| sizes.next().expect("MxNxK"));
-                println!("  {:6.0}", gflops(isa, dtype, shape));
+                println!("  {:6.0}", gflops(isa, dtype, Layer::Plain, shape));
                 continue;
             }
             for (name, shape) in SHAPES {
-                let reached = gflops(isa, dtype, shape);
+                let layer = match name.rsplit('.').next() {
+                    Some("w12") => Layer::Gated,
+                    Some("w3") => Layer::Plain,
+                    _ => Layer::Centred,
+                };
+                let reached = gflops(isa, dtype, layer, shape);
                 print!("  {name} {reached:5.0}");
                 peak.inspect(|peak| print!(" {:3.0}%", 100.0 * reached / peak));
             }
@@ -46,8 +51,8 @@ fn main() {
 }
 
 /// The best of what runs within some tenths of a second: a run takes milliseconds, and something else may run.
-fn gflops(isa: Isa, dtype: DType, shape: [usize; 3]) -> f64 {
-    let mut stage = Stage::linear(isa, dtype, shape);
+fn gflops(isa: Isa, dtype: DType, layer: Layer, shape: [usize; 3]) -> f64 {
+    let mut stage = Stage::linear(isa, dtype, layer, shape);
     let (begin, mut best) = (Instant::now(), Duration::MAX);
     while begin.elapsed() < Duration::from_millis(200) {
         let start = Instant::now();

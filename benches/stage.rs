@@ -4,7 +4,7 @@ use denoir::{AlignedBytes, Isa};
 use denoir_core::cpu::{Cpu, pack, packed_bytes};
 use denoir_core::ops::{
     Attention, Bounds, Centre, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Recorder, Rest, Rope,
-    RopePairs, Swiglu,
+    RopePairs,
 };
 use denoir_core::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 
@@ -17,6 +17,17 @@ pub struct Stage {
     packed: AlignedBytes,
     /// Operations of one run: 2 for a multiplication and an addition.
     pub flop: f64,
+}
+
+/// What a block's linear layer does beside multiplying.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// Nothing.
+    Plain,
+    /// int8: it multiplies what the rows have in common apart.
+    Centred,
+    /// The same, and its second half is gated by the first.
+    Gated,
 }
 
 /// Hands out both regions from their starts.
@@ -67,20 +78,27 @@ impl Layout {
 
 impl Stage {
     /// `(m, k) · (n, k)ᵀ` on packed weights of a type; activations are of the type that the instruction set wants.
-    pub fn linear(isa: Isa, dtype: DType, [m, n, k]: [usize; 3]) -> Stage {
+    pub fn linear(isa: Isa, dtype: DType, layer: Layer, [m, n, k]: [usize; 3]) -> Stage {
         let mut l = Layout::default();
-        let data = l.weights(dtype, [n, k]);
-        let scale = (dtype == DType::I8).then(|| l.weights(DType::F32, [1, n]));
-        let rest = (dtype == DType::I8).then(|| l.weights(DType::I8, [n, Rest::bytes(k)]));
-        let w = Weight { data, scale, rest };
+        let cols = if layer == Layer::Gated { n / 2 } else { n };
+        let int8 = dtype == DType::I8;
+        let mut weight = || {
+            let data = l.weights(dtype, [cols, k]);
+            let scale = int8.then(|| l.weights(DType::F32, [1, cols]));
+            let rest = (int8 && layer != Layer::Plain).then(|| l.weights(DType::I8, [cols, Rest::bytes(k)]).offset);
+            Weight { data, scale, rest }
+        };
+        let (w, gate) = (weight(), (layer == Layer::Gated).then(weight));
         let (x, x_scale) = l.activations(isa.precision().input_of(&w), [m, k]);
-        let out = l.arena(DType::F32, [m, n]);
-        let centre = (dtype == DType::I8).then(|| l.centre(m, k));
-        let op = Linear { x, x_scale, centre, w, bias: None, out, epilogue: Epilogue::Store };
+        let out = l.arena(DType::F32, [m, cols]);
+        let centre = (int8 && layer != Layer::Plain).then(|| l.centre(m, k));
+        let epilogue = gate.map_or(Epilogue::Store, |gate| Epilogue::Swiglu { gate, bias: None });
+        let op = Linear { x, x_scale, centre, w, bias: None, out, epilogue };
         let mut stage = l.stage(Op::Linear(op), isa, 2.0 * (m * n * k) as f64);
-        let len = packed_bytes([w].iter(), isa).expect("a size");
+        let weights = [Some(w), gate].into_iter().flatten();
+        let len = packed_bytes(weights.clone(), isa).expect("a size");
         stage.packed = AlignedBytes::zeroed(len).expect("memory for a benchmark");
-        pack(stage.file.as_slice(), [w].iter(), isa, stage.packed.as_mut_slice(), &Serial, &mut |_| ());
+        pack(stage.file.as_slice(), weights, isa, stage.packed.as_mut_slice(), &Serial, &mut |_| ());
         stage
     }
 
@@ -109,14 +127,6 @@ impl Stage {
         l.stage(Op::NormModulate(op), isa, 0.0)
     }
 
-    /// SwiGLU, rounded to a type.
-    pub fn swiglu(isa: Isa, out: DType, tokens: usize, hidden: usize) -> Stage {
-        let mut l = Layout::default();
-        let x = l.arena(DType::F32, [tokens, 2 * hidden]);
-        let (out, out_scale) = l.activations(out, [tokens, hidden]);
-        l.stage(Op::Swiglu(Swiglu { x, out, out_scale, rotated: out.dtype == DType::I8 }), isa, 0.0)
-    }
-
     /// The norms of queries and keys, and their rotation.
     pub fn qk_norm_rope(isa: Isa, tokens: usize, heads: usize, head_dim: usize) -> Stage {
         let mut l = Layout::default();
@@ -128,14 +138,14 @@ impl Stage {
         l.stage(Op::QkNormRope(op), isa, 0.0)
     }
 
-    /// int8 rows from f32.
-    pub fn quantize_rows(isa: Isa, tokens: usize, hidden: usize) -> Stage {
+    /// int8 rows from f32: rotated, or about what they have in common.
+    pub fn quantize_rows(isa: Isa, tokens: usize, hidden: usize, rotated: bool) -> Stage {
         let mut l = Layout::default();
         let x = l.arena(DType::F32, [tokens, hidden]);
         let out = l.view(Region::Arena, DType::I8, [tokens, hidden], true);
         let out_scale = l.arena(DType::F32, [1, tokens]);
-        let centre = Some(l.centre(tokens, hidden));
-        l.stage(Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre }), isa, 0.0)
+        let centre = (!rotated).then(|| l.centre(tokens, hidden));
+        l.stage(Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre, rotated }), isa, 0.0)
     }
 
     /// Runs the kernel some times.

@@ -78,7 +78,7 @@ impl Pass<'_> {
             out: attended,
         })?;
         if let Some(out_scale) = z.scale {
-            k.quantize_rows(&QuantizeRows { x: attended, out: z.rows, out_scale, centre: z.centre })?;
+            k.quantize_rows(&QuantizeRows { x: attended, out: z.rows, out_scale, centre: z.centre, rotated: false })?;
         }
         k.linear(&z.through(&block.proj, self.tokens, self.gated(column)))
     }
@@ -93,10 +93,20 @@ impl Pass<'_> {
         let (column, rows) = (column + 3 * self.hidden(), self.queries.rows());
         let z = self.normed(k, block.norm2, column, &block.w12.weight)?;
         let x = self.plan.ffn.rows_from(0, rows);
-        k.linear(&z.through(&block.w12, x, Epilogue::Store))?;
         let dtype = self.precision.input_of(&block.w3.weight);
         let (out, out_scale) = typed(self.plan.ffn_z, self.plan.ffn_scale, dtype, rows);
-        k.swiglu(&Swiglu { x, out, out_scale, rotated: block.rotated })?;
+        if self.precision.fused_swiglu {
+            let [gate, value] = block.w12.halves();
+            let swiglu = Epilogue::Swiglu { gate: gate.weight, bias: gate.bias };
+            // An int8 row's scale needs the whole row.
+            k.linear(&z.through(&value, if out_scale.is_some() { x } else { out }, swiglu))?;
+            if let Some(out_scale) = out_scale {
+                k.quantize_rows(&QuantizeRows { x, out, out_scale, centre: None, rotated: block.rotated })?;
+            }
+        } else {
+            k.linear(&z.through(&block.w12, x, Epilogue::Store))?;
+            k.swiglu(&Swiglu { x, out, out_scale, rotated: block.rotated })?;
+        }
         k.linear(&block.w3.of(out, out_scale, self.tokens, self.gated(column)))
     }
 

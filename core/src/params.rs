@@ -16,6 +16,20 @@ pub struct Dense {
 }
 
 impl Dense {
+    /// Its first rows, and as many after them: what gates, and what is gated.
+    pub(crate) fn halves(&self) -> [Dense; 2] {
+        let half = self.weight.data.rows / 2;
+        [self.rows_from(0, half), self.rows_from(half, half)]
+    }
+
+    fn rows_from(&self, start: usize, count: usize) -> Dense {
+        let Weight { data, scale, rest } = self.weight;
+        let vector = |view: Option<View>| view.map(|view| view.cols_from(start, count));
+        let rest = rest.map(|rest| rest.saturating_add(start.saturating_mul(Rest::bytes(data.cols))));
+        let weight = Weight { data: data.rows_from(start, count), scale: vector(scale), rest };
+        Dense { weight, bias: vector(self.bias) }
+    }
+
     /// `out = epilogue(x · wᵀ + bias)`.
     pub(crate) const fn of(&self, x: View, x_scale: Option<View>, out: View, epilogue: Epilogue) -> Linear {
         Linear { x, x_scale, centre: None, w: self.weight, bias: self.bias, out, epilogue }
@@ -48,9 +62,10 @@ pub struct BlockParams {
 }
 
 impl BlockParams {
-    /// The matrices that every evaluation reads.
-    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Weight> + Clone {
-        [&self.qkv, &self.proj, &self.w12, &self.w3].into_iter().map(|layer| &layer.weight)
+    /// The matrices that every evaluation reads, as a backend that fuses SwiGLU names them.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = Weight> + Clone + use<> {
+        let [gate, value] = self.w12.halves();
+        [self.qkv, self.proj, gate, value, self.w3].into_iter().map(|layer| layer.weight)
     }
 }
 
@@ -134,7 +149,7 @@ impl Tensors<'_> {
         let scale = Some(self.float(format_args!("{name}{}", keys::SCALE_SUFFIX), 1, rows)?);
         let rest = match self.view(format_args!("{name}{}", keys::REST_SUFFIX), rows, Rest::bytes(cols)) {
             Err(ModelError::Gguf(GgufError::MissingTensor(_))) => None,
-            Ok((_, rest)) if rest.dtype == DType::I8 => Some(rest),
+            Ok((_, rest)) if rest.dtype == DType::I8 => Some(rest.offset),
             Ok((name, _)) => return Err(ModelError::TensorType { name }),
             Err(e) => return Err(e),
         };

@@ -27,11 +27,13 @@ pub struct Precision {
     /// Whether what the tokens of an image have in common is taken out of int8 activations ([`Centre`]). Linear layers
     /// then read each weight once more, which costs little where they are in a cache.
     pub centred: bool,
+    /// Whether both products of SwiGLU are one linear layer, [`Epilogue::Swiglu`](crate::ops::Epilogue::Swiglu).
+    pub fused_swiglu: bool,
 }
 
 impl Precision {
     /// Weights are widened, activations stay f32. int8 weights always meet int8 activations.
-    pub const WIDE: Precision = Precision { f16: DType::F32, bf16: DType::F32, centred: false };
+    pub const WIDE: Precision = Precision { f16: DType::F32, bf16: DType::F32, centred: false, fused_swiglu: false };
 
     /// The type of the activations that meet this weight in a block.
     pub const fn input_of(&self, weight: &Weight) -> DType {
@@ -190,7 +192,7 @@ pub struct BlockPlan {
     pub qkv: View,
     /// `(rows, hidden)` f32: attention's output where the next layer is int8.
     pub attended: View,
-    /// `(rows, 2 · ffn_hidden)` f32.
+    /// `(rows, 2 · ffn_hidden)` f32: what SwiGLU multiplies; `(rows, ffn_hidden)`, its output, where it is fused.
     pub ffn: View,
     /// `(rows, ffn_hidden)`, padded: input of the FFN's last layer. Its type is chosen at each use.
     pub ffn_z: View,
@@ -241,7 +243,7 @@ impl BlockPlan {
         let qkv = a.f32(key_rows, 3 * h)?;
         let attended = a.f32(rows, h)?;
         a.restart(shared);
-        let ffn = a.f32(rows, 2 * ffn_hidden)?;
+        let ffn = a.f32(rows, if precision.fused_swiglu { ffn_hidden } else { 2 * ffn_hidden })?;
         a.restart(shared);
         Ok((BlockPlan { z, z_scale, centre, qkv, attended, ffn, ffn_z, ffn_scale }, shared))
     }

@@ -1,6 +1,7 @@
 //! Where a matrix lies: descriptors that mean the same to a slice, a buffer object and a device pointer.
 
 use crate::DType;
+use crate::ops::Rest;
 
 /// One of the two memories that a backend owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,9 +81,17 @@ pub struct Weight {
     pub data: View,
     /// `(1, out)` f32: what each row of `data` is multiplied by. Present exactly for int8.
     pub scale: Option<View>,
-    /// `(out, rest_bytes(in))` int8: what rounding to int8 left over, for the product with a
-    /// [`Centre`](crate::ops::Centre); see [`Rest`](crate::ops::Rest). Only beside int8.
-    pub rest: Option<View>,
+    /// Where in the model file the dense matrix of what rounding to int8 left over starts, for the product with a
+    /// [`Centre`](crate::ops::Centre); see [`Rest`]. Only beside int8.
+    pub rest: Option<usize>,
+}
+
+impl Weight {
+    /// `(out, Rest::bytes(in))` int8.
+    pub fn rest(&self) -> Option<View> {
+        let View { rows, cols, .. } = self.data;
+        self.rest.map(|offset| View::dense(Region::Weights, DType::I8, offset, rows, Rest::bytes(cols)))
+    }
 }
 
 /// How the rows of a token matrix belong to images: first `image_tokens` rows for every image in turn, then
@@ -118,7 +127,22 @@ impl TokenLayout {
 
     /// The image that a row belongs to.
     pub const fn image_of(&self, row: usize) -> usize {
+        if self.images == 1 {
+            // Kernels ask for each of their rows, and divisions are slow.
+            return 0;
+        }
         if row < self.image_rows() { row / self.image_tokens } else { (row - self.image_rows()) / self.context_tokens }
+    }
+
+    /// The image that a row belongs to, and how many rows from it on do so without a gap.
+    pub(crate) const fn run_from(&self, row: usize) -> (usize, usize) {
+        let image = self.image_of(row);
+        let end = if row < self.image_rows() {
+            (image + 1) * self.image_tokens
+        } else {
+            self.image_rows() + (image + 1) * self.context_tokens
+        };
+        (image, end - row)
     }
 
     /// The row of token `token` of image `image`; image tokens come first.

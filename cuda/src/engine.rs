@@ -81,7 +81,7 @@ impl std::fmt::Debug for Gpu {
 }
 
 /// Tensor cores multiply 16-bit numbers and int8.
-const PRECISION: Precision = Precision { f16: DType::F16, bf16: DType::BF16, centred: false };
+const PRECISION: Precision = Precision { f16: DType::F16, bf16: DType::BF16, centred: false, fused_swiglu: false };
 
 /// A CUDA device as a backend.
 pub struct Cuda {

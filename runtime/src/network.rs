@@ -79,7 +79,7 @@ impl Network {
     }
 
     /// The matrices that every evaluation reads.
-    pub(crate) fn matrices(&self) -> Vec<&Weight> {
+    pub(crate) fn matrices(&self) -> Vec<Weight> {
         match self {
             Network::Jit(m) => m.matrices().collect(),
             Network::T2i(m) => m.matrices().collect(),
@@ -119,9 +119,9 @@ impl Network {
     }
 }
 
-/// A network in memory of its own. They are large, and callers' stacks may be small: so each passes through a frame that is
+/// A model in memory of its own. They are large, and callers' stacks may be small: so each passes through a frame that is
 /// gone by the time the next is needed.
 #[inline(never)]
-fn boxed<N>(gguf: &Gguf<'_>, read: fn(&Gguf<'_>) -> Result<N, ModelError>) -> Result<Box<N>, ModelError> {
-    read(gguf).map(Box::new)
+pub(crate) fn boxed<N>(gguf: &Gguf<'_>, read: fn(&Gguf<'_>) -> Result<N, ModelError>) -> Result<Box<N>, ModelError> {
+    Ok(Box::write(Box::new_uninit(), read(gguf)?))
 }

@@ -6,6 +6,7 @@ use denoir_core::plan::Precision;
 use denoir_core::qwen3::{Encoder, Qwen3Model, Qwen3Plan, prompt_embeds};
 use denoir_core::{ModelError, View};
 
+use crate::network::boxed;
 use crate::pipeline::available_threads;
 use crate::{AlignedBytes, Error, Isa, MappedFile, Options, Pool, PromptEmbeds, Tokenizer};
 
@@ -17,7 +18,7 @@ use crate::{AlignedBytes, Error, Isa, MappedFile, Options, Pool, PromptEmbeds, T
 #[derive(Debug)]
 pub struct TextEncoder {
     file: MappedFile,
-    model: Qwen3Model,
+    model: Box<Qwen3Model>,
     tokenizer: Tokenizer,
 }
 
@@ -48,7 +49,7 @@ impl TextEncoder {
             let name: Name = architecture.chars().take(16).filter(char::is_ascii).collect();
             return Err(failed(ModelError::NoTextEncoder(name)));
         }
-        let model = Qwen3Model::from_gguf(&gguf).map_err(failed)?;
+        let model = boxed(&gguf, Qwen3Model::from_gguf).map_err(failed)?;
         let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|e| Error::Tokenizer(path.to_owned(), e))?;
         Ok(TextEncoder { model, tokenizer, file })
     }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use denoir::AlignedBytes;
 use denoir_core::cpu::Isa;
-use denoir_core::ops::{Bounds, Linear, Memory, NormModulate, Op, QuantizeRows, Recorder};
+use denoir_core::ops::{Bounds, Epilogue, Linear, Memory, NormModulate, Op, QuantizeRows, Recorder};
 use denoir_core::{DType, View};
 
 use backends::Row;
@@ -97,12 +97,14 @@ impl Case {
         Bounds { weights: self.weights.as_slice().len(), arena: self.arena.len() }
     }
 
-    /// Whether activations are centred, which some backends do not do.
-    pub fn centred(&self) -> bool {
+    /// Whether the kernel is in a form that only some backends have, as their precision says.
+    pub fn optional(&self) -> bool {
         match self.op {
-            Op::Linear(Linear { centre, .. })
-            | Op::NormModulate(NormModulate { centre, .. })
-            | Op::QuantizeRows(QuantizeRows { centre, .. }) => centre.is_some(),
+            Op::Linear(Linear { centre, epilogue, .. }) => {
+                centre.is_some() || matches!(epilogue, Epilogue::Swiglu { .. })
+            }
+            Op::NormModulate(NormModulate { centre, .. }) => centre.is_some(),
+            Op::QuantizeRows(QuantizeRows { centre, rotated, .. }) => centre.is_some() || rotated,
             _ => false,
         }
     }
@@ -261,7 +263,7 @@ fn run_case(name: &str, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<Str
         failures.push(format!("reference: {e}"));
     }
     let mut first: HashMap<&str, (&str, Vec<u8>)> = HashMap::new();
-    let rows = rows.iter().filter(|row| row.centred || !case.centred());
+    let rows = rows.iter().filter(|row| row.every_form || !case.optional());
     for (row, run) in rows.filter_map(|row| Some((row, row.runs(case.op.name())?))) {
         let result = run(case).and_then(|got| {
             let share = case.compare(got.clone(), want.clone())?;

@@ -56,8 +56,9 @@ fn a_wrong_number_is_refused() {
             for wrong in [0, usize::MAX, usize::MAX / 2 + 1, 1 << (usize::BITS / 2)] {
                 let mut op = case.op;
                 let (name, number) = numbers(&mut op).swap_remove(i);
-                // A first column of 0, no context tokens, no heads of one kind: these are numbers like others.
-                let none = ["gate", "shift", "scale", "context_tokens", "rotated_rows"].contains(&name);
+                // A first column or byte of 0, no context tokens, no heads of one kind: these are numbers like others.
+                let none = ["gate", "shift", "scale", "context_tokens", "rotated_rows", "w_rest", "gate_rest"];
+                let none = none.contains(&name);
                 if wrong == 0 && (none || matches!(case.op, Op::QkNormRope(_))) {
                     continue;
                 }

@@ -294,7 +294,7 @@ fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View
         "quantize_rows" => {
             let (x, out, out_scale) = (g.x(d, "x")?, g.out(d, "out")?, g.out(d, "out_scale")?);
             (
-                Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None }),
+                Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None, rotated: false }),
                 vec![("out", out), ("out_scale", out_scale)],
             )
         }

@@ -76,7 +76,12 @@ impl Tiers {
     pub(crate) fn precision(&self) -> Precision {
         let if_has = |has, dtype| if has { dtype } else { DType::F32 };
         let matrices = self.matrix.is_some_and(|matrix| matrix.f16.is_some());
-        Precision { f16: if_has(self.fp16, DType::F16), bf16: if_has(matrices, DType::BF16), centred: false }
+        Precision {
+            f16: if_has(self.fp16, DType::F16),
+            bf16: if_has(matrices, DType::BF16),
+            centred: false,
+            fused_swiglu: false,
+        }
     }
 
     /// The tiers, the floor first.

@@ -28,6 +28,12 @@ pub(super) struct PackedWeight<'a> {
 }
 
 impl<'a> PackedWeight<'a> {
+    /// A panel's bytes; none past the last.
+    #[inline(always)]
+    pub(super) fn panel_bytes(&self, panel: usize) -> &'a [u8] {
+        self.bytes.get(panel * self.panel_bytes..).and_then(|rest| rest.get(..self.panel_bytes)).unwrap_or_default()
+    }
+
     /// What the sums of a panel's products with unsigned activations are too large by.
     #[inline(always)]
     pub(super) fn excess(&self, panel: usize) -> &'a [i32] {
@@ -84,7 +90,7 @@ impl Shape {
     }
 
     fn rest_bytes(self, weight: &Weight) -> Option<usize> {
-        weight.rest.map_or(Some(0), |rest| rest.cols.checked_mul(self.panel))
+        weight.rest().map_or(Some(0), |rest| rest.cols.checked_mul(self.panel))
     }
 
     fn bytes(self, weight: &Weight) -> Option<usize> {
@@ -122,13 +128,13 @@ impl<'a> Packed<'a> {
 }
 
 /// Bytes that [`pack`] needs for these weights; `None` beyond the address space.
-pub fn packed_bytes<'w>(weights: impl Iterator<Item = &'w Weight>, isa: Isa) -> Option<usize> {
+pub fn packed_bytes(weights: impl Iterator<Item = Weight>, isa: Isa) -> Option<usize> {
     let shape = isa::shape(isa);
     let mut count = 0usize;
     let mut bytes = 0usize;
     for weight in weights {
         count += 1;
-        bytes = bytes.checked_add(shape.bytes(weight)?)?;
+        bytes = bytes.checked_add(shape.bytes(&weight)?)?;
     }
     bytes.checked_add(data_start(count)?)
 }
@@ -141,9 +147,9 @@ fn data_start(entries: usize) -> Option<usize> {
 /// [`Cpu::with_packed`](super::Cpu::with_packed). `done` is shown each matrix whose bytes in the file are no
 /// longer needed. Weights that lie outside the file, or for which the region has no room, are left out: the backend
 /// then takes them from the file.
-pub fn pack<'w>(
+pub fn pack(
     file: &[u8],
-    weights: impl Iterator<Item = &'w Weight> + Clone,
+    weights: impl Iterator<Item = Weight> + Clone,
     isa: Isa,
     region: &mut [u8],
     executor: &impl Executor,
@@ -160,13 +166,14 @@ pub fn pack<'w>(
     let mut data = data;
     let mut filled = 0;
     for weight in weights {
+        let weight = &weight;
         let (Some(len), Some(panel_bytes)) = (shape.bytes(weight), shape.panel_bytes(weight)) else { continue };
         if len > data.len() || !in_file(file, weight) {
             continue;
         }
         let (to, rest) = data.split_at_mut(len);
         pack_weight(file, weight, shape, to, panel_bytes, executor);
-        [Some(&weight.data), weight.rest.as_ref()].into_iter().flatten().for_each(&mut *done);
+        [Some(weight.data), weight.rest()].iter().flatten().for_each(&mut *done);
         entries[filled] = Entry { file: weight.data.offset as u64, packed: at as u64 };
         filled += 1;
         at += len;
@@ -182,7 +189,7 @@ fn in_file(file: &[u8], weight: &Weight) -> bool {
         let end = view.len_bytes().and_then(|len| view.offset.checked_add(len));
         view.region == Region::Weights && end.is_some_and(|end| end <= file.len())
     };
-    inside(&weight.data) && weight.rest.as_ref().is_none_or(inside)
+    inside(&weight.data) && weight.rest().as_ref().is_none_or(inside)
 }
 
 /// A panel that one task writes.
@@ -207,9 +214,9 @@ fn pack_weight(
         // SAFETY: panel `panel` of `to`, which no other task writes.
         let to = unsafe { core::slice::from_raw_parts_mut(base.0.add(panel * panel_bytes), panel_bytes) };
         let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
-        let rest_bytes = weight.rest.map_or(0, |rest| rest.cols * shape.panel);
+        let rest_bytes = weight.rest().map_or(0, |rest| rest.cols * shape.panel);
         let (to, rest_to) = to.split_at_mut(panel_bytes - rest_bytes);
-        if let Some(rest) = &weight.rest {
+        if let Some(rest) = weight.rest() {
             let rows = rest.rows_from(panel * shape.panel, shape.panel.min(view.rows - panel * shape.panel));
             interleave::<u32>(bytemuck::cast_slice_mut(rest_to), shape.panel, |r| {
                 if r < rows.rows { &file[rows.offset + r * rows.stride..][..rows.cols] } else { &[] }

@@ -4,11 +4,15 @@ use super::Tiles;
 use super::centre::Centres;
 use super::memory::{Arena, Source, Target};
 use super::simd::{MAX_LANES, Simd};
+use super::swiglu::rotate;
 use crate::ops::{Centre, QuantizeRows};
 use crate::{DType, View};
 
-/// Rows as they are.
-pub(super) struct Plain<'a>(Source<'a, f32>);
+/// Rows as they are, or rotated where they are.
+pub(super) enum Plain<'a> {
+    Kept(Source<'a, f32>),
+    Rotated(Target<'a, f32>),
+}
 
 impl Rows for Plain<'_> {
     type Values<'r, S: Simd>
@@ -17,8 +21,16 @@ impl Rows for Plain<'_> {
         Self: 'r;
 
     #[inline(always)]
-    fn values<S: Simd>(&self, _: S, r: usize) -> &[f32] {
-        self.0.row(r)
+    fn values<S: Simd>(&self, s: S, r: usize) -> &[f32] {
+        match self {
+            Plain::Kept(x) => x.row(r),
+            Plain::Rotated(x) => {
+                // SAFETY: a tile is a row, which nobody else asks for: rotated rows have no centre.
+                let row = unsafe { x.row(r) };
+                rotate(s, row);
+                row
+            }
+        }
     }
 }
 
@@ -27,7 +39,10 @@ impl Rows for Plain<'_> {
 pub(super) unsafe fn tiles<'a>(op: &QuantizeRows, memory: &Arena<'a>) -> (usize, Kernel<'a, Plain<'a>>) {
     // SAFETY: passed on.
     unsafe {
-        let rows = Plain(memory.source(&op.x));
+        let rows = match op.rotated {
+            true => Plain::Rotated(memory.target(&op.x)),
+            false => Plain::Kept(memory.source(&op.x)),
+        };
         Kernel::new(rows, memory, &op.out, Some(&op.out_scale), op.centre.as_ref())
     }
 }
@@ -145,6 +160,26 @@ impl<'a> Rounded<'a> {
         }
     }
 
+    /// Asks for the lines of columns `start..start + len` of row `r`.
+    ///
+    /// # Safety
+    /// The place is inside the view.
+    #[inline(always)]
+    pub(super) unsafe fn fetch<S: Simd>(&self, s: S, r: usize, start: usize, len: usize) {
+        // SAFETY: passed on; only the address is used.
+        let (first, bytes) = unsafe {
+            match self {
+                Rounded::F32(out) => (out.part(r, start, len).as_ptr().cast::<u8>(), 4 * len),
+                Rounded::F16(out) => (out.part(r, start, len).as_ptr().cast(), 2 * len),
+                Rounded::BF16(out) => (out.part(r, start, len).as_ptr().cast(), 2 * len),
+                Rounded::I8(out, _) => (out.part(r, start, len).as_ptr().cast(), len),
+            }
+        };
+        for line in (0..bytes).step_by(64) {
+            s.prefetch_near(first.wrapping_add(line));
+        }
+    }
+
     /// Writes elements from column `start` of row `r` on, in a float type.
     ///
     /// # Safety
@@ -162,7 +197,7 @@ impl<'a> Rounded<'a> {
     /// # Safety
     /// As [`Rounded::store_part`].
     #[inline(always)]
-    unsafe fn store_vector<S: Simd>(&self, s: S, r: usize, start: usize, len: usize, x: S::F32) {
+    pub(super) unsafe fn store_vector<S: Simd>(&self, s: S, r: usize, start: usize, len: usize, x: S::F32) {
         // SAFETY: passed on; arrays hold at least LANES elements.
         unsafe {
             match self {

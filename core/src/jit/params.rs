@@ -66,12 +66,7 @@ impl JitModel {
             0 => View::dense(Region::Weights, DType::F32, 0, 0, h),
             rows => file.float(format_args!("in_context_posemb"), rows, h)?,
         };
-        let mut blocks = Vec::new();
-        for i in 0..c.depth {
-            // The configuration bounds the depth by the capacity.
-            let _ = blocks.push(block(&file, c, i)?);
-        }
-        Ok(JitModel {
+        let mut model = JitModel {
             config,
             file_bytes: gguf.len_bytes(),
             t_mlp0: file.affine(format_args!("t_embedder.mlp.0"), h, TIMESTEP_WIDTH)?,
@@ -80,22 +75,27 @@ impl JitModel {
             patch_embed,
             pos_embed: file.float(format_args!("pos_embed"), c.image_tokens(), h)?,
             context_position,
-            blocks,
+            blocks: Vec::new(),
             final_norm: file.float(format_args!("final_layer.norm_final.weight"), 1, h)?,
             final_modulation: file.affine(format_args!("final_layer.adaLN_modulation.1"), 2 * h, h)?,
             final_linear: file.affine(format_args!("final_layer.linear"), c.patch_values(), h)?,
-        })
+        };
+        // The configuration bounds the depth by the capacity. Pushed where they stay: they are large.
+        for i in 0..c.depth {
+            let _ = model.blocks.push(block(&file, c, i)?);
+        }
+        Ok(model)
     }
 
     /// The matrices that every evaluation reads, which a backend may want in another order. Not those of the
     /// modulation, which are read once for many evaluations.
-    pub fn matrices(&self) -> impl Iterator<Item = &Weight> + Clone {
+    pub fn matrices(&self) -> impl Iterator<Item = Weight> + Clone {
         let embed = match &self.patch_embed {
-            PatchEmbedParams::Bottleneck(proj1, proj2) => [Some(proj1), Some(&proj2.weight)],
-            PatchEmbedParams::Direct(proj1) => [Some(&proj1.weight), None],
+            PatchEmbedParams::Bottleneck(proj1, proj2) => [Some(*proj1), Some(proj2.weight)],
+            PatchEmbedParams::Direct(proj1) => [Some(proj1.weight), None],
         };
         let blocks = self.blocks.iter().flat_map(BlockParams::matrices);
-        embed.into_iter().flatten().chain(blocks).chain([&self.final_linear.weight])
+        embed.into_iter().flatten().chain(blocks).chain([self.final_linear.weight])
     }
 
     /// The matrices of the modulation, which are read once for all steps of a chunk.

@@ -4,9 +4,6 @@ use crate::{DType, TokenLayout, View};
 /// Rows of an image that its centre is the mean of, about: more would cost time and hardly move it.
 const SAMPLES: usize = 32;
 
-/// Images of a pass that may have centres: both branches of the largest batch.
-pub const MAX_IMAGES: usize = 2 * crate::plan::MAX_BATCH;
-
 /// What the tokens of an image have in common, taken out of int8 activations before they are rounded.
 ///
 /// Half of what enters a block's linear layers, and nearly all of what enters the one after attention, is the same in
@@ -54,7 +51,6 @@ impl Centre {
             at,
             "the centre's layout has another number of rows",
         )?;
-        require(layout.images <= MAX_IMAGES, at, "more images than a pass has")?;
         bounds.shaped(at, row, DType::I8, layout.images, k)?;
         bounds.shaped(at, scale, DType::F32, 1, layout.images)?;
         bounds.shaped(at, value, DType::F32, layout.images, k)

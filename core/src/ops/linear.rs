@@ -22,7 +22,8 @@ pub struct Linear {
     pub w: Weight,
     /// `(1, n)` f32.
     pub bias: Option<View>,
-    /// `(m, n)` f32; read as well with [`Epilogue::Residual`] and [`Epilogue::GatedResidual`].
+    /// `(m, n)` f32, with [`Epilogue::Swiglu`] any float type; read as well with [`Epilogue::Residual`] and
+    /// [`Epilogue::GatedResidual`].
     pub out: View,
     /// What happens to a sum before it is written.
     pub epilogue: Epilogue,
@@ -37,6 +38,13 @@ pub enum Epilogue {
     Silu,
     /// `out[r] = y[r] + table[r mod period]`: the position embedding, `(period, n)` f32.
     AddPeriodic(View),
+    /// `out = SiLU(x · gateᵀ + bias) · y`: both halves of SwiGLU's first layer at once, so that neither is written.
+    Swiglu {
+        /// `(n, k)` in the type of `w`.
+        gate: Weight,
+        /// `(1, n)` f32: the gate's.
+        bias: Option<View>,
+    },
     /// `out = out + y`: the end of a residual branch.
     Residual,
     /// `out[r] += gate[image of r] · y[r]`: the end of a residual branch.
@@ -70,12 +78,24 @@ impl Linear {
         if let Some(bias) = &self.bias {
             bounds.shaped(AT, bias, DType::F32, 1, n)?;
         }
-        let vectors = [self.x_scale, self.w.scale, self.w.rest, self.bias];
+        let vectors = [self.x_scale, self.w.scale, self.bias];
         require(!vectors.iter().flatten().any(|v| v.overlaps(&self.out)), AT, "output overlaps an input")?;
         bounds.output(AT, &self.out, &[&self.x, &self.w.data])?;
-        bounds.shaped(AT, &self.out, DType::F32, m, n)?;
+        let out = match self.epilogue {
+            Epilogue::Swiglu { .. } => self.out.dtype,
+            _ => DType::F32,
+        };
+        require(matches!(out, DType::F32 | DType::F16 | DType::BF16), AT, "wrong element type")?;
+        bounds.shaped(AT, &self.out, out, m, n)?;
         match &self.epilogue {
             Epilogue::Store | Epilogue::Silu | Epilogue::Residual => Ok(()),
+            Epilogue::Swiglu { gate, bias } => {
+                bounds.weight(AT, gate, n, k)?;
+                require(gate.data.dtype == w, AT, "the gate has another type than the weights")?;
+                bias.as_ref().map_or(Ok(()), |bias| bounds.shaped(AT, bias, DType::F32, 1, n))?;
+                let vectors = [Some(gate.data), gate.scale, *bias];
+                require(!vectors.iter().flatten().any(|v| v.overlaps(&self.out)), AT, "output overlaps an input")
+            }
             Epilogue::AddPeriodic(table) => {
                 bounds.shaped(AT, table, DType::F32, table.rows, n)?;
                 bounds.output(AT, &self.out, &[table])
@@ -91,19 +111,11 @@ impl Linear {
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
         for r in 0..self.out.rows {
             for c in 0..self.out.cols {
-                let mut y =
-                    (0..self.x.cols).map(|k| mem.load(&self.x, r, k) * mem.load(&self.w.data, c, k)).sum::<f64>();
-                let w_scale = self.w.scale.map_or(1.0, |s| mem.load(&s, 0, c));
-                y *= self.x_scale.map_or(1.0, |s| mem.load(&s, 0, r)) * w_scale;
-                if let Some(centre) = &self.centre {
-                    let image = centre.layout.image_of(r);
-                    let product = (0..self.x.cols).map(|k| mem.load(&centre.row, image, k) * self.finer(mem, c, k));
-                    y += product.sum::<f64>() * mem.load(&centre.scale, 0, image) * w_scale;
-                }
-                y += self.bias.map_or(0.0, |b| mem.load(&b, 0, c));
+                let y = self.product(mem, &self.w, self.bias.as_ref(), r, c);
                 let y = match &self.epilogue {
                     Epilogue::Store => y,
                     Epilogue::Silu => silu(y),
+                    Epilogue::Swiglu { gate, bias } => silu(self.product(mem, gate, bias.as_ref(), r, c)) * y,
                     Epilogue::Residual => mem.load(&self.out, r, c) + y,
                     Epilogue::AddPeriodic(table) => y + mem.load(table, r % table.rows, c),
                     Epilogue::GatedResidual { modulation, gate, layout } => {
@@ -115,10 +127,24 @@ impl Linear {
         }
     }
 
-    /// A weight with what its rounding left, in steps.
-    fn finer(&self, mem: &Memory<'_>, row: usize, k: usize) -> f64 {
-        let (byte, bit) = Rest::place(k);
-        let rest = self.w.rest.map_or(0.0, |rest| Rest::value(mem.load(&rest, row, byte) as i8 as u8 >> bit & 3));
-        mem.load(&self.w.data, row, k) + f64::from(rest)
+    /// `x · wᵀ + bias`, what was taken out of `x` included.
+    fn product(&self, mem: &Memory<'_>, w: &Weight, bias: Option<&View>, r: usize, c: usize) -> f64 {
+        let columns = 0..self.x.cols;
+        let w_scale = w.scale.map_or(1.0, |s| mem.load(&s, 0, c));
+        let mut y = columns.clone().map(|k| mem.load(&self.x, r, k) * mem.load(&w.data, c, k)).sum::<f64>();
+        y *= self.x_scale.map_or(1.0, |s| mem.load(&s, 0, r)) * w_scale;
+        if let Some(centre) = &self.centre {
+            let image = centre.layout.image_of(r);
+            let product = columns.map(|k| mem.load(&centre.row, image, k) * finer(mem, w, c, k));
+            y += product.sum::<f64>() * mem.load(&centre.scale, 0, image) * w_scale;
+        }
+        y + bias.map_or(0.0, |b| mem.load(b, 0, c))
     }
+}
+
+/// A weight with what its rounding left, in steps.
+fn finer(mem: &Memory<'_>, w: &Weight, row: usize, k: usize) -> f64 {
+    let (byte, bit) = Rest::place(k);
+    let rest = w.rest().map_or(0.0, |rest| Rest::value(mem.load(&rest, row, byte) as i8 as u8 >> bit & 3));
+    mem.load(&w.data, row, k) + f64::from(rest)
 }

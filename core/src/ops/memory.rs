@@ -2,7 +2,6 @@
 
 use half::{bf16, f16};
 
-use super::Rest;
 use crate::{DType, Modulation, Region, TokenLayout, View, Weight};
 
 /// A descriptor that does not fit its regions.
@@ -100,7 +99,7 @@ impl Bounds {
         require(w.scale.is_some() == (w.data.dtype == DType::I8), at, "int8 needs row scales, other types have none")?;
         w.scale.as_ref().map_or(Ok(()), |s| self.shaped(at, s, DType::F32, 1, rows))?;
         require(w.rest.is_none() || w.scale.is_some(), at, "only int8 has a rest")?;
-        w.rest.as_ref().map_or(Ok(()), |rest| self.shaped(at, rest, DType::I8, rows, Rest::bytes(cols)))
+        w.rest().map_or(Ok(()), |rest| self.view(at, &rest))
     }
 
     /// A modulation table whose columns `column..column + width` exist for every image of the layout.

@@ -28,7 +28,7 @@ mod unpatchify;
 
 pub use attention::Attention;
 pub use causal_attention::CausalAttention;
-pub use centre::{Centre, MAX_IMAGES, Rest};
+pub use centre::{Centre, Rest};
 pub use class_condition::ClassCondition;
 pub use context_tokens::ContextTokens;
 pub use dequantize_blocks::{BLOCK, BLOCK_BYTES, DequantizeBlocks};

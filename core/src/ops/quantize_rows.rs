@@ -1,5 +1,6 @@
 use super::Centre;
 use super::memory::{Bounds, InvalidOp, Memory, require};
+use super::swiglu::{ROTATION, rotated};
 use crate::{DType, View};
 
 /// Symmetric int8 per row: `scale = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`, both in f32 so that
@@ -7,7 +8,7 @@ use crate::{DType, View};
 /// Where a centre is asked for, `x` is what is left without it.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizeRows {
-    /// `(rows, cols)` f32.
+    /// `(rows, cols)` f32, in the arena if it is rotated.
     pub x: View,
     /// `(rows, cols)` int8.
     pub out: View,
@@ -15,6 +16,8 @@ pub struct QuantizeRows {
     pub out_scale: View,
     /// Where the centre goes if it is to be taken out.
     pub centre: Option<Centre>,
+    /// Whether each row of `x` is rotated first, as [`rotate`](super::rotate) says, where it lies. Not with a centre.
+    pub rotated: bool,
 }
 
 impl QuantizeRows {
@@ -26,6 +29,10 @@ impl QuantizeRows {
         bounds.shaped(AT, &self.x, DType::F32, self.out.rows, self.out.cols)?;
         let out_scale = Some(self.out_scale);
         bounds.activations(AT, &self.out, &out_scale, &[&self.x])?;
+        if self.rotated {
+            bounds.output(AT, &self.x, &[])?;
+            require(self.centre.is_none(), AT, "what is rotated has no centre")?;
+        }
         let outputs = (&self.out, &out_scale);
         self.centre.as_ref().map_or(Ok(()), |centre| centre.check_output(AT, bounds, outputs, &[&self.x]))
     }
@@ -35,10 +42,24 @@ impl QuantizeRows {
             centre.reference(mem, |mem, r, c| mem.load(&self.x, r, c));
         }
         for r in 0..self.x.rows {
+            if self.rotated {
+                rotate_row(mem, &self.x, r);
+            }
             mem.store_row(&self.out, Some(&self.out_scale), r, |mem, c| {
                 let centre = self.centre.map_or(0.0, |centre| mem.load(&centre.value, centre.layout.image_of(r), c));
                 mem.load(&self.x, r, c) - centre
             });
+        }
+    }
+}
+
+/// [`rotate`](super::rotate) without a row's copy, rounded once.
+fn rotate_row(mem: &mut Memory<'_>, x: &View, r: usize) {
+    let n = x.cols / ROTATION;
+    for i in 0..n {
+        let group: [f64; ROTATION] = core::array::from_fn(|j| mem.load(x, r, j * n + i));
+        for j in 0..ROTATION {
+            mem.store(x, r, j * n + i, rotated(&group, j));
         }
     }
 }

@@ -24,6 +24,12 @@ pub fn rotate(row: &mut [f32]) {
     }
 }
 
+/// Channel `i` of a rotated group.
+pub(super) fn rotated(group: &[f64; ROTATION], i: usize) -> f64 {
+    let sign = |j: usize| if (j & i).count_ones().is_multiple_of(2) { 0.25 } else { -0.25 };
+    group.iter().enumerate().map(|(j, x)| sign(j) * x).sum()
+}
+
 /// `out = SiLU(x[.., ..half]) · x[.., half..]`, rotated where that is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Swiglu {
@@ -55,8 +61,7 @@ impl Swiglu {
                 if c >= n * ROTATION {
                     return product(mem, c);
                 }
-                let sign = |j: usize| if (j & (c / n)).count_ones().is_multiple_of(2) { 0.25 } else { -0.25 };
-                (0..ROTATION).map(|j| sign(j) * product(mem, j * n + c % n)).sum()
+                rotated(&core::array::from_fn(|j| product(mem, j * n + c % n)), c / n)
             });
         }
     }

@@ -72,7 +72,7 @@ fn attention_branch<K: Kernels + ?Sized>(
     let (heads, kv_heads, lengths) = (c.heads, c.kv_heads, plan.lengths);
     k.causal_attention(&CausalAttention { q, k: key, v: value, heads, kv_heads, lengths, out })?;
     if let Some(out_scale) = z_scale {
-        k.quantize_rows(&QuantizeRows { x: plan.attended, out: z, out_scale, centre: None })?;
+        k.quantize_rows(&QuantizeRows { x: plan.attended, out: z, out_scale, centre: None, rotated: false })?;
     }
     linear(k, plan, &layer.output, z, z_scale, plan.x, Epilogue::Residual)
 }

@@ -58,18 +58,7 @@ impl T2iModel {
         let c = &config;
         let file = Tensors { gguf };
         let h = c.hidden;
-        let mut text_blocks = Vec::new();
-        for i in 0..c.text_depth {
-            // The configuration bounds both depths by the capacities.
-            let _ = text_blocks.push(block(&file, c, format_args!("text_refine_blocks.{i}"), "qkv")?);
-        }
-        let mut blocks = Vec::new();
-        for i in 0..c.depth {
-            let image = block(&file, c, format_args!("blocks.{i}"), "qkv_x")?;
-            let kv_y = file.linear(format_args!("blocks.{i}.attn.kv_y"), 2 * h, h)?;
-            let _ = blocks.push(JointBlock { image, kv_y });
-        }
-        Ok(T2iModel {
+        let mut model = T2iModel {
             config,
             file_bytes: gguf.len_bytes(),
             t_mlp0: file.affine(format_args!("t_embedder.mlp.0"), h, TIMESTEP_WIDTH)?,
@@ -80,19 +69,29 @@ impl T2iModel {
             text_proj: file.affine(format_args!("y_embedder.proj"), h, c.text_width)?,
             text_norm: file.float(format_args!("y_embedder.norm.weight"), 1, h)?,
             text_position: file.float(format_args!("y_pos_embedding"), c.text_length, h)?,
-            text_blocks,
-            blocks,
+            text_blocks: Vec::new(),
+            blocks: Vec::new(),
             final_linear: file.affine(format_args!("final_layer.linear"), c.patch_values(), h)?,
-        })
+        };
+        // The configuration bounds both depths by the capacities. Pushed where they stay: they are large.
+        for i in 0..c.text_depth {
+            let _ = model.text_blocks.push(block(&file, c, format_args!("text_refine_blocks.{i}"), "qkv")?);
+        }
+        for i in 0..c.depth {
+            let image = block(&file, c, format_args!("blocks.{i}"), "qkv_x")?;
+            let kv_y = file.linear(format_args!("blocks.{i}.attn.kv_y"), 2 * h, h)?;
+            let _ = model.blocks.push(JointBlock { image, kv_y });
+        }
+        Ok(model)
     }
 
     /// The matrices that every evaluation reads, which a backend may want in another order. Not those of the
     /// modulation, which are read once for many evaluations.
-    pub fn matrices(&self) -> impl Iterator<Item = &Weight> + Clone {
-        let ends = [&self.proj1, &self.proj2, &self.text_proj, &self.final_linear].into_iter();
+    pub fn matrices(&self) -> impl Iterator<Item = Weight> + Clone {
+        let ends = [self.proj1, self.proj2, self.text_proj, self.final_linear].into_iter();
         let texts = self.text_blocks.iter().flat_map(BlockParams::matrices);
-        let images = self.blocks.iter().flat_map(|b| b.image.matrices().chain([&b.kv_y.weight]));
-        ends.map(|layer| &layer.weight).chain(texts).chain(images)
+        let images = self.blocks.iter().flat_map(|b| b.image.matrices().chain([b.kv_y.weight]));
+        ends.map(|layer| layer.weight).chain(texts).chain(images)
     }
 
     /// The matrices of the modulation, which are read once for all steps of a chunk.

@@ -81,6 +81,7 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &Linear) -> Result<(), Error> {
     if op.centre.is_some() {
         return Err(Error::Form("centred activations"));
     }
+    let code = epilogue(&op.epilogue)?;
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
     let (x, w) = (cuda.any_matrix(&op.x)?, cuda.any_matrix(&op.w.data)?);
     let (mut table, mut table_rows, mut layout) = (Matrix::default(), 0, Tokens::default());
@@ -91,7 +92,7 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &Linear) -> Result<(), Error> {
             table.at += 4 * *gate as u64;
             layout = Tokens::from(of);
         }
-        Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
+        Epilogue::Store | Epilogue::Silu | Epilogue::Swiglu { .. } | Epilogue::Residual => {}
     }
     let args = LinearArgs {
         x,
@@ -104,7 +105,7 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &Linear) -> Result<(), Error> {
         out: cuda.matrix(&op.out)?,
         n: word(n),
         k: word(k),
-        epilogue: epilogue(&op.epilogue),
+        epilogue: code,
         layout,
     };
     let size = op.x.dtype.size();
@@ -133,14 +134,15 @@ fn best_tile(m: usize, n: usize, multiprocessors: usize) -> usize {
     (0..TILES.len()).min_by_key(|&i| time(&TILES[i])).unwrap_or(0)
 }
 
-fn epilogue(of: &Epilogue) -> u32 {
-    match of {
+fn epilogue(of: &Epilogue) -> Result<u32, Error> {
+    Ok(match of {
         Epilogue::Store => 0,
         Epilogue::Silu => 1,
         Epilogue::AddPeriodic(_) => 2,
         Epilogue::GatedResidual { .. } => 3,
         Epilogue::Residual => 4,
-    }
+        Epilogue::Swiglu { .. } => return Err(Error::Form("fused SwiGLU")),
+    })
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &QuantizeRows) -> Result<(), Error> {
     if op.centre.is_some() {
         return Err(Error::Form("centred activations"));
     }
+    if op.rotated {
+        return Err(Error::Form("rotation without SwiGLU"));
+    }
     let args = QuantizeRowsArgs {
         x: cuda.matrix(&op.x)?,
         out: cuda.any_matrix(&op.out)?,

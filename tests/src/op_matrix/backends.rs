@@ -8,7 +8,7 @@ use std::sync::{Arc, Once};
 use denoir::AlignedBytes;
 use denoir_core::backend::{self, Backend, Program};
 use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
-use denoir_core::ops::Op;
+use denoir_core::ops::{Epilogue, Op};
 use denoir_core::{DType, Executor, Region, View};
 use denoir_cuda::Gpu;
 use denoir_vulkan::Tier;
@@ -26,8 +26,8 @@ pub struct Row {
     pub same_bytes: String,
     /// The kernels that run differently here; `None`: all do.
     pub only: Option<&'static [&'static str]>,
-    /// Whether it centres activations: whether its precision says so.
-    pub centred: bool,
+    /// Whether it has the forms of kernels that a precision may exclude: centred activations and fused SwiGLU.
+    pub every_form: bool,
     /// How to run it, or why it cannot be run here.
     pub run: Result<Run, String>,
 }
@@ -57,7 +57,7 @@ pub fn asked_for(name: &str) -> bool {
 }
 
 fn absent(name: &str, why: &str) -> Row {
-    Row { name: name.into(), same_bytes: name.into(), only: None, centred: false, run: Err(why.into()) }
+    Row { name: name.into(), same_bytes: name.into(), only: None, every_form: false, run: Err(why.into()) }
 }
 
 /// One CPU instruction set, on one thread and on three, with weights from the file and packed.
@@ -68,7 +68,7 @@ pub(super) fn cpu(isa: Isa) -> [Row; 4] {
             name: format!("{same_bytes}/{threads}"),
             same_bytes,
             only: packed.then_some(&["linear"]),
-            centred: isa.precision().centred,
+            every_form: true,
             run: Ok(Box::new(move |case| on_cpu(case, isa, threads, packed).map_err(|e| e.to_string())?)),
         }
     })
@@ -92,7 +92,7 @@ fn vulkan(tier: Tier) -> Row {
         Tier::Fp16 | Tier::Int8 => Some(&["linear"]),
         Tier::Matrix => Some(&["linear", "attention"]),
     };
-    Row { same_bytes: name.clone(), name, only, centred: false, run }
+    Row { same_bytes: name.clone(), name, only, every_form: false, run }
 }
 
 /// The first CUDA device. An emulated one has another name: it is not what `DENOIR_REQUIRE=cuda` asks for. It runs each
@@ -103,7 +103,7 @@ fn cuda() -> Vec<Row> {
             Ok(gpu) => Ok(Box::new(move |case| on_cuda(gpu, case, reversed))),
             Err(e) => Err(e.to_string()),
         };
-        Row { same_bytes: "cuda".into(), name: name.into(), only: None, centred: false, run }
+        Row { same_bytes: "cuda".into(), name: name.into(), only: None, every_form: false, run }
     };
     match crate::cuda::gpu() {
         Ok(_) if crate::cuda::is_emulated() => vec![
@@ -127,11 +127,16 @@ fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<
     let threads = Threads(threads);
     let mut region = AlignedBytes::zeroed(0)?;
     if let (true, Op::Linear(op)) = (packed, &case.op) {
-        let weights = [&op.w].into_iter();
+        let gate = match op.epilogue {
+            Epilogue::Swiglu { gate, .. } => Some(gate),
+            _ => None,
+        };
+        let weights = [Some(op.w), gate].into_iter().flatten();
         region = AlignedBytes::zeroed(packed_bytes(weights.clone(), isa).expect("an address"))?;
         let mut packed = 0;
-        pack(case.weights.as_slice(), weights, isa, region.as_mut_slice(), &threads, &mut |_| packed += 1);
-        assert_eq!(packed, 1 + usize::from(op.w.rest.is_some()), "weights left out");
+        pack(case.weights.as_slice(), weights.clone(), isa, region.as_mut_slice(), &threads, &mut |_| packed += 1);
+        let matrices = weights.map(|weight| 1 + usize::from(weight.rest.is_some())).sum::<usize>();
+        assert_eq!(packed, matrices, "weights left out");
     }
     let mut arena = AlignedBytes::zeroed(case.arena.len())?;
     let cpu = Cpu::new(case.weights.as_slice(), arena.as_mut_slice(), &threads, isa).expect("aligned");

@@ -170,8 +170,9 @@ impl Draw {
     }
 
     /// Bytes of any bits: what the rounding of int8 weights left over.
-    pub fn rest(&mut self, rows: usize, cols: usize) -> View {
-        self.matrix(Region::Weights, DType::I8, (rows, Rest::bytes(cols)), |rng, _, _| f64::from(rng.bits() as i8))
+    pub fn rest(&mut self, rows: usize, cols: usize) -> usize {
+        let bytes = rows * Rest::bytes(cols);
+        self.matrix(Region::Weights, DType::I8, (1, bytes), |rng, _, _| f64::from(rng.bits() as i8)).offset
     }
 
     /// Places for the centres of a layout, poisoned.

@@ -17,12 +17,17 @@ macro_rules! named {
 pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
     match op {
         Op::Linear(Linear { x, x_scale, centre, w, bias, out, epilogue }) => {
-            let Weight { data: w, scale: w_scale, rest: w_rest } = w;
+            let Weight { data: w, scale: w_scale, rest: _ } = w;
             let mut views = named![x w out];
-            views.extend(optional(named![x_scale w_scale w_rest bias]));
+            views.extend(optional(named![x_scale w_scale bias]));
             views.extend(centre_views(centre, ["centre", "centre_scale", "centre_value"]));
             match epilogue {
                 Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
+                Epilogue::Swiglu { gate, bias: gate_bias } => {
+                    let Weight { data: gate, scale: gate_scale, rest: _ } = gate;
+                    views.extend(named![gate]);
+                    views.extend(optional(named![gate_scale gate_bias]));
+                }
                 Epilogue::AddPeriodic(table) => views.extend(named![table]),
                 Epilogue::GatedResidual { modulation, .. } => views.extend(modulation_views(modulation)),
             }
@@ -74,7 +79,7 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
             views.extend(optional(named![out_scale]));
             views
         }
-        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre }) => {
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre, rotated: _ }) => {
             let mut views = named![x out out_scale];
             views.extend(centre_views(centre, OUT_CENTRE));
             views
@@ -88,11 +93,18 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
 /// Every number outside the views.
 pub fn numbers(op: &mut Op) -> Vec<Named<'_, usize>> {
     match op {
-        Op::Linear(Linear { epilogue, centre, .. }) => {
+        Op::Linear(Linear { epilogue, centre, w: Weight { rest: w_rest, .. }, .. }) => {
             let mut numbers: Vec<_> = centre.iter_mut().flat_map(|centre| layout_numbers(&mut centre.layout)).collect();
-            if let Epilogue::GatedResidual { gate, layout, .. } = epilogue {
-                numbers.extend(named![gate]);
-                numbers.extend(layout_numbers(layout));
+            numbers.extend(w_rest.as_mut().map(|rest| ("w_rest", rest)));
+            match epilogue {
+                Epilogue::GatedResidual { gate, layout, .. } => {
+                    numbers.extend(named![gate]);
+                    numbers.extend(layout_numbers(layout));
+                }
+                Epilogue::Swiglu { gate: Weight { rest, .. }, .. } => {
+                    numbers.extend(rest.as_mut().map(|rest| ("gate_rest", rest)));
+                }
+                _ => {}
             }
             numbers
         }
@@ -148,6 +160,7 @@ pub fn writes(op: &Op, view: &str) -> bool {
     match op {
         Op::QkNormRope(_) => view == "qkv",
         Op::Swiglu(_) => true,
+        Op::QuantizeRows(QuantizeRows { rotated: true, .. }) => true,
         Op::SolverStep(_) => view != "step",
         _ => view.starts_with("out"),
     }

@@ -55,6 +55,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
     if op.centre.is_some() {
         return Err(Error::Form("centred activations"));
     }
+    let code = epilogue(&op.epilogue)?;
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
     let int8 = op.x.dtype == DType::I8;
     let tiers = vulkan.tiers();
@@ -84,7 +85,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
             table.at += word(*gate);
             layout = layout_words(of);
         }
-        Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {
+        Epilogue::Store | Epilogue::Silu | Epilogue::Swiglu { .. } | Epilogue::Residual => {
             l.nothing();
             l.nothing();
         }
@@ -100,7 +101,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
     let args = [
         x.at, x.stride, w.at, w.stride, bias.at, table.at, table.stride, rows.at, out.at, out.stride,
         x_scale.at, w_scale.at, word(m), word(n), word(k), word(period), images, image_tokens, context_tokens,
-        epilogue(&op.epilogue), u32::from(op.bias.is_some()),
+        code, u32::from(op.bias.is_some()),
     ];
     l.run(&args, [n.div_ceil(cut.cols), m.div_ceil(cut.rows), 1], 2 * m * n * k)
 }
@@ -125,14 +126,15 @@ fn tiled(tiers: &Tiers, op: &Linear) -> Cut {
     Cut { shader, constants, rows: tile.rows(), cols: tile.cols(), vector: Some((4, 7)), subgroup: None }
 }
 
-fn epilogue(of: &Epilogue) -> u32 {
-    match of {
+fn epilogue(of: &Epilogue) -> Result<u32, Error> {
+    Ok(match of {
         Epilogue::Store => 0,
         Epilogue::Silu => 1,
         Epilogue::AddPeriodic(_) => 2,
         Epilogue::GatedResidual { .. } => 3,
         Epilogue::Residual => 4,
-    }
+        Epilogue::Swiglu { .. } => return Err(Error::Form("fused SwiGLU")),
+    })
 }
 
 /// Whether every row starts at a multiple of so many elements, so that they are loaded as one.

@@ -9,6 +9,9 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &QuantizeRows) -> Result<(), Error
     if op.centre.is_some() {
         return Err(Error::Form("centred activations"));
     }
+    if op.rotated {
+        return Err(Error::Form("rotation without SwiGLU"));
+    }
     let mut l = Launch::new(vulkan, Shader::QuantizeRows);
     let x = l.read(&op.x)?;
     let out = l.write(&op.out)?;

@@ -202,7 +202,7 @@ fn swiglu(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
 fn quantize_rows(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     let (x, out, out_scale) = (c.x("x")?, c.out("out")?, c.out("out_scale")?);
     Ok((
-        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None }),
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None, rotated: false }),
         vec![("out_scale", out_scale), ("out", out)],
     ))
 }

@@ -1,12 +1,10 @@
 //! What was taken out of int8 activations, times the weights: once for an image, added to each of its rows.
 
-use core::mem::MaybeUninit;
-
 use super::super::memory::{Arena, Source};
 use super::super::pack::PackedWeight;
-use super::super::simd::Simd;
-use super::super::simd::product::{Block, MAX_PANEL, Sums};
-use crate::ops::{Centre, MAX_IMAGES, Rest};
+use super::super::simd::product::{Block, MAX_PANEL, MAX_ROWS, Sums};
+use super::super::simd::{MAX_LANES, Simd};
+use crate::ops::{Centre, Rest};
 use crate::{TokenLayout, View};
 
 /// The centres of the rows that a layer multiplies.
@@ -27,38 +25,30 @@ pub(super) struct Panel<'a> {
     pub(super) scale: &'a [f32],
 }
 
-/// What the centre of each image adds in the columns of a tile: room for the most there can be, of which a tile uses
-/// little, so that it is not worth clearing.
+/// What the centres of the images met last add in the columns of a tile. Rows of an image follow each other, but for its
+/// context tokens, so that a few are enough to make each once, or twice in large batches.
 pub(super) struct Products {
-    values: [MaybeUninit<f32>; MAX_IMAGES * MAX_PANEL],
-    width: usize,
+    images: [usize; SLOTS],
+    values: [[f32; MAX_PANEL]; SLOTS],
 }
 
+/// Images whose products are kept.
+const SLOTS: usize = 8;
+
 impl Products {
-    /// Room for tiles of `width` columns.
+    /// None yet.
     #[inline(always)]
-    pub(super) const fn new(width: usize) -> Products {
-        Products { values: [MaybeUninit::uninit(); MAX_IMAGES * MAX_PANEL], width }
+    pub(super) const fn new() -> Products {
+        Products { images: [usize::MAX; SLOTS], values: [[0.0; MAX_PANEL]; SLOTS] }
     }
 
-    /// An image's.
-    ///
-    /// # Safety
-    /// It was written by [`Centres::write`], or cleared.
+    /// The place of an image's products, and whether they are there; if not, the caller makes them.
     #[inline(always)]
-    pub(super) unsafe fn of_image(&self, image: usize) -> &[f32] {
-        let values = &self.values[image * self.width..][..self.width];
-        // SAFETY: written, as promised.
-        unsafe { &*(&raw const *values as *const [f32]) }
-    }
-
-    /// An image's, zeros at first.
-    #[inline(always)]
-    pub(super) fn clear(&mut self, image: usize) -> &mut [f32] {
-        let values = &mut self.values[image * self.width..][..self.width];
-        values.fill(MaybeUninit::new(0.0));
-        // SAFETY: written right above.
-        unsafe { &mut *(&raw mut *values as *mut [f32]) }
+    pub(super) fn of_image(&mut self, image: usize) -> (&mut [f32; MAX_PANEL], bool) {
+        let slot = image % SLOTS;
+        let there = self.images[slot] == image;
+        self.images[slot] = image;
+        (&mut self.values[slot], there)
     }
 }
 
@@ -77,35 +67,35 @@ impl<'a> Centres<'a> {
         }
     }
 
-    /// Writes the products with a panel's columns; `sums` is room.
+    /// Writes an image's products with a panel's columns.
     ///
     /// # Safety
     /// The panel was packed for this instruction set from a weight of `k` columns.
     #[inline(always)]
-    pub(super) unsafe fn write<S: Simd>(&self, s: S, panel: Panel<'_>, sums: &mut Sums, products: &mut Products) {
+    pub(super) unsafe fn write<S: Simd>(&self, s: S, image: usize, panel: Panel<'_>, to: &mut [f32; MAX_PANEL]) {
         let Panel { weight, panel, k, scale } = panel;
-        let (bytes, rest) = (&weight.bytes[panel * weight.panel_bytes..][..weight.panel_bytes], weight.rest(panel));
+        let (bytes, rest) = (weight.panel_bytes(panel), weight.rest(panel));
+        let row = self.row.row(image);
+        let x = row.as_ptr().cast();
+        let mut sums = Sums([0.0; MAX_ROWS * MAX_PANEL]);
+        let b = &mut Block { x, stride: 0, rows: 1, k, w: bytes.as_ptr(), sums: &mut sums, next: &[] };
         s.begin_blocks(1);
-        for image in 0..self.layout.images {
-            let row = self.row.row(image);
-            let x = row.as_ptr().cast();
-            let b = &mut Block { x, stride: 0, rows: 1, k, w: bytes.as_ptr(), sums: &mut *sums, next: &[] };
-            // SAFETY: a row of the view, which was checked, and a packed panel.
-            unsafe { s.row_i8(b) };
-            let total = row.iter().fold(0, |sum: i32, &q| sum.wrapping_add(q.into())) as f32;
-            let excess = if S::UNSIGNED { weight.excess(panel) } else { &[0; MAX_PANEL] };
-            let to = products.clear(image);
-            for v in (0..scale.len()).step_by(S::LANES) {
-                // SAFETY: sums and excess are of a panel's width, i32.
-                let mut y = unsafe { s.load_i32(sums.0[v..][..S::LANES].as_ptr().cast(), excess[v..].as_ptr()) };
-                if !rest.is_empty() {
-                    // SAFETY: the panel's rest has the words of a row, each for all columns.
-                    let codes = unsafe { products_with_codes(s, row, rest.as_ptr().add(v * size_of::<u32>())) };
-                    y = s.mul_add(s.sub(codes, s.splat(1.5 * total)), s.splat(0.25), y);
-                }
-                let scale = s.load_some(&scale[v..scale.len().min(v + S::LANES)]);
-                s.store_some(&mut to[v..][..S::LANES], s.mul(y, s.mul(s.splat(self.scale.row(0)[image]), scale)));
-            }
+        // SAFETY: a row of the view, which was checked, and a packed panel.
+        unsafe { s.row_i8(b) };
+        let total = row.iter().fold(0, |sum: i32, &q| sum.wrapping_add(q.into())) as f32;
+        let excess = if S::UNSIGNED { weight.excess(panel) } else { &[0; MAX_PANEL] };
+        let mut codes = [s.splat(0.0); MAX_VECTORS];
+        if !rest.is_empty() {
+            // SAFETY: the panel's rest has the words of a row, each for all columns.
+            codes = unsafe { products_with_codes(s, row, rest.as_ptr()) };
+        }
+        let factor = s.splat(if rest.is_empty() { 0.0 } else { 0.25 });
+        for (v, codes) in (0..scale.len()).step_by(S::LANES).zip(codes) {
+            // SAFETY: sums and excess are of a panel's width, i32.
+            let y = unsafe { s.load_i32(sums.0[v..][..S::LANES].as_ptr().cast(), excess[v..].as_ptr()) };
+            let y = s.mul_add(s.sub(codes, s.splat(1.5 * total)), factor, y);
+            let scale = s.load_some(&scale[v..scale.len().min(v + S::LANES)]);
+            s.store_some(&mut to[v..][..S::LANES], s.mul(y, s.mul(s.splat(self.scale.row(0)[image]), scale)));
         }
     }
 
@@ -125,13 +115,17 @@ impl<'a> Centres<'a> {
     }
 }
 
-/// Products of a row with a vector of columns' codes, whose words lie a panel apart.
+/// Vectors of a panel at most.
+const MAX_VECTORS: usize = 4;
+
+/// Products of a row with a panel's codes.
 ///
 /// # Safety
-/// `rest` is readable for the words of a row.
+/// `rest` is readable for the words of a row, each for all columns.
 #[inline(always)]
-unsafe fn products_with_codes<S: Simd>(s: S, row: &[i8], mut rest: *const u8) -> S::F32 {
-    let mut sums = [s.zero_i32(); 4];
+unsafe fn products_with_codes<S: Simd>(s: S, row: &[i8], mut rest: *const u8) -> [S::F32; MAX_VECTORS] {
+    // Two sums for each vector, so that no product waits for the one before it.
+    let mut sums = [[s.zero_i32(); 2]; MAX_VECTORS];
     let (words, tail) = row.as_chunks::<{ Rest::WORD }>();
     for word in words {
         // SAFETY: passed on.
@@ -146,27 +140,34 @@ unsafe fn products_with_codes<S: Simd>(s: S, row: &[i8], mut rest: *const u8) ->
         // SAFETY: passed on.
         unsafe { add_codes(s, &mut sums, &word, rest) };
     }
-    let mut total = s.splat(0.0);
-    for sums in sums {
-        let mut lanes = [0; super::super::simd::MAX_LANES];
+    let mut products = [s.splat(0.0); MAX_VECTORS];
+    for (product, sums) in products.iter_mut().zip(sums) {
+        let mut lanes = [[0; MAX_LANES]; 2];
         // SAFETY: at least LANES elements each.
-        total = s.add(total, unsafe {
-            s.store_i32(lanes.as_mut_ptr(), sums);
-            s.load_i32(lanes.as_ptr(), [0; super::super::simd::MAX_LANES].as_ptr())
-        });
+        *product = unsafe {
+            s.store_i32(lanes[0].as_mut_ptr(), sums[0]);
+            s.store_i32(lanes[1].as_mut_ptr(), sums[1]);
+            let nothing = [0; MAX_LANES];
+            s.add(s.load_i32(lanes[0].as_ptr(), nothing.as_ptr()), s.load_i32(lanes[1].as_ptr(), nothing.as_ptr()))
+        };
     }
-    total
+    products
 }
 
 /// # Safety
-/// `rest` is readable for a word of each column of a vector.
+/// `rest` is readable for a word of each column of a panel.
 #[inline(always)]
-unsafe fn add_codes<S: Simd>(s: S, sums: &mut [S::I32; 4], word: &[i8; Rest::WORD], rest: *const u8) {
-    // SAFETY: passed on.
-    let codes = unsafe { s.codes(rest) };
-    for (i, (sum, codes)) in sums.iter_mut().zip(codes).enumerate() {
-        let q = [word[4 * i], word[4 * i + 1], word[4 * i + 2], word[4 * i + 3]].map(i8::cast_unsigned);
-        // The codes are not negative, so they may be on either side; the centre may be on the signed one only.
-        *sum = s.dot_bytes(*sum, s.splat_bytes(u32::from_ne_bytes(q)), codes);
+unsafe fn add_codes<S: Simd>(s: S, sums: &mut [[S::I32; 2]; MAX_VECTORS], word: &[i8; Rest::WORD], rest: *const u8) {
+    let groups: [u32; 4] = bytemuck::cast(*word);
+    let q = [s.splat_bytes(groups[0]), s.splat_bytes(groups[1]), s.splat_bytes(groups[2]), s.splat_bytes(groups[3])];
+    for (v, sums) in sums.iter_mut().enumerate().take(S::PANEL / S::LANES) {
+        // SAFETY: passed on.
+        let codes = unsafe { s.codes(rest.add(size_of::<u32>() * S::LANES * v)) };
+        for (i, (codes, q)) in codes.into_iter().zip(q).enumerate() {
+            // The codes are not negative, so they may be on either side; the centre may be on the signed one only.
+            sums[i % 2] = s.dot_bytes(sums[i % 2], q, codes);
+        }
     }
 }
+
+const _: () = assert!(MAX_PANEL / 16 == MAX_VECTORS);

@@ -1,6 +1,7 @@
 //! What happens to sums of products on their way to the output.
 
 use super::super::memory::{Arena, ModulationSource, Source, Target};
+use super::super::quantize_rows::Rounded;
 use super::super::simd::Simd;
 use super::super::simd::product::MAX_ROWS;
 use crate::TokenLayout;
@@ -9,12 +10,14 @@ use crate::ops::{Epilogue, Linear};
 pub(super) struct Finish<'a> {
     bias: Option<Source<'a, f32>>,
     epilogue: Then<'a>,
-    pub(super) out: Target<'a, f32>,
+    out: Rounded<'a>,
+    pub(super) cols: usize,
 }
 
 enum Then<'a> {
     Store,
     Silu,
+    Swiglu,
     Residual,
     AddPeriodic(Source<'a, f32>),
     GatedResidual { modulation: ModulationSource<'a>, gate: usize, layout: TokenLayout },
@@ -38,6 +41,7 @@ impl<'a> Finish<'a> {
             let epilogue = match &op.epilogue {
                 Epilogue::Store => Then::Store,
                 Epilogue::Silu => Then::Silu,
+                Epilogue::Swiglu { .. } => Then::Swiglu,
                 Epilogue::Residual => Then::Residual,
                 Epilogue::AddPeriodic(table) => Then::AddPeriodic(memory.source(table)),
                 Epilogue::GatedResidual { modulation, gate, layout } => {
@@ -45,7 +49,7 @@ impl<'a> Finish<'a> {
                 }
             };
             let bias = op.bias.as_ref().map(|bias| memory.source(bias));
-            Finish { bias, epilogue, out: memory.target(&op.out) }
+            Finish { bias, epilogue, out: Rounded::new(memory, &op.out, None), cols: op.out.cols }
         }
     }
 
@@ -53,40 +57,48 @@ impl<'a> Finish<'a> {
     #[inline(always)]
     pub(super) fn fetch<S: Simd>(&self, s: S, at: Place) {
         for i in 0..at.rows {
-            // SAFETY: only the address is used.
-            let row = unsafe { self.out.part(at.row + i, at.col, at.cols) };
-            for line in row.chunks(16) {
-                s.prefetch_near(line.as_ptr().cast());
-            }
+            // SAFETY: only the addresses are used.
+            unsafe { self.out.fetch(s, at.row + i, at.col, at.cols) };
         }
     }
 
-    /// Writes a block. `sums` has the sums of its rows one after another, `width` to a row.
+    /// Writes a block. `sums` has the sums of its rows one after another, `width` to a row, and so has `gate` where
+    /// there is one, but in f32 and ready.
     ///
     /// # Safety
     /// No other tile touches the place.
     #[inline(always)]
-    pub(super) unsafe fn block<S: Simd>(&self, s: S, at: Place, sums: &[f32], width: usize, scale: impl Scale<S>) {
+    pub(super) unsafe fn block<S: Simd>(
+        &self,
+        s: S,
+        at: Place,
+        (sums, gate): (&[f32], &[f32]),
+        width: usize,
+        scale: impl Scale<S>,
+    ) {
         let mut beside: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
         let from = Block { at, sums, width, scale };
         // SAFETY: passed on.
         unsafe {
-            match &self.epilogue {
-                Then::Store => self.write(s, from, Store),
-                Then::Silu => self.write(s, from, Silu),
-                Then::Residual => self.write(s, from, Residual),
-                Then::AddPeriodic(table) => {
+            match (&self.epilogue, self.out) {
+                (Then::Swiglu, out) => self.write(s, from, Swiglu { out, gate, width }),
+                (Then::Store, Rounded::F32(out)) => self.write(s, from, Store(out)),
+                (Then::Silu, Rounded::F32(out)) => self.write(s, from, Silu(out)),
+                (Then::Residual, Rounded::F32(out)) => self.write(s, from, Residual(out)),
+                (Then::AddPeriodic(table), Rounded::F32(out)) => {
                     for (i, beside) in beside.iter_mut().enumerate().take(at.rows) {
                         *beside = &table.row((at.row + i) % table.rows)[at.col..at.col + at.cols];
                     }
-                    self.write(s, from, Add(&beside));
+                    self.write(s, from, Add(out, &beside));
                 }
-                Then::GatedResidual { modulation, gate, layout } => {
+                (Then::GatedResidual { modulation, gate, layout }, Rounded::F32(out)) => {
                     for (i, beside) in beside.iter_mut().enumerate().take(at.rows) {
                         *beside = modulation.vector(layout.image_of(at.row + i), gate + at.col, at.cols);
                     }
-                    self.write(s, from, Gated(&beside));
+                    self.write(s, from, Gated(out, &beside));
                 }
+                // The descriptor's check lets nothing but SwiGLU write another type.
+                _ => {}
             }
         }
     }
@@ -128,9 +140,7 @@ impl<'a> Finish<'a> {
         for i in 0..at.rows {
             let y = s.add(from.scale.apply(s, columns, i, &from.sums[i * width..][..width][c..]), bias);
             // SAFETY: passed on.
-            let out = unsafe { self.out.part(at.row + i, at.col + c, len) };
-            let y = end.apply(s, y, i, c..c + len, out);
-            s.store_some(out, y);
+            unsafe { end.put(s, y, Vector { at, i, c, len }) };
         }
     }
 }
@@ -157,6 +167,7 @@ pub(super) trait Scale<S: Simd> {
 pub(super) struct Unscaled;
 
 /// Sums are i32, those of panels of int8 weights.
+#[derive(Clone, Copy)]
 pub(super) struct Scaled<'a> {
     /// What the sums of each column are too large by, whole vectors.
     pub(super) excess: &'a [i32],
@@ -166,24 +177,24 @@ pub(super) struct Scaled<'a> {
     pub(super) w: &'a [f32],
 }
 
-/// The same with what each row's centre adds.
+/// The same for rows of one image, with what its centre adds.
 pub(super) struct Centred<'a> {
     pub(super) left: Scaled<'a>,
-    /// For each row of the block, whole vectors.
-    pub(super) beside: &'a [&'a [f32]; MAX_ROWS],
+    /// For each column of the block, whole vectors.
+    pub(super) beside: &'a [f32],
 }
 
 impl<S: Simd> Scale<S> for Centred<'_> {
-    type Columns = (<Scaled<'static> as Scale<S>>::Columns, usize);
+    type Columns = (<Scaled<'static> as Scale<S>>::Columns, S::F32);
 
     #[inline(always)]
     fn columns(&self, s: S, c: usize, len: usize) -> Self::Columns {
-        (self.left.columns(s, c, len), c)
+        (self.left.columns(s, c, len), s.load_some(&self.beside[c..]))
     }
 
     #[inline(always)]
-    fn apply(&self, s: S, (columns, c): Self::Columns, i: usize, sums: &[f32]) -> S::F32 {
-        s.add(self.left.apply(s, columns, i, sums), s.load_some(&self.beside[i][c..]))
+    fn apply(&self, s: S, (columns, beside): Self::Columns, i: usize, sums: &[f32]) -> S::F32 {
+        s.add(self.left.apply(s, columns, i, sums), beside)
     }
 }
 
@@ -215,51 +226,124 @@ impl<S: Simd> Scale<S> for Scaled<'_> {
     }
 }
 
+/// A vector of a block: row `i`, columns `c..c + len`.
+#[derive(Clone, Copy)]
+struct Vector {
+    at: Place,
+    i: usize,
+    c: usize,
+    len: usize,
+}
+
+impl Vector {
+    /// # Safety
+    /// No other tile touches it.
+    #[inline(always)]
+    unsafe fn of<'a>(self, out: Target<'a, f32>) -> &'a mut [f32] {
+        // SAFETY: passed on.
+        unsafe { out.part(self.at.row + self.i, self.at.col + self.c, self.len) }
+    }
+
+    /// Of rows that lie beside the block's.
+    #[inline(always)]
+    fn beside<'a>(self, rows: &[&'a [f32]; MAX_ROWS]) -> &'a [f32] {
+        &rows[self.i][self.c..self.c + self.len]
+    }
+}
+
 /// An epilogue on one vector. A closure would be compiled without the instruction set.
 trait End<S: Simd> {
-    /// What is written over `old` where the product is `y`, in row `i` and these columns of the block.
-    fn apply(&self, s: S, y: S::F32, i: usize, columns: core::ops::Range<usize>, old: &[f32]) -> S::F32;
+    /// Writes what becomes of the product `y`.
+    ///
+    /// # Safety
+    /// No other tile touches the vector's place.
+    unsafe fn put(&self, s: S, y: S::F32, at: Vector);
 }
 
-struct Store;
-struct Silu;
-struct Residual;
+struct Store<'a>(Target<'a, f32>);
+struct Silu<'a>(Target<'a, f32>);
+struct Residual<'a>(Target<'a, f32>);
 /// Adds a row beside each row of the block.
-struct Add<'a>(&'a [&'a [f32]; MAX_ROWS]);
+struct Add<'a>(Target<'a, f32>, &'a [&'a [f32]; MAX_ROWS]);
 /// Adds the product times a row beside each row of the block.
-struct Gated<'a>(&'a [&'a [f32]; MAX_ROWS]);
+struct Gated<'a>(Target<'a, f32>, &'a [&'a [f32]; MAX_ROWS]);
+/// Times SiLU of the gate, whose rows are `width` long.
+struct Swiglu<'a> {
+    out: Rounded<'a>,
+    gate: &'a [f32],
+    width: usize,
+}
 
-impl<S: Simd> End<S> for Store {
+impl<S: Simd> End<S> for Store<'_> {
     #[inline(always)]
-    fn apply(&self, _: S, y: S::F32, _: usize, _: core::ops::Range<usize>, _: &[f32]) -> S::F32 {
-        y
+    unsafe fn put(&self, s: S, y: S::F32, at: Vector) {
+        // SAFETY: passed on.
+        s.store_some(unsafe { at.of(self.0) }, y);
     }
 }
 
-impl<S: Simd> End<S> for Silu {
+impl<S: Simd> End<S> for Silu<'_> {
     #[inline(always)]
-    fn apply(&self, s: S, y: S::F32, _: usize, _: core::ops::Range<usize>, _: &[f32]) -> S::F32 {
-        s.silu(y)
+    unsafe fn put(&self, s: S, y: S::F32, at: Vector) {
+        // SAFETY: passed on.
+        s.store_some(unsafe { at.of(self.0) }, s.silu(y));
     }
 }
 
-impl<S: Simd> End<S> for Residual {
+impl<S: Simd> End<S> for Residual<'_> {
     #[inline(always)]
-    fn apply(&self, s: S, y: S::F32, _: usize, _: core::ops::Range<usize>, old: &[f32]) -> S::F32 {
-        s.add(y, s.load_some(old))
+    unsafe fn put(&self, s: S, y: S::F32, at: Vector) {
+        // SAFETY: passed on.
+        let out = unsafe { at.of(self.0) };
+        s.store_some(out, s.add(y, s.load_some(out)));
     }
 }
 
 impl<S: Simd> End<S> for Add<'_> {
     #[inline(always)]
-    fn apply(&self, s: S, y: S::F32, i: usize, columns: core::ops::Range<usize>, _: &[f32]) -> S::F32 {
-        s.add(y, s.load_some(&self.0[i][columns]))
+    unsafe fn put(&self, s: S, y: S::F32, at: Vector) {
+        // SAFETY: passed on.
+        s.store_some(unsafe { at.of(self.0) }, s.add(y, s.load_some(at.beside(self.1))));
     }
 }
 
 impl<S: Simd> End<S> for Gated<'_> {
     #[inline(always)]
-    fn apply(&self, s: S, y: S::F32, i: usize, columns: core::ops::Range<usize>, old: &[f32]) -> S::F32 {
-        s.mul_add(y, s.load_some(&self.0[i][columns]), s.load_some(old))
+    unsafe fn put(&self, s: S, y: S::F32, at: Vector) {
+        // SAFETY: passed on.
+        let out = unsafe { at.of(self.0) };
+        s.store_some(out, s.mul_add(y, s.load_some(at.beside(self.1)), s.load_some(out)));
+    }
+}
+
+impl<S: Simd> End<S> for Swiglu<'_> {
+    #[inline(always)]
+    unsafe fn put(&self, s: S, y: S::F32, at: Vector) {
+        let gate = &self.gate[at.i * self.width..][..self.width][at.c..at.c + at.len];
+        let y = s.mul(s.silu(s.load_some(gate)), y);
+        // SAFETY: passed on.
+        unsafe { self.out.store_vector(s, at.at.row + at.i, at.at.col + at.c, at.len, y) };
+    }
+}
+
+/// Makes products of the sums where they are, whole vectors, with the bias of their columns.
+#[inline(always)]
+pub(super) fn in_place<S: Simd>(
+    s: S,
+    at: Place,
+    sums: &mut [f32],
+    width: usize,
+    scale: impl Scale<S>,
+    bias: Option<&[f32]>,
+) {
+    for c in (0..at.cols).step_by(S::LANES) {
+        let len = S::LANES.min(at.cols - c);
+        let bias = bias.map_or(s.splat(0.0), |bias| s.load_some(&bias[c..c + len]));
+        let columns = scale.columns(s, c, len);
+        for i in 0..at.rows {
+            let row = &mut sums[i * width..][..width];
+            let y = s.add(scale.apply(s, columns, i, &row[c..]), bias);
+            s.store_some(&mut row[c..c + S::LANES], y);
+        }
     }
 }

@@ -12,8 +12,8 @@ use half::{bf16, f16};
 use super::Tiles;
 use super::memory::{Arena, Source};
 use super::simd::Simd;
-use crate::DType;
-use crate::ops::Linear;
+use crate::ops::{Epilogue, Linear};
+use crate::{DType, View, Weight};
 use centre::Centres;
 use finish::Finish;
 
@@ -30,15 +30,25 @@ pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kerne
     // SAFETY: passed on.
     unsafe {
         let finish = Finish::new(op, memory);
-        let operands = Operands::new(op, memory);
-        let centres = op.centre.as_ref().map(|centre| Centres::new(centre, op.w.rest.as_ref(), memory));
-        match memory.packed(&op.w) {
-            Some(packed) => {
-                let (count, kernel) = panels::tiles(op, memory, packed, operands, centres, finish);
+        let value = Matrix::new(op, &op.w, None, memory);
+        let (gate, packed_gate) = match &op.epilogue {
+            Epilogue::Swiglu { gate, bias } => {
+                (Some(Matrix::new(op, gate, bias.as_ref(), memory)), Some(memory.packed(gate)))
+            }
+            _ => (None, None),
+        };
+        match (memory.packed(&op.w), packed_gate) {
+            (Some(packed), None) => {
+                let (count, kernel) = panels::tiles(op, memory, (value, packed), None, finish);
                 (count, Kernel(Way::Panels(kernel)))
             }
-            None => {
-                let (count, kernel) = rows::tiles(op, operands, centres, finish);
+            (Some(packed), Some(Some(packed_gate))) => {
+                let gate = gate.map(|gate| (gate, packed_gate));
+                let (count, kernel) = panels::tiles(op, memory, (value, packed), gate, finish);
+                (count, Kernel(Way::Panels(kernel)))
+            }
+            _ => {
+                let (count, kernel) = rows::tiles(op, value, gate, finish);
                 (count, Kernel(Way::Rows(kernel)))
             }
         }
@@ -60,6 +70,30 @@ impl Tiles for Kernel<'_> {
     }
 }
 
+/// A matrix of a layer, with what it multiplies and what goes with it.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    operands: Operands<'a>,
+    centres: Option<Centres<'a>>,
+    /// A gate's own; the other one is added at the end.
+    bias: Option<Source<'a, f32>>,
+}
+
+impl<'a> Matrix<'a> {
+    /// # Safety
+    /// The descriptor was checked.
+    unsafe fn new(op: &Linear, w: &Weight, bias: Option<&View>, memory: &Arena<'a>) -> Matrix<'a> {
+        // SAFETY: passed on.
+        unsafe {
+            Matrix {
+                operands: Operands::new(op, w, memory),
+                centres: op.centre.as_ref().map(|centre| Centres::new(centre, w.rest().as_ref(), memory)),
+                bias: bias.map(|bias| memory.source(bias)),
+            }
+        }
+    }
+}
+
 /// Both factors, and with them the kind of product.
 #[derive(Clone, Copy)]
 enum Operands<'a> {
@@ -74,21 +108,21 @@ enum Operands<'a> {
 impl<'a> Operands<'a> {
     /// # Safety
     /// The descriptor was checked.
-    unsafe fn new(op: &Linear, memory: &Arena<'a>) -> Operands<'a> {
+    unsafe fn new(op: &Linear, w: &Weight, memory: &Arena<'a>) -> Operands<'a> {
         // SAFETY: passed on; element types are as the descriptor's check found them.
         unsafe {
-            match (op.x.dtype, op.w.data.dtype, op.x_scale, op.w.scale) {
+            match (op.x.dtype, w.data.dtype, op.x_scale, w.scale) {
                 (DType::I8, _, Some(x_scale), Some(w_scale)) => Operands::I8 {
                     x: memory.source(&op.x),
-                    w: memory.source(&op.w.data),
+                    w: memory.source(&w.data),
                     x_scale: memory.source(&x_scale),
                     w_scale: memory.source(&w_scale),
                 },
-                (DType::F32, DType::F16, ..) => Operands::WideF16(memory.source(&op.x), memory.source(&op.w.data)),
-                (DType::F32, DType::BF16, ..) => Operands::WideBF16(memory.source(&op.x), memory.source(&op.w.data)),
-                (DType::F16, ..) => Operands::F16(memory.source(&op.x), memory.source(&op.w.data)),
-                (DType::BF16, ..) => Operands::BF16(memory.source(&op.x), memory.source(&op.w.data)),
-                _ => Operands::F32(memory.source(&op.x), memory.source(&op.w.data)),
+                (DType::F32, DType::F16, ..) => Operands::WideF16(memory.source(&op.x), memory.source(&w.data)),
+                (DType::F32, DType::BF16, ..) => Operands::WideBF16(memory.source(&op.x), memory.source(&w.data)),
+                (DType::F16, ..) => Operands::F16(memory.source(&op.x), memory.source(&w.data)),
+                (DType::BF16, ..) => Operands::BF16(memory.source(&op.x), memory.source(&w.data)),
+                _ => Operands::F32(memory.source(&op.x), memory.source(&w.data)),
             }
         }
     }

@@ -4,15 +4,14 @@ use super::super::memory::{Arena, Source};
 use super::super::pack::PackedWeight;
 use super::super::simd::Simd;
 use super::super::simd::product::{Block, MAX_PANEL, MAX_ROWS, Sums};
-use super::Operands;
-use super::centre::{Centres, Panel, Products};
-use super::finish::{Centred, Finish, Place, Scaled, Unscaled};
+use super::centre::{Panel, Products};
+use super::finish::{Centred, Finish, Place, Scale, Scaled, Unscaled, in_place};
+use super::{Matrix, Operands};
 use crate::ops::Linear;
 
 pub(super) struct Panels<'a> {
-    operands: Operands<'a>,
-    weight: PackedWeight<'a>,
-    centres: Option<Centres<'a>>,
+    /// The gate, where there is one, and what it gates.
+    sides: [Option<(Matrix<'a>, PackedWeight<'a>)>; 2],
     finish: Finish<'a>,
     rows: usize,
     k: usize,
@@ -33,18 +32,17 @@ const ROW_STEP: usize = 96;
 pub(super) unsafe fn tiles<'a>(
     op: &Linear,
     memory: &Arena<'a>,
-    weight: PackedWeight<'a>,
-    operands: Operands<'a>,
-    centres: Option<Centres<'a>>,
+    value: (Matrix<'a>, PackedWeight<'a>),
+    gate: Option<(Matrix<'a>, PackedWeight<'a>)>,
     finish: Finish<'a>,
 ) -> (usize, Panels<'a>) {
     let (rows, k) = (op.out.rows, op.x.cols);
-    let panels = op.out.cols.div_ceil(weight.panel);
+    let panels = op.out.cols.div_ceil(value.1.panel);
     let wanted = (memory.threads() * TILES_PER_THREAD).div_ceil(panels.max(1));
     let tile_rows = rows.div_ceil(wanted).next_multiple_of(ROW_STEP).min(rows.max(1));
     let row_tiles = rows.div_ceil(tile_rows);
-    let threads = memory.threads();
-    (panels * row_tiles, Panels { operands, weight, centres, finish, rows, k, tile_rows, row_tiles, threads })
+    let sides = [gate, Some(value)];
+    (panels * row_tiles, Panels { sides, finish, rows, k, tile_rows, row_tiles, threads: memory.threads() })
 }
 
 impl Panels<'_> {
@@ -55,31 +53,34 @@ impl Panels<'_> {
         let (panel, first) = (index / self.row_tiles, index % self.row_tiles * self.tile_rows);
         let end = (first + self.tile_rows).min(self.rows);
         let col = panel * S::PANEL;
-        let cols = S::PANEL.min(self.finish.out.cols - col);
-        let step = match self.operands {
-            Operands::BF16(..) | Operands::I8 { .. } => S::DENSE_ROWS,
+        let cols = S::PANEL.min(self.finish.cols - col);
+        let step = match self.sides[1].map(|(value, _)| value.operands) {
+            Some(Operands::BF16(..) | Operands::I8 { .. }) => S::DENSE_ROWS,
             _ => S::ROWS,
         };
-        let mut sums = Sums([0.0; MAX_ROWS * MAX_PANEL]);
-        let mut products = Products::new(S::PANEL);
-        if let (Some(centres), Operands::I8 { w_scale, .. }) = (&self.centres, self.operands) {
-            let panel = Panel { weight: &self.weight, panel, k: self.k, scale: &w_scale.row(0)[col..col + cols] };
-            // SAFETY: int8 weights, as for the blocks.
-            unsafe { centres.write(s, panel, &mut sums, &mut products) };
-        }
-        let mut ahead = self.ahead(index, (end - first).div_ceil(step));
+        let mut sums = [Sums([0.0; MAX_ROWS * MAX_PANEL]), Sums([0.0; MAX_ROWS * MAX_PANEL])];
+        let mut products = [Products::new(), Products::new()];
+        let mut ahead = [self.ahead(0, index, end - first, step), self.ahead(1, index, end - first, step)];
         for row in (first..end).step_by(step) {
             let rows = step.min(end - row);
             if row == first || rows < step {
                 s.begin_blocks(rows);
             }
-            let next = ahead.stretch();
             let at = Place { row, rows, col, cols };
             self.finish.fetch(s, at);
-            // SAFETY: a tile is some rows of a panel's columns.
-            unsafe {
-                self.block(s, row, rows, panel, next, &mut sums);
-                self.finish(s, at, panel, &sums, &products);
+            for (i, side) in self.sides.iter().enumerate() {
+                let Some((matrix, weight)) = side else { continue };
+                let next = ahead[i].stretch();
+                // SAFETY: a tile is some rows of a panel's columns.
+                unsafe {
+                    self.block(s, (matrix, weight), at, panel, next, &mut sums[i]);
+                    let [gate, value] = &mut sums;
+                    let then: Then<'_> = match i {
+                        0 => Then::Gate(matrix.bias.as_ref().map(|bias| &bias.row(0)[col..col + cols]), gate),
+                        _ => Then::Out(&self.finish, (value, gate)),
+                    };
+                    finish(s, matrix, (weight, panel, self.k), at, &mut products[i], then);
+                }
             }
         }
         s.end_blocks();
@@ -87,33 +88,38 @@ impl Panels<'_> {
 
     /// What this thread will probably read next: the panel of the tile after those that the others take meanwhile.
     #[inline(always)]
-    fn ahead(&self, index: usize, blocks: usize) -> Ahead<'_> {
+    fn ahead(&self, side: usize, index: usize, rows: usize, step: usize) -> Ahead<'_> {
         let next = (index + self.threads) / self.row_tiles;
-        let bytes = if next == index / self.row_tiles { None } else { self.panel_bytes(next) };
-        let bytes = bytes.unwrap_or_default();
-        Ahead { bytes, step: bytes.len().div_ceil(blocks).next_multiple_of(LINE) }
-    }
-
-    #[inline(always)]
-    fn panel_bytes(&self, panel: usize) -> Option<&[u8]> {
-        self.weight.bytes.get(panel * self.weight.panel_bytes..)?.get(..self.weight.panel_bytes)
+        let bytes = match &self.sides[side] {
+            Some((_, weight)) if next != index / self.row_tiles => weight.panel_bytes(next),
+            _ => &[],
+        };
+        Ahead { bytes, step: bytes.len().div_ceil(rows.div_ceil(step)).next_multiple_of(LINE) }
     }
 
     /// # Safety
-    /// `rows` is what the block of this kind takes.
+    /// `at.rows` is what the block of this kind takes.
     #[inline(always)]
-    unsafe fn block<S: Simd>(&self, s: S, row: usize, rows: usize, panel: usize, next: &[u8], sums: &mut Sums) {
-        let (x, stride) = match &self.operands {
-            Operands::F32(x, _) | Operands::WideF16(x, _) | Operands::WideBF16(x, _) => at(x, row),
-            Operands::F16(x, _) => at(x, row),
-            Operands::BF16(x, _) => at(x, row),
-            Operands::I8 { x, .. } => at(x, row),
+    unsafe fn block<S: Simd>(
+        &self,
+        s: S,
+        (matrix, weight): (&Matrix<'_>, &PackedWeight<'_>),
+        to: Place,
+        panel: usize,
+        next: &[u8],
+        sums: &mut Sums,
+    ) {
+        let (x, stride) = match &matrix.operands {
+            Operands::F32(x, _) | Operands::WideF16(x, _) | Operands::WideBF16(x, _) => at(x, to.row),
+            Operands::F16(x, _) => at(x, to.row),
+            Operands::BF16(x, _) => at(x, to.row),
+            Operands::I8 { x, .. } => at(x, to.row),
         };
-        let w = self.weight.bytes[panel * self.weight.panel_bytes..][..self.weight.panel_bytes].as_ptr();
-        let b = &mut Block { x, stride, rows, k: self.k, w, sums, next };
+        let w = weight.panel_bytes(panel).as_ptr();
+        let b = &mut Block { x, stride, rows: to.rows, k: self.k, w, sums, next };
         // SAFETY: the rows are inside the view, which was checked; the panel was packed for this instruction set.
         unsafe {
-            match self.operands {
+            match matrix.operands {
                 Operands::F32(..) => s.block_f32(b),
                 Operands::WideF16(..) => s.block_wide_f16(b),
                 Operands::WideBF16(..) => s.block_wide_bf16(b),
@@ -123,34 +129,75 @@ impl Panels<'_> {
             }
         }
     }
+}
 
+/// Where a block's sums go.
+enum Then<'a> {
+    /// Nowhere: they become a gate, with its bias.
+    Gate(Option<&'a [f32]>, &'a mut Sums),
+    /// To the output, with the gate beside them where there is one.
+    Out(&'a Finish<'a>, (&'a Sums, &'a Sums)),
+}
+
+impl Then<'_> {
+    /// Takes some rows of a block.
+    ///
     /// # Safety
     /// No other tile touches the place.
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Place, panel: usize, sums: &Sums, products: &Products) {
-        let sums = &sums.0[..at.rows * S::PANEL];
-        let Operands::I8 { x_scale, w_scale, .. } = &self.operands else {
+    unsafe fn take<S: Simd>(&mut self, s: S, block: Place, part: Place, scale: impl Scale<S>) {
+        let rows = (part.row - block.row) * S::PANEL..(part.row - block.row + part.rows) * S::PANEL;
+        match self {
+            Then::Gate(bias, sums) => in_place(s, part, &mut sums.0[rows], S::PANEL, scale, *bias),
             // SAFETY: passed on.
-            return unsafe { self.finish.block(s, at, sums, S::PANEL, Unscaled) };
-        };
-        let scale = Scaled {
-            excess: if S::UNSIGNED { self.weight.excess(panel) } else { &[0; MAX_PANEL] },
-            x: &x_scale.row(0)[at.row..at.row + at.rows],
-            w: &w_scale.row(0)[at.col..at.col + at.cols],
-        };
+            Then::Out(finish, (sums, gate)) => unsafe {
+                finish.block(s, part, (&sums.0[rows.clone()], &gate.0[rows]), S::PANEL, scale);
+            },
+        }
+    }
+}
+
+/// # Safety
+/// No other tile touches the place.
+#[inline(always)]
+unsafe fn finish<S: Simd>(
+    s: S,
+    matrix: &Matrix<'_>,
+    (weight, panel, k): (&PackedWeight<'_>, usize, usize),
+    at: Place,
+    products: &mut Products,
+    mut then: Then<'_>,
+) {
+    let Operands::I8 { x_scale, w_scale, .. } = &matrix.operands else {
+        // SAFETY: passed on.
+        return unsafe { then.take(s, at, at, Unscaled) };
+    };
+    let scale = Scaled {
+        excess: if S::UNSIGNED { weight.excess(panel) } else { &[0; MAX_PANEL] },
+        x: &x_scale.row(0)[at.row..at.row + at.rows],
+        w: &w_scale.row(0)[at.col..at.col + at.cols],
+    };
+    let Some(centres) = &matrix.centres else {
+        // SAFETY: passed on.
+        return unsafe { then.take(s, at, at, scale) };
+    };
+    // The rows of one image after another.
+    let mut row = at.row;
+    while row < at.row + at.rows {
+        let (image, rows) = centres.layout.run_from(row);
+        let part = Place { row, rows: rows.min(at.row + at.rows - row), ..at };
+        let x = &scale.x[row - at.row..][..part.rows];
+        let (beside, there) = products.of_image(image);
+        if !there {
+            // SAFETY: the panel of int8 weights that the block was multiplied with.
+            unsafe { centres.write(s, image, Panel { weight, panel, k, scale: scale.w }, beside) };
+            s.begin_blocks(at.rows);
+        }
         // SAFETY: passed on.
         unsafe {
-            match &self.centres {
-                Some(centres) => {
-                    let mut beside: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
-                    for (i, beside) in beside.iter_mut().enumerate().take(at.rows) {
-                        *beside = products.of_image(centres.layout.image_of(at.row + i));
-                    }
-                    self.finish.block(s, at, sums, S::PANEL, Centred { left: scale, beside: &beside });
-                }
-                None => self.finish.block(s, at, sums, S::PANEL, scale),
-            }
+            then.take(s, at, part, Centred { left: Scaled { x, ..scale }, beside });
         }
+        row += part.rows;
     }
 }
 

@@ -5,9 +5,9 @@ use bytemuck::Pod;
 
 use super::super::memory::Source;
 use super::super::simd::{Element, MAX_LANES, Simd};
-use super::Operands;
-use super::centre::{Centres, Products};
+use super::centre::Products;
 use super::finish::{Finish, Place, Unscaled};
+use super::{Matrix, Operands};
 use crate::ops::Linear;
 
 /// Output columns of a register tile.
@@ -18,19 +18,19 @@ const TILE_COLS: usize = 32;
 const MAX_BYTES: usize = 64;
 
 pub(super) struct Rows<'a> {
-    operands: Operands<'a>,
-    centres: Option<Centres<'a>>,
+    value: Matrix<'a>,
+    gate: Option<Matrix<'a>>,
     finish: Finish<'a>,
     rows: usize,
 }
 
 pub(super) fn tiles<'a>(
     op: &Linear,
-    operands: Operands<'a>,
-    centres: Option<Centres<'a>>,
+    value: Matrix<'a>,
+    gate: Option<Matrix<'a>>,
     finish: Finish<'a>,
 ) -> (usize, Rows<'a>) {
-    (op.out.cols.div_ceil(TILE_COLS), Rows { operands, centres, finish, rows: op.out.rows })
+    (op.out.cols.div_ceil(TILE_COLS), Rows { value, gate, finish, rows: op.out.rows })
 }
 
 impl Rows<'_> {
@@ -39,46 +39,70 @@ impl Rows<'_> {
     #[inline(always)]
     pub(super) unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
         let first = index * TILE_COLS;
-        let end = (first + TILE_COLS).min(self.finish.out.cols);
-        let mut centred = Products::new(TILE_COLS);
-        self.write_centred(s, first, end, &mut centred);
+        let end = (first + TILE_COLS).min(self.finish.cols);
+        let mut centred = [Products::new(), Products::new()];
         // As many rows as the registers hold sums of.
         let rows = if S::LANES > 8 { 6 } else { 2 };
         for row in (0..self.rows).step_by(rows) {
             for col in (first..end).step_by(COLS) {
                 let at = Place { row, rows: rows.min(self.rows - row), col, cols: COLS.min(end - col) };
-                if S::LANES > 8 {
-                    self.register_tile::<S, 6>(s, at, &centred);
-                } else {
-                    self.register_tile::<S, 2>(s, at, &centred);
-                }
-            }
-        }
-    }
-}
-
-impl Rows<'_> {
-    /// Writes what the centre of each image adds in these columns, which are a tile's.
-    #[inline(always)]
-    fn write_centred<S: Simd>(&self, s: S, first: usize, end: usize, products: &mut Products) {
-        let (Some(centres), Operands::I8 { w, w_scale, .. }) = (&self.centres, &self.operands) else { return };
-        let (scales, w_scale) = (centres.scale.row(0), w_scale.row(0));
-        for image in 0..centres.layout.images {
-            let to = products.clear(image);
-            for col in (first..end).step_by(COLS) {
-                let at = Place { row: image, rows: 1, col, cols: COLS.min(end - col) };
-                let [sums] = scaled::<S, 1>(s, at, &centres.row, w, scales, w_scale);
-                for (j, sum) in sums.into_iter().enumerate().take(at.cols) {
-                    let codes = centres.codes(image, col + j) * (scales[image] * w_scale[col + j]);
-                    to[col - first + j] = sum + codes;
+                // SAFETY: a tile is a range of columns.
+                unsafe {
+                    if S::LANES > 8 {
+                        self.register_tile::<S, 6>(s, at, end, &mut centred);
+                    } else {
+                        self.register_tile::<S, 2>(s, at, end, &mut centred);
+                    }
                 }
             }
         }
     }
 
     /// Rows and columns past the end of the place repeat the last one and are dropped.
+    ///
+    /// # Safety
+    /// No other tile touches the place.
     #[inline(always)]
-    fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Place, centred: &Products) {
+    unsafe fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Place, end: usize, centred: &mut [Products; 2]) {
+        let value = self.value.products::<S, R>(s, at, end, &mut centred[0]);
+        let mut gate = [[0.0; COLS]; R];
+        if let Some(matrix) = &self.gate {
+            gate = matrix.products::<S, R>(s, at, end, &mut centred[1]);
+            let bias = matrix.bias.as_ref().map_or(&[][..], |bias| &bias.row(0)[at.col..at.col + at.cols]);
+            for row in &mut gate {
+                row.iter_mut().zip(bias).for_each(|(gate, bias)| *gate += bias);
+            }
+        }
+        // SAFETY: passed on.
+        unsafe { self.finish.block(s, at, (value.as_flattened(), gate.as_flattened()), COLS, Unscaled) };
+    }
+}
+
+impl Matrix<'_> {
+    /// Writes what an image's centre adds in these columns, which are a tile's.
+    #[inline(always)]
+    fn write_centred<S: Simd>(&self, s: S, image: usize, (first, end): (usize, usize), to: &mut [f32]) {
+        let (Some(centres), Operands::I8 { w, w_scale, .. }) = (&self.centres, &self.operands) else { return };
+        let (scales, w_scale) = (centres.scale.row(0), w_scale.row(0));
+        for col in (first..end).step_by(COLS) {
+            let at = Place { row: image, rows: 1, col, cols: COLS.min(end - col) };
+            let [sums] = scaled::<S, 1>(s, at, &centres.row, w, scales, w_scale);
+            for (j, sum) in sums.into_iter().enumerate().take(at.cols) {
+                let codes = centres.codes(image, col + j) * (scales[image] * w_scale[col + j]);
+                to[col - first + j] = sum + codes;
+            }
+        }
+    }
+
+    /// The products of a register tile, what the centres add included; its tile's columns go to `end`.
+    #[inline(always)]
+    fn products<S: Simd, const R: usize>(
+        &self,
+        s: S,
+        at: Place,
+        end: usize,
+        centred: &mut Products,
+    ) -> [[f32; COLS]; R] {
         let mut products = match &self.operands {
             Operands::F32(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::WideF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
@@ -89,14 +113,15 @@ impl Rows<'_> {
         };
         if let Some(centres) = &self.centres {
             for (i, products) in products.iter_mut().enumerate().take(at.rows) {
-                // SAFETY: the products of every image were written before the tile's rows.
-                let beside = unsafe { centred.of_image(centres.layout.image_of(at.row + i)) };
-                let beside = &beside[at.col % TILE_COLS..];
-                products.iter_mut().zip(beside).for_each(|(product, beside)| *product += beside);
+                let image = centres.layout.image_of(at.row + i);
+                let (beside, there) = centred.of_image(image);
+                if !there {
+                    self.write_centred(s, image, (at.col / TILE_COLS * TILE_COLS, end), beside);
+                }
+                products.iter_mut().zip(&beside[at.col % TILE_COLS..]).for_each(|(product, beside)| *product += beside);
             }
         }
-        // SAFETY: a tile is a range of columns.
-        unsafe { self.finish.block(s, at, products.as_flattened(), COLS, Unscaled) };
+        products
     }
 }
 

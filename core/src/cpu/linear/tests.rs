@@ -80,7 +80,7 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let inputs = arena.view(Region::Arena, x, m, k, k + pad);
     let x_scale = int8.then(|| arena.view(Region::Arena, DType::F32, 1, m, m));
     let layout = TokenLayout { images: 1, image_tokens: m, context_tokens: 0 };
-    let rest = int8.then(|| file.view(Region::Weights, DType::I8, n, Rest::bytes(k), Rest::bytes(k) + pad));
+    let rest = int8.then(|| file.view(Region::Weights, DType::I8, n, Rest::bytes(k), Rest::bytes(k)));
     let centre = int8.then(|| Centre {
         row: arena.view(Region::Arena, DType::I8, 1, k, k),
         scale: arena.view(Region::Arena, DType::F32, 1, 1, 1),
@@ -97,7 +97,15 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
         Epilogue::Residual,
         Epilogue::GatedResidual { modulation: Modulation { table: gates, rows }, gate: 5, layout },
     ][epilogue];
-    let op = Linear { x: inputs, x_scale, centre, w: Weight { data, scale, rest }, bias, out, epilogue };
+    let op = Linear {
+        x: inputs,
+        x_scale,
+        centre,
+        w: Weight { data, scale, rest: rest.map(|rest| rest.offset) },
+        bias,
+        out,
+        epilogue,
+    };
 
     let (mut file, mut arena) = (Bytes::new(file.0), Bytes::new(arena.0));
     for view in [Some(data), scale, bias, Some(table), rest].into_iter().flatten() {
@@ -115,9 +123,9 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let result = unsafe { judge.linear(&op) };
     result.unwrap();
 
-    let mut packed = Bytes::new(packed_bytes([op.w].iter(), isa).unwrap());
+    let mut packed = Bytes::new(packed_bytes([op.w].into_iter(), isa).unwrap());
     let mut seen = 0;
-    pack(file.get(), [op.w].iter(), isa, packed.get_mut(), &Serial, &mut |_| seen += 1);
+    pack(file.get(), [op.w].into_iter(), isa, packed.get_mut(), &Serial, &mut |_| seen += 1);
     assert_eq!(seen, 1 + usize::from(int8));
     let mut cpu = Cpu::new(file.get(), arena.get_mut(), Serial, isa).unwrap().with_packed(packed.get());
     // SAFETY: the bounds of the backend's own memory.

@@ -1,13 +1,15 @@
 use denoir_core::DType::{self, BF16, F16, F32, I8};
-use denoir_core::ops::{Epilogue, Linear, MAX_IMAGES, Op};
-use denoir_core::{Region, TokenLayout};
+use denoir_core::ops::{Epilogue, Linear, Op};
+use denoir_core::{Region, Weight};
 
 use crate::op_matrix::draw::Draw;
-use crate::op_matrix::{Case, Table, Tolerance};
+use crate::op_matrix::{Case, Output, Table, Tolerance};
 
 /// Activations and weights: the rows of the contract's table.
 const TYPES: [(DType, DType); 6] = [(F32, F32), (F32, F16), (F32, BF16), (F16, F16), (BF16, BF16), (I8, I8)];
 const EPILOGUES: [&str; 5] = ["store", "silu", "add_periodic", "residual", "gated_residual"];
+/// Types of what a fused SwiGLU writes.
+const PRODUCTS: [DType; 3] = [F32, F16, BF16];
 /// m, n, k of layers of real models, cut down to what the reference can do in a moment.
 const REAL: [(usize, usize, usize); 4] = [(96, 96, 1152), (33, 288, 1152), (17, 100, 3413), (37, 101, 520)];
 
@@ -37,6 +39,16 @@ pub(super) fn cases(table: &mut Table) {
         let centre = Some(if j % 2 == 0 { Finer::Rest } else { Finer::No });
         table.add(format!("centred {m}×{n}×{k} {epilogue}"), move |d| case(d, (I8, I8), (m, n, k), epilogue, centre));
     }
+    for (i, (x, w)) in TYPES.into_iter().enumerate() {
+        let drawn = |j: &usize| (i + j).is_multiple_of(7) || *j >= shapes.len() - REAL.len();
+        for (j, &(m, n, k)) in shapes.iter().enumerate().filter(|(j, _)| drawn(j)) {
+            let out = PRODUCTS[j / 7 % 3];
+            let centre = (x == I8 && j % 2 == 0).then_some(Finer::Rest);
+            table.add(format!("{x}·{w} {m}×{n}×{k} swiglu {out}"), move |d| {
+                swiglu(d, (x, w), (m, n, k), out, centre)
+            });
+        }
+    }
     for (m, n, k) in [(5, 5, 341), (2, 3, 3413)] {
         table.add(format!("int8 at ±127 {m}×{n}×{k}"), move |d| saturated(d, m, n, k));
     }
@@ -60,14 +72,10 @@ fn case(
 ) -> Case {
     let x = if xt == I8 { d.int8(Region::Arena, m, k) } else { d.x(xt, m, k) };
     let x_scale = (xt == I8).then(|| d.matrix(Region::Arena, F32, (1, m), |rng, _, _| (0.5 + rng.unit()) / 127.0));
-    let mut w = d.weight(wt, n, k);
-    if centred == Some(Finer::Rest) {
-        w.rest = Some(d.rest(n, k));
-    }
+    let w = matrix(&mut d, wt, (n, k), centred);
     let centre = centred.map(|_| {
         let layout = d.layout(m);
-        let one = TokenLayout { images: 1, image_tokens: m, context_tokens: 0 };
-        let centre = d.centre(if layout.images <= MAX_IMAGES { layout } else { one }, k);
+        let centre = d.centre(layout, k);
         d.fill(&centre.row, |rng, _, _| rng.below(255) as f64 - 127.0);
         d.fill(&centre.scale, |rng, _, _| (0.5 + rng.unit()) / 127.0);
         centre
@@ -95,6 +103,34 @@ fn case(
     let products = if centred.is_some() { 2.0 } else { 1.0 };
     let abs = 1e-6 + 2.5e-7 * (products * k as f64).sqrt();
     d.finish(op, [(out, Tolerance::close(abs, 1e-6, SUMS))])
+}
+
+fn swiglu(
+    mut d: Draw,
+    (xt, wt): (DType, DType),
+    (m, n, k): (usize, usize, usize),
+    out: DType,
+    centred: Option<Finer>,
+) -> Case {
+    let gate = matrix(&mut d, wt, (n, k), centred);
+    let bias = (d.rng.below(4) > 0).then(|| d.vector(n, 0.0, 1.0));
+    let out = d.output(out, m, n);
+    let Case { op, weights, arena, outputs, scratch } = case(d, (xt, wt), (m, n, k), "store", centred);
+    let Op::Linear(op) = op else { unreachable!("a linear layer") };
+    let op = Op::Linear(Linear { out, epilogue: Epilogue::Swiglu { gate, bias }, ..op });
+    // Both factors are a few at most, and each is as close as a layer's output.
+    let Tolerance { abs, rel, .. } = outputs[0].tolerance;
+    let tolerance = Tolerance::close(8.0 * abs, 8.0 * rel, SUMS).rounded_to(out.dtype);
+    Case { op, weights, arena, outputs: vec![Output { view: out, tolerance }], scratch }
+}
+
+/// Weights, with what is left over where centres are multiplied by it.
+fn matrix(d: &mut Draw, dtype: DType, (n, k): (usize, usize), centred: Option<Finer>) -> Weight {
+    let mut w = d.weight(dtype, n, k);
+    if centred == Some(Finer::Rest) {
+        w.rest = Some(d.rest(n, k));
+    }
+    w
 }
 
 /// The largest sum that k products can make, whose f32 value is still exact to a unit in the last place.

@@ -12,6 +12,9 @@ pub(super) fn cases(table: &mut Table) {
             table.add(format!("{rows}×{cols}"), move |d| case(d, rows, cols));
         }
     }
+    for cols in [1, 15, 16, 33, 100, 341, 1152] {
+        table.add(format!("rotated 5×{cols}"), move |d| rotated(d, 5, cols));
+    }
     for cols in [1, 7, 16, 33, 100, 1152] {
         for (images, image_tokens, context_tokens) in [(1, 1, 0), (2, 3, 2), (1, 32, 5), (2, 65, 0), (1, 256, 32)] {
             let layout = TokenLayout { images, image_tokens, context_tokens };
@@ -39,7 +42,10 @@ fn case(mut d: Draw, rows: usize, cols: usize) -> Case {
     let out = d.output(DType::I8, rows, cols);
     let out_scale = d.output(DType::F32, 1, rows);
     let exact = Tolerance::exact("the contract gives every operation");
-    d.finish(Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None }), [(out, exact), (out_scale, exact)])
+    d.finish(
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None, rotated: false }),
+        [(out, exact), (out_scale, exact)],
+    )
 }
 
 /// Multiples of 1/64 with much in common, whose sums are exact in any order.
@@ -52,9 +58,19 @@ fn centred(mut d: Draw, layout: TokenLayout, cols: usize) -> Case {
     let out_scale = d.output(DType::F32, 1, layout.rows());
     let centre = d.centre(layout, cols);
     let exact = Tolerance::exact("the contract gives every operation");
-    let op = QuantizeRows { x, out, out_scale, centre: Some(centre) };
+    let op = QuantizeRows { x, out, out_scale, centre: Some(centre), rotated: false };
     d.finish(
         Op::QuantizeRows(op),
         [(out, exact), (out_scale, exact)].into_iter().chain(centre_outputs(&centre, exact, exact)),
     )
+}
+
+/// Multiples of 1/64, whose rotation is exact.
+fn rotated(mut d: Draw, rows: usize, cols: usize) -> Case {
+    let x = d.matrix(Region::Arena, DType::F32, (rows, cols), |rng, _, _| rng.below(1025) as f64 / 64.0 - 8.0);
+    let out = d.output(DType::I8, rows, cols);
+    let out_scale = d.output(DType::F32, 1, rows);
+    let exact = Tolerance::exact("the contract gives every operation");
+    let op = QuantizeRows { x, out, out_scale, centre: None, rotated: true };
+    d.finish(Op::QuantizeRows(op), [(out, exact), (out_scale, exact), (x, exact)])
 }
