@@ -160,26 +160,6 @@ impl<'a> Rounded<'a> {
         }
     }
 
-    /// Asks for the lines of columns `start..start + len` of row `r`.
-    ///
-    /// # Safety
-    /// The place is inside the view.
-    #[inline(always)]
-    pub(super) unsafe fn fetch<S: Simd>(&self, s: S, r: usize, start: usize, len: usize) {
-        // SAFETY: passed on; only the address is used.
-        let (first, bytes) = unsafe {
-            match self {
-                Rounded::F32(out) => (out.part(r, start, len).as_ptr().cast::<u8>(), 4 * len),
-                Rounded::F16(out) => (out.part(r, start, len).as_ptr().cast(), 2 * len),
-                Rounded::BF16(out) => (out.part(r, start, len).as_ptr().cast(), 2 * len),
-                Rounded::I8(out, _) => (out.part(r, start, len).as_ptr().cast(), len),
-            }
-        };
-        for line in (0..bytes).step_by(64) {
-            s.prefetch_near(first.wrapping_add(line));
-        }
-    }
-
     /// Writes elements from column `start` of row `r` on, in a float type.
     ///
     /// # Safety

@@ -1,5 +1,7 @@
 //! What happens to sums of products on their way to the output.
 
+use bytemuck::Pod;
+
 use super::super::memory::{Arena, ModulationSource, Source, Target};
 use super::super::quantize_rows::Rounded;
 use super::super::simd::Simd;
@@ -56,9 +58,11 @@ impl<'a> Finish<'a> {
     /// Asks for the lines that [`Finish::block`] will write, and read where it adds to them.
     #[inline(always)]
     pub(super) fn fetch<S: Simd>(&self, s: S, at: Place) {
-        for i in 0..at.rows {
-            // SAFETY: only the addresses are used.
-            unsafe { self.out.fetch(s, at.row + i, at.col, at.cols) };
+        match self.out {
+            Rounded::F32(out) => fetch(s, out, at),
+            Rounded::F16(out) => fetch(s, out, at),
+            Rounded::BF16(out) => fetch(s, out, at),
+            Rounded::I8(out, _) => fetch(s, out, at),
         }
     }
 
@@ -141,6 +145,17 @@ impl<'a> Finish<'a> {
             let y = s.add(from.scale.apply(s, columns, i, &from.sums[i * width..][..width][c..]), bias);
             // SAFETY: passed on.
             unsafe { end.put(s, y, Vector { at, i, c, len }) };
+        }
+    }
+}
+
+#[inline(always)]
+fn fetch<S: Simd, T: Pod>(s: S, out: Target<'_, T>, at: Place) {
+    for i in 0..at.rows {
+        // SAFETY: only the addresses are used.
+        let row = unsafe { out.part(at.row + i, at.col, at.cols) };
+        for line in row.chunks(64 / size_of::<T>()) {
+            s.prefetch_near(line.as_ptr().cast());
         }
     }
 }
