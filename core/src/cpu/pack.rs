@@ -57,6 +57,8 @@ struct Entry {
     file: u64,
     /// First byte in the packed region.
     packed: u64,
+    /// Rows of the matrix. It and its first half start at the same byte of the file, and are packed differently.
+    rows: u64,
 }
 
 /// What precedes the table.
@@ -121,6 +123,9 @@ impl<'a> Packed<'a> {
         let table = rest.get(..usize::try_from(header.entries).ok()?.checked_mul(size_of::<Entry>())?)?;
         let table: &[Entry] = bytemuck::try_cast_slice(table).ok()?;
         let entry = table[table.binary_search_by_key(&(weight.data.offset as u64), |e| e.file).ok()?];
+        if entry.rows != weight.data.rows as u64 {
+            return None;
+        }
         let bytes = range(self.region, entry.packed, self.shape.bytes(weight)? as u64)?;
         let (panel_bytes, rest_bytes) = (self.shape.panel_bytes(weight)?, self.shape.rest_bytes(weight)?);
         Some(PackedWeight { bytes, panel_bytes, panel: self.shape.panel, rest_bytes })
@@ -174,7 +179,7 @@ pub fn pack(
         let (to, rest) = data.split_at_mut(len);
         pack_weight(file, weight, shape, to, panel_bytes, executor);
         [Some(weight.data), weight.rest()].iter().flatten().for_each(&mut *done);
-        entries[filled] = Entry { file: weight.data.offset as u64, packed: at as u64 };
+        entries[filled] = Entry { file: weight.data.offset as u64, packed: at as u64, rows: weight.data.rows as u64 };
         filled += 1;
         at += len;
         data = rest;

@@ -31,24 +31,23 @@ pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kerne
     unsafe {
         let finish = Finish::new(op, memory);
         let value = Matrix::new(op, &op.w, None, memory);
-        let (gate, packed_gate) = match &op.epilogue {
+        let gate = match &op.epilogue {
             Epilogue::Swiglu { gate, bias } => {
-                (Some(Matrix::new(op, gate, bias.as_ref(), memory)), Some(memory.packed(gate)))
+                Some((Matrix::new(op, gate, bias.as_ref(), memory), memory.packed(gate)))
             }
-            _ => (None, None),
+            _ => None,
         };
-        match (memory.packed(&op.w), packed_gate) {
+        match (memory.packed(&op.w), gate) {
             (Some(packed), None) => {
                 let (count, kernel) = panels::tiles(op, memory, (value, packed), None, finish);
                 (count, Kernel(Way::Panels(kernel)))
             }
-            (Some(packed), Some(Some(packed_gate))) => {
-                let gate = gate.map(|gate| (gate, packed_gate));
-                let (count, kernel) = panels::tiles(op, memory, (value, packed), gate, finish);
+            (Some(packed), Some((gate, Some(packed_gate)))) => {
+                let (count, kernel) = panels::tiles(op, memory, (value, packed), Some((gate, packed_gate)), finish);
                 (count, Kernel(Way::Panels(kernel)))
             }
-            _ => {
-                let (count, kernel) = rows::tiles(op, value, gate, finish);
+            (_, gate) => {
+                let (count, kernel) = rows::tiles(op, value, gate.map(|(gate, _)| gate), finish);
                 (count, Kernel(Way::Rows(kernel)))
             }
         }

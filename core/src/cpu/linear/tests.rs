@@ -179,3 +179,39 @@ fn packed_products_are_the_reference_s() {
         }
     }
 }
+
+/// A matrix whose halves were packed, as those of a gated layer are, is taken from the file when it is asked for whole.
+#[test]
+fn packed_halves_are_not_the_whole() {
+    for isa in Isa::available() {
+        let (n, k) = (2 * 21, 7);
+        let (mut file, mut arena) = (Bump(0), Bump(0));
+        let data = file.view(Region::Weights, DType::F32, n, k, k);
+        let x = arena.view(Region::Arena, DType::F32, 1, k, k);
+        let out = arena.view(Region::Arena, DType::F32, 1, n, n);
+        let w = Weight { data, scale: None, rest: None };
+        let halves = [0, n / 2].map(|first| Weight { data: data.rows_from(first, n / 2), ..w });
+        let op = Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue: Epilogue::Store };
+
+        let (mut random, mut file, mut arena) = (Random(1), Bytes::new(file.0), Bytes::new(arena.0));
+        random.fill(file.get_mut(), &data);
+        random.fill(arena.get_mut(), &x);
+        let bounds = Bounds { weights: file.len, arena: arena.len };
+        let mut expected = arena.get().to_vec();
+        let mut judge = Memory { weights: file.get(), arena: &mut expected };
+        // SAFETY: the bounds of the judge's memory.
+        unsafe { Recorder::new(&mut judge, bounds) }.linear(&op).unwrap();
+        let mut packed = Bytes::new(packed_bytes(halves.into_iter(), isa).unwrap());
+        pack(file.get(), halves.into_iter(), isa, packed.get_mut(), &Serial, &mut |_| {});
+        let mut cpu = Cpu::new(file.get(), arena.get_mut(), Serial, isa).unwrap().with_packed(packed.get());
+        // SAFETY: the bounds of the backend's own memory.
+        unsafe { Recorder::new(&mut cpu, bounds) }.linear(&op).unwrap();
+
+        let judge = Memory { weights: file.get(), arena: &mut expected };
+        let mut copy = arena.get().to_vec();
+        let result = Memory { weights: file.get(), arena: &mut copy };
+        for c in 0..n {
+            assert!((judge.load(&out, 0, c) - result.load(&out, 0, c)).abs() < 1e-5, "{} column {c}", isa.name());
+        }
+    }
+}
