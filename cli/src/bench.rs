@@ -4,7 +4,7 @@ mod memory;
 mod timing;
 
 use std::io::Cursor;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 
 use crate::args::{EngineArgs, parse_type};
 use crate::error::Error;
+use crate::output::Output;
 use crate::progress::{Progress, Verbosity};
 use crate::{model, stdout, text};
 use timing::Times;
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     /// Type of the random weights: f32, f16, bf16 or int8 [default: bf16]
     #[arg(long = "type", value_name = "T", value_parser = parse_type, requires = "shape")]
     dtype: Option<DType>,
+    /// Write the random weights to a model file, for `generate`, and measure nothing
+    #[arg(long, value_name = "FILE.gguf", requires = "shape")]
+    save: Option<PathBuf>,
     /// Images in a pass
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=denoir::core::plan::MAX_BATCH as i64))]
@@ -66,7 +70,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     crate::interrupt::catch();
     let start = Instant::now();
     let model = match args.shape {
-        Some(shape) => random(shape, args.dtype.unwrap_or(DType::BF16))?,
+        Some(shape) => {
+            let random = RandomModel::new(shape, args.dtype.unwrap_or(DType::BF16))?;
+            if let Some(path) = &args.save {
+                return save(&random, path);
+            }
+            in_memory(&random)?
+        }
         None => model::open(args.model.as_deref())?,
     };
     let batch = usize::from(args.batch);
@@ -86,10 +96,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if args.json { stdout::json(&report) } else { stdout::write(as_text(&report).as_bytes()) }
 }
 
+fn save(random: &RandomModel, path: &Path) -> Result<(), Error> {
+    let mut output = Output::create(path)?;
+    random.write(SEED, output.file()).map_err(|e| Error::Write(path.to_owned(), e))?;
+    output.commit()
+}
+
 /// A model with random weights.
-fn random(shape: Shape, dtype: DType) -> Result<Arc<Model>, Error> {
-    let random = RandomModel::new(shape, dtype)?;
-    if let Some(model) = mapped(&random) {
+fn in_memory(random: &RandomModel) -> Result<Arc<Model>, Error> {
+    if let Some(model) = mapped(random) {
         return Ok(Arc::new(model));
     }
     let len = usize::try_from(random.len_bytes()).unwrap_or(usize::MAX);
@@ -127,6 +142,7 @@ fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {
         "predict_ms": round(times.predict_ms),
         "modulation_ms": round(times.modulation_ms),
         "best_predict_ms": round(times.best_predict_ms),
+        "device_ms": times.device_ms.map(round),
         "gflop": round(gflop),
         "gflops": round(gflops),
         "peak_gflops": peak.map(round),
@@ -179,12 +195,13 @@ fn as_text(report: &Value) -> String {
         (Some(share), Some(peak)) => format!(", {:.0} % of the measured peak of {peak:.0}", 100.0 * share),
         _ => String::new(),
     };
+    let on_device = report["device_ms"].as_f64().map_or_else(String::new, |ms| format!(", {ms:.3} ms on the device"));
     let device = report["device_bytes"].as_u64();
     let device = device.map_or_else(String::new, |held| format!("{} on the device, ", text::bytes(held)));
     format!(
         "model        {} ({}), {}, {} of weights\n\
          engine       {} {}, {}, {} threads, batch {}\n\
-         evaluation   {:.2} ms: {:.2} ms network (best {:.2}), {:.2} ms share of modulation\n\
+         evaluation   {:.2} ms: {:.2} ms network (best {:.2}{on_device}), {:.2} ms share of modulation\n\
          rate         {:.1} GFLOP/s at {:.3} GFLOP an evaluation{peak}\n\
          memory       {} at the peak, {device}of it {} of activations\n{}",
         word("model"),

@@ -1,7 +1,7 @@
 //! Output files: written under a temporary name in the same folder, renamed when complete.
 
 use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -54,6 +54,11 @@ impl Output {
     /// Writes the next bytes.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).map_err(Error::writing(&self.path))
+    }
+
+    /// What has been written so far, for writers that go back.
+    pub(crate) fn file(&mut self) -> &mut (impl Write + Seek) {
+        &mut self.file
     }
 
     /// Gives the complete file its name.

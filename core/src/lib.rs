@@ -44,6 +44,7 @@ pub mod params;
 pub mod plan;
 pub mod qwen3;
 pub mod sampler;
+pub mod self_test;
 pub mod t2i;
 mod view;
 

@@ -236,26 +236,79 @@ void read_rows(const Slot* warp, Row (&rows)[32]) {
     for (u32 i = 0; i < 32; ++i) memcpy(&rows[i], warp[i].row, 16);
 }
 
-// c += a · b of f32 values: exact products, summed in f64, rounded once.
+// How tensor cores of compute capability 8.x add 16-bit products to an f32 sum (Fasi and others, PeerJ CS 330, 2021;
+// Khattak and Mikaitis, arXiv 2512.07004): eight products and the sum so far are brought to the largest exponent among
+// them and cut, one digit past those of an f32; they are added exactly, and the result is cut to an f32. Capability 9.0
+// takes 16 products and two digits: never further off.
+const u32 PRODUCTS = 8;
+const int DIGITS = 24;
+
+// The exponent of a value; that of zero is below all others.
+int exponent(float x) {
+    u32 bits = float_bits(x) >> 23 & 255;
+    return x == 0.0f ? -1000 : (int)(bits == 0 ? 1 : bits) - 127;
+}
+
+double power_of_two(int e) {
+    u64 bits = (u64)(e + 1023) << 52;
+    double x;
+    memcpy(&x, &bits, 8);
+    return x;
+}
+
+float cut_to_f32(double x) {
+    float nearest = (float)x;
+    return fabs((double)nearest) > fabs(x) ? bits_float(float_bits(nearest) - 1) : nearest;
+}
+
+// An operand's values along K, with their exponents.
+struct Line {
+    float values[16];
+    int exponents[16];
+
+    void set(u32 k, float x) {
+        values[k] = x;
+        exponents[k] = exponent(x);
+    }
+};
+
+float add_block(float sum, const Line& x, const Line& y, u32 k0) {
+    int largest = exponent(sum);
+    double products[PRODUCTS];
+    for (u32 i = 0; i < PRODUCTS; ++i) {
+        int e = x.exponents[k0 + i] + y.exponents[k0 + i];
+        if (e > largest) largest = e;
+        products[i] = (double)x.values[k0 + i] * (double)y.values[k0 + i];
+    }
+    if (largest < -500 || largest > 126) {
+        // All is zero, or something is not finite.
+        for (double product : products) sum += (float)product;
+        return sum;
+    }
+    double digits = power_of_two(DIGITS - largest);
+    long long total = (long long)((double)sum * digits);
+    for (double product : products) total += (long long)(product * digits);
+    return cut_to_f32((double)total * power_of_two(largest - DIGITS));
+}
+
+// c += a · b of f32 values.
 template <class Widen>
 void product_16(Slot* warp, Widen widen) {
-    float a[16][16], b[8][16];
+    Line a[16], b[8];
     for (u32 lane = 0; lane < 32; ++lane) {
         for (u32 i = 0; i < 2; ++i) {
             u32 k = lane % 4 * 2 + i;
-            for (u32 r = 0; r < 4; ++r) a[lane / 4 + r % 2 * 8][k + r / 2 * 8] = widen((u16)(warp[lane].words[r] >> 16 * i));
-            for (u32 r = 0; r < 2; ++r) b[lane / 4][k + r * 8] = widen((u16)(warp[lane].words[4 + r] >> 16 * i));
+            auto value = [&](u32 word) { return widen((u16)(warp[lane].words[word] >> 16 * i)); };
+            for (u32 r = 0; r < 4; ++r) a[lane / 4 + r % 2 * 8].set(k + r / 2 * 8, value(r));
+            for (u32 r = 0; r < 2; ++r) b[lane / 4].set(k + r * 8, value(4 + r));
         }
     }
     for (u32 lane = 0; lane < 32; ++lane) {
         for (u32 e = 0; e < 4; ++e) {
             float c;
             memcpy(&c, &warp[lane].sums[e], 4);
-            double sum = c;
-            const float* x = a[lane / 4 + e / 2 * 8];
-            const float* y = b[lane % 4 * 2 + e % 2];
-            for (u32 k = 0; k < 16; ++k) sum += (double)x[k] * (double)y[k];
-            c = (float)sum;
+            const Line &x = a[lane / 4 + e / 2 * 8], &y = b[lane % 4 * 2 + e % 2];
+            for (u32 k = 0; k < 16; k += PRODUCTS) c = add_block(c, x, y, k);
             memcpy(&warp[lane].sums[e], &c, 4);
         }
     }

@@ -1,6 +1,7 @@
 // A CUDA driver without a GPU: the functions of libcuda.so that denoir-cuda calls, over kernels that were compiled for this
 // processor. Everything happens at once, on the calling thread; what a stream is asked for while it captures is kept in
 // a graph. Device memory is memory of the process that starts as NaN.
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -22,6 +23,7 @@ enum Result {
     INVALID_CONTEXT = 201,
     INVALID_DEVICE = 101,
     INVALID_IMAGE = 200,
+    INVALID_HANDLE = 400,
     NOT_FOUND = 500,
     CAPTURE_UNSUPPORTED = 900,
     CAPTURE_UNMATCHED = 903,
@@ -45,11 +47,19 @@ struct Module {
     std::vector<Function*> functions;
 };
 
+// When it was recorded. Times here mean nothing but their order.
+struct Event {
+    std::chrono::steady_clock::time_point at;
+    bool recorded = false;
+};
+
+// A kernel, or an event between kernels.
 struct Launch {
     Function* function;
     Index grid, block;
     u32 shared;
     u8 args[PARAMETER_BYTES];
+    Event* event;
 };
 
 struct Graph {
@@ -67,7 +77,19 @@ u64 allocated = 0, most_allocated = 0;
 thread_local std::vector<void*> contexts;
 
 void run(const Launch& launch) {
+    if (launch.event != nullptr) {
+        launch.event->at = std::chrono::steady_clock::now();
+        launch.event->recorded = true;
+        return;
+    }
     emulator::launch(launch.function->entry, launch.args, launch.grid, launch.block, launch.shared);
+}
+
+// Runs a launch, or keeps it where the stream captures. The default stream does not.
+Result enqueue(Stream* stream, const Launch& launch) {
+    if (stream != nullptr && stream->capture) stream->capture->launches.push_back(launch);
+    else run(launch);
+    return SUCCESS;
 }
 
 template <class T>
@@ -187,6 +209,19 @@ Result cuCtxPushCurrent_v2(void* context) {
     return SUCCESS;
 }
 
+Result cuCtxSetCurrent(void* context) {
+    if (!contexts.empty()) contexts.pop_back();
+    if (context != nullptr) contexts.push_back(context);
+    return SUCCESS;
+}
+
+// A device has one, which lives as long as the program.
+Result cuDevicePrimaryCtxRetain(void** context, int) {
+    static int primary;
+    *context = &primary;
+    return SUCCESS;
+}
+
 Result cuCtxPopCurrent_v2(void** context) {
     if (contexts.empty()) return INVALID_CONTEXT;
     *context = contexts.back();
@@ -240,7 +275,9 @@ Result cuStreamDestroy_v2(Stream* stream) {
     return SUCCESS;
 }
 
-Result cuStreamSynchronize(Stream* stream) { return stream->capture ? CAPTURE_UNSUPPORTED : SUCCESS; }
+Result cuStreamSynchronize(Stream* stream) {
+    return stream != nullptr && stream->capture ? CAPTURE_UNSUPPORTED : SUCCESS;
+}
 
 Result cuMemAlloc_v2(void** at, size_t bytes) {
     if (contexts.empty()) return INVALID_CONTEXT;
@@ -263,6 +300,13 @@ Result cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, Stream* st
     return SUCCESS;
 }
 
+Result cuMemcpyHtoD_v2(void* to, const void* from, size_t bytes) {
+    memcpy(to, from, bytes);
+    return SUCCESS;
+}
+
+Result cuMemcpyDtoH_v2(void* to, const void* from, size_t bytes) { return cuMemcpyHtoD_v2(to, from, bytes); }
+
 Result cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t bytes, Stream* stream) {
     return cuMemcpyHtoDAsync_v2(to, from, bytes, stream);
 }
@@ -271,12 +315,40 @@ Result cuLaunchKernel(Function* function, u32 grid_x, u32 grid_y, u32 grid_z, u3
                       u32 shared, Stream* stream, void** parameters, void**) {
     bool empty = grid_x == 0 || grid_y == 0 || grid_z == 0 || block_x * block_y * block_z == 0;
     if (empty || grid_y > 65535 || grid_z > 65535 || shared > function->most_shared) return INVALID_VALUE;
-    Launch launch = {function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, {}};
+    Launch launch = {function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, {}, nullptr};
     memcpy(launch.args, parameters[0], PARAMETER_BYTES);
-    if (stream->capture) stream->capture->launches.push_back(launch);
-    else run(launch);
+    return enqueue(stream, launch);
+}
+
+Result cuEventCreate(Event** event, u32) {
+    if (contexts.empty()) return INVALID_CONTEXT;
+    *event = made(new Event());
     return SUCCESS;
 }
+
+Result cuEventDestroy_v2(Event* event) {
+    if (!gone(event)) return INVALID_VALUE;
+    delete event;
+    return SUCCESS;
+}
+
+Result cuEventRecordWithFlags(Event* event, Stream* stream, u32) {
+    return enqueue(stream, {nullptr, {}, {}, 0, {}, event});
+}
+
+Result cuEventRecord(Event* event, Stream* stream) { return cuEventRecordWithFlags(event, stream, 0); }
+
+Result cuEventSynchronize(Event*) { return SUCCESS; }
+
+Result cuEventElapsedTime(float* milliseconds, Event* from, Event* to) {
+    if (!from->recorded || !to->recorded) return INVALID_HANDLE;
+    *milliseconds = std::chrono::duration<float, std::milli>(to->at - from->at).count();
+    return SUCCESS;
+}
+
+Result cuProfilerStart() { return SUCCESS; }
+
+Result cuProfilerStop() { return SUCCESS; }
 
 Result cuStreamBeginCapture_v2(Stream* stream, int) {
     if (stream->capture) return CAPTURE_UNSUPPORTED;

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
@@ -43,6 +44,12 @@ const FUNCTIONS: &[&str] = &[
     "cuGraphLaunch",
     "cuGraphExecDestroy",
     "cuGraphDestroy",
+    "cuEventCreate",
+    "cuEventRecordWithFlags",
+    "cuEventElapsedTime",
+    "cuEventDestroy_v2",
+    "cuProfilerStart",
+    "cuProfilerStop",
 ];
 
 /// A device that can run denoir, or is too old to.
@@ -169,7 +176,7 @@ impl Driver {
         let flags = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as u32;
         // SAFETY: the device is the driver's.
         self.calls.make("cuCtxCreate", || unsafe { sys::cuCtxCreate_v2(&mut raw, flags, device) })?;
-        let context = Arc::new(Context { raw, info, calls: self.calls });
+        let context = Arc::new(Context { raw, info, calls: self.calls, allocated: AtomicU64::new(0) });
         // Creating made it current; from now on it is where it is entered.
         drop(Entered);
         Ok(context)
@@ -181,6 +188,8 @@ pub(crate) struct Context {
     raw: sys::CUcontext,
     pub(crate) info: DeviceInfo,
     pub(crate) calls: Calls,
+    /// Bytes of the device's memory in use.
+    pub(crate) allocated: AtomicU64,
 }
 
 // SAFETY: the driver allows a context on any thread, and on several at once.

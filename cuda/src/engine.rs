@@ -1,6 +1,7 @@
 //! The backend: regions, kernels, programs as graphs.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys;
@@ -11,10 +12,15 @@ use denoir_core::{DType, View};
 
 use crate::calls::{Calls, Faults};
 use crate::device::{Context, DeviceInfo, Driver};
+use crate::kernels::LinearTile;
 use crate::memory::{Buffer, Weights};
 use crate::modules::{Kernel, Modules};
 use crate::stream::{Graph, Launch, Stream};
+use crate::timers::{KernelTime, Span};
 use crate::{Error, kernels, self_test};
+
+/// Opens devices without the self-test where it is `skip`: to look into what the test finds.
+const SELF_TEST: &str = "DENOIR_CUDA_SELF_TEST";
 
 /// How a device is opened.
 #[derive(Clone, Debug, Default)]
@@ -31,19 +37,35 @@ pub struct Gpu {
     /// Before the context, which they are in.
     modules: Arc<Mutex<Modules>>,
     context: Arc<Context>,
+    tile: Option<LinearTile>,
+    checked: bool,
 }
 
 impl Gpu {
-    /// Opens a device and checks that it computes rightly.
+    /// Opens a device and checks that it computes rightly, but for the check where the environment's
+    /// `DENOIR_CUDA_SELF_TEST` is `skip`.
     ///
     /// # Errors
-    /// [`Error`], naming what this machine or device lacks.
+    /// [`Error`], naming what this machine or device lacks, or the kernels that compute wrongly.
     pub fn open(options: &Options) -> Result<Gpu, Error> {
         let context = Driver::open(Calls::new(options.faults.clone()))?.context(options.device)?;
         let modules = Arc::new(Mutex::new(Modules::new(&context)));
-        let gpu = Gpu { modules, context };
-        self_test::run(&gpu)?;
+        let checked = std::env::var_os(SELF_TEST).is_none_or(|how| how != "skip");
+        let gpu = Gpu { modules, context, tile: None, checked };
+        if checked {
+            self_test::run(&gpu)?;
+        }
         Ok(gpu)
+    }
+
+    /// The same device with one tile for all linear layers of tensor cores that can have it, for tests of each.
+    pub fn with_tile(&self, tile: LinearTile) -> Gpu {
+        Gpu { tile: Some(tile), ..self.clone() }
+    }
+
+    /// Whether the device passed its self-test; otherwise it was skipped.
+    pub fn is_checked(&self) -> bool {
+        self.checked
     }
 
     /// What the device is.
@@ -68,6 +90,11 @@ impl Gpu {
             open: None,
             weights: Weights::new(file),
             arena: Buffer::new(&self.context, arena_bytes)?,
+            tile: self.tile,
+            last_kernel: "",
+            timed: false,
+            last_program: None,
+            spans: None,
             modules: self.modules.clone(),
             context: self.context.clone(),
         })
@@ -92,6 +119,16 @@ pub struct Cuda {
     open: Option<Vec<Launch>>,
     pub(crate) weights: Weights,
     pub(crate) arena: Buffer,
+    /// The one tile that linear layers have, where tests ask for that.
+    pub(crate) tile: Option<LinearTile>,
+    /// Name of the last kernel that was launched or recorded.
+    pub(crate) last_kernel: &'static str,
+    /// Whether programs time each of their kernels.
+    timed: bool,
+    /// The program that ran last.
+    last_program: Option<Program>,
+    /// Times programs as a whole, where that was asked for.
+    spans: Option<Span>,
     /// Those of the device: engines share them.
     modules: Arc<Mutex<Modules>>,
     context: Arc<Context>,
@@ -112,8 +149,50 @@ impl Cuda {
         self.modules.lock().unwrap_or_else(PoisonError::into_inner).function(kernel)
     }
 
+    /// Bytes of the device's memory that all engines on it hold.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.context.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Whether programs time each of their kernels, between which they then stop: they are recorded anew.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    pub fn set_timed(&mut self, timed: bool) -> Result<(), Error> {
+        let context = self.context.clone();
+        let _entered = context.enter()?;
+        self.stream.wait()?;
+        self.programs.clear();
+        self.last_program = None;
+        self.timed = timed;
+        Ok(())
+    }
+
+    /// How long the kernels of the program that ran last took, the longest first. Nothing unless
+    /// [`set_timed`](Cuda::set_timed) came before.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    pub fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
+        let _entered = self.context.enter()?;
+        self.stream.wait()?;
+        self.last_program.and_then(|program| self.programs.get(&program)).map_or(Ok(Vec::new()), Graph::kernel_times)
+    }
+
+    /// From now on each replayed evaluation is timed as a whole; gives the milliseconds of those so far.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    pub fn take_spans(&mut self) -> Result<Vec<f64>, Error> {
+        let _entered = self.context.enter()?;
+        self.stream.wait()?;
+        let before = self.spans.replace(Span::new(&self.context)?);
+        before.map_or(Ok(Vec::new()), Span::finish)
+    }
+
     /// Appends a launch to the open recording, or runs it.
     pub(crate) fn record(&mut self, launch: Launch) -> Result<(), Error> {
+        self.last_kernel = launch.name;
         match &mut self.open {
             Some(launches) => launches.push(launch),
             None => self.stream.launch(&launch)?,
@@ -191,12 +270,16 @@ unsafe impl Backend for Cuda {
         self.weights.pass(false);
         let _entered = self.context.enter()?;
         if let Some(launches) = self.open.take() {
-            let graph = self.stream.capture(&launches)?;
+            let graph = self.stream.capture(&launches, self.timed)?;
             self.programs.insert(program, graph);
         }
-        match self.programs.get(&program) {
-            Some(graph) => self.stream.replay(graph),
-            None => Ok(()),
+        let Some(graph) = self.programs.get(&program) else { return Ok(()) };
+        self.last_program = Some(program);
+        match &mut self.spans {
+            // What a profiler should look at: nothing else is timed kernel by kernel.
+            _ if self.timed => self.stream.profiled(graph),
+            Some(spans) if matches!(program, Program::Evaluate { .. }) => spans.around(&self.stream, graph),
+            _ => self.stream.replay(graph),
         }
     }
 

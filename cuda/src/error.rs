@@ -31,10 +31,19 @@ pub enum Error {
         /// What it has.
         found: (u32, u32),
     },
-    /// A kernel gives wrong results.
+    /// Kernels give wrong results.
     SelfTest {
         /// The device's name.
         device: String,
+        /// The kernels, between commas.
+        kernels: String,
+    },
+    /// A kernel of the self-test, the first that does so, makes the device fail.
+    InSelfTest {
+        /// The kernel.
+        kernel: &'static str,
+        /// What the device reports.
+        source: Box<Error>,
     },
     /// A matrix or a kernel's grid is larger than kernels can count.
     TooLarge {
@@ -112,7 +121,8 @@ impl std::fmt::Display for Error {
             Error::ComputeCapability { device, found: (major, minor) } => {
                 write!(f, "CUDA device {device} has compute capability {major}.{minor}, 8.0 is needed")
             }
-            Error::SelfTest { device } => write!(f, "CUDA device {device} computes wrongly"),
+            Error::SelfTest { device, kernels } => write!(f, "CUDA device {device} computes wrongly: {kernels}"),
+            Error::InSelfTest { kernel, source } => write!(f, "{kernel}, in the self-test: {source}"),
             Error::TooLarge { what, size, limit } => write!(f, "{what} of {size} is too large: {limit} at most"),
             Error::OutOfDeviceMemory { call, bytes: 0 } => write!(f, "the CUDA device is out of memory ({call})"),
             Error::OutOfDeviceMemory { call, bytes } => {

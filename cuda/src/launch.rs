@@ -81,6 +81,7 @@ impl Cuda {
         let mut words = [0; ARGUMENT_WORDS];
         cast_slice_mut(&mut words)[..size_of::<A>()].copy_from_slice(bytes_of(args));
         let function = self.function(kernel)?;
-        self.record(Launch { function, grid: blocks, threads: kernel.threads, shared: kernel.shared, args: words })
+        let Kernel { name, threads, shared, .. } = *kernel;
+        self.record(Launch { name, function, grid: blocks, threads, shared, args: words })
     }
 }

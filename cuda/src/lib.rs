@@ -16,7 +16,8 @@
 //! | `args`, `launch`, `kernels` | from a descriptor to a launch |
 //! | `engine` | the backend: programs as graphs |
 //! | `tapped` | an engine that shows intermediate tensors |
-//! | `self_test` | products against the reference |
+//! | `timers` | times by the device's clock |
+//! | `self_test` | linear layers and attention against the reference |
 
 mod args;
 mod calls;
@@ -30,10 +31,13 @@ mod modules;
 mod self_test;
 mod stream;
 mod tapped;
+mod timers;
 
 pub use calls::{Fault, Faults};
 pub use cudarc::driver::sys::CUresult;
 pub use device::{DeviceInfo, devices};
 pub use engine::{Cuda, Gpu, Options};
 pub use error::Error;
+pub use kernels::LinearTile;
 pub use tapped::Tapped;
+pub use timers::KernelTime;

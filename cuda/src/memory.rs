@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cudarc::driver::sys;
 use denoir_core::View;
@@ -35,6 +36,7 @@ impl Buffer {
             Error::OutOfDeviceMemory { call, .. } => Error::OutOfDeviceMemory { call, bytes: len as u64 },
             other => other,
         })?;
+        context.allocated.fetch_add(len as u64, Ordering::Relaxed);
         Ok(Buffer { at, len, context: context.clone() })
     }
 }
@@ -44,6 +46,7 @@ impl Drop for Buffer {
         let _entered = self.context.enter_to_drop();
         // SAFETY: allocated in this context. Freeing waits for the device.
         let _ = unsafe { sys::cuMemFree_v2(self.at) };
+        self.context.allocated.fetch_sub(self.len as u64, Ordering::Relaxed);
     }
 }
 

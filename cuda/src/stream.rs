@@ -6,6 +6,7 @@ use cudarc::driver::sys;
 
 use crate::Error;
 use crate::device::Context;
+use crate::timers::{Event, KernelTime};
 
 /// Bytes of page-locked memory that writes go through, so that they need not wait for the device.
 const STAGING_BYTES: usize = 4 << 20;
@@ -15,6 +16,7 @@ pub(crate) const ARGUMENT_WORDS: usize = 16;
 /// A kernel with everything that its launch needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Launch {
+    pub(crate) name: &'static str,
     pub(crate) function: sys::CUfunction,
     pub(crate) grid: [u32; 3],
     pub(crate) threads: u32,
@@ -26,7 +28,26 @@ pub(crate) struct Launch {
 /// A captured list of launches, ready for replay.
 pub(crate) struct Graph {
     raw: sys::CUgraphExec,
+    /// The kernels and, before the first and after each of them, an event; nothing where they are not timed.
+    names: Vec<&'static str>,
+    stamps: Vec<Event>,
     context: Arc<Context>,
+}
+
+impl Graph {
+    /// How long the kernels of the last replay took, which has ended; the longest first.
+    pub(crate) fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
+        let mut times: Vec<KernelTime> = Vec::new();
+        for (name, pair) in self.names.iter().zip(self.stamps.windows(2)) {
+            let ms = pair[0].ms_until(&pair[1])?;
+            match times.iter_mut().find(|time| time.name == *name) {
+                Some(time) => (time.runs, time.ms) = (time.runs + 1, time.ms + ms),
+                None => times.push(KernelTime { name, runs: 1, ms }),
+            }
+        }
+        times.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        Ok(times)
+    }
 }
 
 /// A queue of work with its staging memory.
@@ -133,14 +154,26 @@ impl Stream {
         self.context.calls.make("cuLaunchKernel", launch)
     }
 
-    /// Makes a graph of launches.
-    pub(crate) fn capture(&self, launches: &[Launch]) -> Result<Graph, Error> {
+    /// Notes the time on the device when it comes to this point.
+    pub(crate) fn stamp(&self, event: &Event) -> Result<(), Error> {
+        event.record(self.raw, sys::CUevent_record_flags::CU_EVENT_RECORD_DEFAULT as u32)
+    }
+
+    /// Makes a graph of launches; `timed`: with an event between each two.
+    pub(crate) fn capture(&self, launches: &[Launch], timed: bool) -> Result<Graph, Error> {
         let calls = &self.context.calls;
+        let count = if timed { launches.len() + 1 } else { 0 };
+        let stamps = (0..count).map(|_| Event::new(&self.context)).collect::<Result<Vec<_>, _>>()?;
+        // Their times are asked for outside of the graph.
+        let external = sys::CUevent_record_flags::CU_EVENT_RECORD_EXTERNAL as u32;
+        let stamp = |i: usize| stamps.get(i).map_or(Ok(()), |event| event.record(self.raw, external));
         // Other threads' calls are no part of the capture and do not end it.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is not capturing: every capture ends in this function.
         calls.make("cuStreamBeginCapture", || unsafe { sys::cuStreamBeginCapture_v2(self.raw, mode) })?;
-        let launched = launches.iter().try_for_each(|launch| self.launch(launch));
+        let launched = stamp(0).and_then(|()| {
+            launches.iter().zip(1..).try_for_each(|(launch, i)| self.launch(launch).and_then(|()| stamp(i)))
+        });
         let mut graph = std::ptr::null_mut();
         let ended = calls.make("cuStreamEndCapture", || {
             // SAFETY: the capture began above; it must end whatever became of the launches.
@@ -161,13 +194,24 @@ impl Stream {
             // SAFETY: the graph is this function's own.
             let _ = unsafe { sys::cuGraphDestroy(graph) };
         }
-        made.map(|()| Graph { raw, context: self.context.clone() })
+        let names = if timed { launches.iter().map(|launch| launch.name).collect() } else { Vec::new() };
+        made.map(|()| Graph { raw, names, stamps, context: self.context.clone() })
     }
 
     /// Runs a graph.
     pub(crate) fn replay(&self, graph: &Graph) -> Result<(), Error> {
         // SAFETY: graph and stream are of one context.
         self.context.calls.make("cuGraphLaunch", || unsafe { sys::cuGraphLaunch(graph.raw, self.raw) })
+    }
+
+    /// Runs a graph to its end while profilers, if there are any, watch.
+    pub(crate) fn profiled(&self, graph: &Graph) -> Result<(), Error> {
+        // SAFETY: no preconditions, here and below. Whether a profiler is there is not this program's business.
+        let _ = unsafe { sys::cuProfilerStart() };
+        let done = self.replay(graph).and_then(|()| self.wait());
+        // SAFETY: as above.
+        let _ = unsafe { sys::cuProfilerStop() };
+        done
     }
 
     /// Room for `len` bytes in the staging memory, at most all of it. Waits only where it is full.

@@ -4,11 +4,19 @@ use denoir_cuda::{DeviceInfo, Gpu};
 
 use crate::{Device, Error, Options};
 
+/// An open device.
+pub(crate) struct Opened {
+    pub(crate) gpu: Gpu,
+    pub(crate) device: Device,
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Opens the device that the options ask for.
-pub(crate) fn open(options: &Options) -> Result<(Gpu, Device), Error> {
+pub(crate) fn open(options: &Options) -> Result<Opened, Error> {
     let gpu = Gpu::open(&denoir_cuda::Options { device: options.device, faults: None })?;
     let device = describe(gpu.info());
-    Ok((gpu, device))
+    let unchecked = (!gpu.is_checked()).then(|| format!("nothing checked whether {} computes rightly", device.name));
+    Ok(Opened { gpu, device, warnings: unchecked.into_iter().collect() })
 }
 
 /// The devices of this machine; none where there is no driver.

@@ -250,12 +250,12 @@ impl Pipeline {
 
     #[cfg(feature = "cuda")]
     fn on_cuda(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
-        let (gpu, device) = crate::cuda::open(options)?;
+        let crate::cuda::Opened { gpu, device, warnings } = crate::cuda::open(options)?;
         let (batch, precision) = (options.batch.unwrap_or(1), gpu.precision());
         let (arena_bytes, chunk_times) = sizes(&model, batch, precision)?;
         let place = Place::Cuda(Box::new(gpu.engine(model.clone(), arena_bytes)?));
         let kept = Kept::new(options)?;
-        Ok(Pipeline { model, batch, precision, chunk_times, kept, place, device, warnings: Vec::new() })
+        Ok(Pipeline { model, batch, precision, chunk_times, kept, place, device, warnings })
     }
 
     /// The model.
@@ -268,7 +268,8 @@ impl Pipeline {
         self.device.clone()
     }
 
-    /// What the user should know about the device, a line each: parts of it that compute wrongly and are not used.
+    /// What the user should know about the device, a line each: parts of it that compute wrongly and are not used, or that
+    /// nothing checked.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -329,14 +330,14 @@ impl Pipeline {
     }
 
     /// Bytes of a device's memory in use now, activations among them; on one that shares the processor's, they are the
-    /// program's too. Only Vulkan counts them.
+    /// program's too. `None` on the processor.
     pub fn device_bytes(&self) -> Option<u64> {
         match &self.place {
             #[cfg(feature = "vulkan")]
             Place::Vulkan(engine) => Some(engine.allocated_bytes()),
             Place::Cpu { .. } => None,
             #[cfg(feature = "cuda")]
-            Place::Cuda(_) => None,
+            Place::Cuda(engine) => Some(engine.allocated_bytes()),
         }
     }
 
@@ -346,7 +347,7 @@ impl Pipeline {
     }
 
     /// Runs `f` while a device times its kernels, which then do not overlap, and gives the times of the last program,
-    /// the longest first. Only Vulkan has them.
+    /// the longest first. Nothing on the processor.
     ///
     /// # Errors
     /// [`Error`] of `f` or of the device.
@@ -364,10 +365,10 @@ impl Pipeline {
         match (&mut self.place, timed) {
             #[cfg(feature = "vulkan")]
             (Place::Vulkan(engine), timed) => Ok(engine.set_timed(timed)?),
-            // Neither has timers.
-            (Place::Cpu { .. }, _) => Ok(()),
             #[cfg(feature = "cuda")]
-            (Place::Cuda(_), _) => Ok(()),
+            (Place::Cuda(engine), timed) => Ok(engine.set_timed(timed)?),
+            // It has no timers.
+            (Place::Cpu { .. }, _) => Ok(()),
         }
     }
 
@@ -378,9 +379,25 @@ impl Pipeline {
                 let times = engine.kernel_times()?.into_iter();
                 Ok(times.map(|time| KernelTime { name: time.name, runs: time.runs, ms: time.ms }).collect())
             }
-            Place::Cpu { .. } => Ok(Vec::new()),
             #[cfg(feature = "cuda")]
-            Place::Cuda(_) => Ok(Vec::new()),
+            Place::Cuda(engine) => {
+                let times = engine.kernel_times()?.into_iter();
+                Ok(times.map(|time| KernelTime { name: time.name, runs: time.runs, ms: time.ms }).collect())
+            }
+            Place::Cpu { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// Milliseconds of each evaluation since the last call, by the device's own clock: from its first kernel to its last,
+    /// without what the host does between evaluations. Starts with the first call. Only CUDA has them.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn take_device_times(&mut self) -> Result<Vec<f64>, Error> {
+        match &mut self.place {
+            #[cfg(feature = "cuda")]
+            Place::Cuda(engine) => Ok(engine.take_spans()?),
+            _ => Ok(Vec::new()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -45,7 +45,7 @@ impl Fixture {
     /// # Errors
     /// Where it cannot be read.
     pub fn open(name: &str) -> Result<Fixture> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(format!("{name}.safetensors"));
+        let path = crate::fixtures().join(format!("{name}.safetensors"));
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let (_, header) = SafeTensors::read_metadata(&bytes)?;
         let meta = header.metadata().clone().unwrap_or_default();

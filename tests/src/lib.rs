@@ -8,19 +8,26 @@ pub mod op_matrix;
 pub mod tiny_encoder;
 pub mod vulkan;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use denoir::{AlignedBytes, Method, Model, Settings};
 use denoir_core::DType;
 
+/// The folder `fixtures`: the one that `DENOIR_FIXTURES` names, for test programs that were taken elsewhere, or that of the
+/// sources.
+pub fn fixtures() -> PathBuf {
+    let sources = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+    std::env::var_os("DENOIR_FIXTURES").map_or_else(sources, PathBuf::from)
+}
+
 /// A checkpoint of `fixtures/checkpoints`, converted to weights of this type.
 ///
 /// # Errors
 /// Whatever conversion or opening reports.
 pub fn model(checkpoint: &str, config: &str, dtype: DType) -> Result<Arc<Model>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checkpoints");
+    let folder = fixtures().join("checkpoints");
     let out = tempfile::tempdir()?;
     let gguf = out.path().join("model.gguf");
     let options =

@@ -29,7 +29,7 @@ fn has_package() -> Result<bool> {
 
 /// Every checkpoint of the fixtures that differs in what it is converted to, in every type.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let checkpoints = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checkpoints");
+    let checkpoints = denoir_tests::fixtures().join("checkpoints");
     let mut files = Vec::new();
     for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
         for (checkpoint, config) in [
@@ -55,7 +55,7 @@ fn the_ggml_projects_own_reader_sees_the_same() -> Result<()> {
     }
     let folder = tempfile::tempdir()?;
     let files = files(folder.path())?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/list_gguf.py");
+    let script = denoir_tests::fixtures().join("list_gguf.py");
     let run = python().arg(script).args(&files).output()?;
     ensure!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let listings: Vec<Json> =

@@ -1,7 +1,7 @@
 //! The references and every backend against what PyTorch computes: `fixtures/ops`.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use denoir_core::ops::{
@@ -47,7 +47,7 @@ fn every_golden_is_met() -> Result<()> {
 }
 
 fn files() -> Result<Vec<PathBuf>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/ops");
+    let folder = denoir_tests::fixtures().join("ops");
     let mut paths = Vec::new();
     for entry in folder.read_dir()? {
         paths.push(entry?.path());

@@ -1,7 +1,6 @@
 //! Callers' threads may have small stacks. Tests of their own: where one fails, the process ends.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
@@ -16,7 +15,7 @@ const STACK: usize = 256 << 10;
 fn encoding_a_prompt_needs_little_stack() -> Result<()> {
     let out = tempfile::tempdir()?;
     let gguf = out.path().join("encoder.gguf");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checkpoints/qwen3/model.safetensors");
+    let folder = denoir_tests::fixtures().join("checkpoints/qwen3/model.safetensors");
     denoir_convert::convert(&folder, &gguf, &Default::default(), &mut |_| {})?;
     for isa in Isa::available() {
         let gguf = gguf.clone();

@@ -39,7 +39,7 @@ const PROMPTS: [&str; 22] = [
 ];
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/checkpoints/qwen3")
+    denoir_tests::fixtures().join("checkpoints/qwen3")
 }
 
 /// The text encoder of the fixtures in this type.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Counts, Error};
 use crate::tool::Project;
-use crate::{aarch64, bare, capi, cargo, cuda, generate, licences, lint, testing};
+use crate::{aarch64, bare, capi, cargo, cuda, generate, gpu_kit, licences, lint, testing};
 
 /// A check.
 pub(crate) struct Step {
@@ -33,6 +33,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "matrix", title: "cooperative matrices on Debian testing's Vulkan", run: testing::run },
     Step { name: "generate", title: "generated files are up to date", run: generate::check },
     Step { name: "cuda", title: "CUDA kernels are what their sources give, without spills", run: cuda::check },
+    Step { name: "gpu-day", title: "a day with a GPU, rehearsed without one", run: gpu_kit::rehearse },
     Step { name: "doc", title: "documentation", run: cargo::doc },
     Step { name: "capi", title: "C and C++ programs", run: capi::check },
     Step { name: "aarch64", title: "the op matrix on aarch64, emulated", run: aarch64::run },

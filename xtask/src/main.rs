@@ -8,6 +8,7 @@ mod ci;
 mod cuda;
 mod error;
 mod generate;
+mod gpu_kit;
 mod licences;
 mod lint;
 mod peers;
@@ -39,6 +40,9 @@ cargo xtask COMMAND
   aarch64        the op matrix for aarch64, on processors that QEMU plays
   bare           core and a freestanding program built for bare targets; the program run under an emulator
 
+  gpu-day        the kit for a GPU built from what the tests built, and its day rehearsed without one
+
+  gpu-kit        builds the kit for a machine with a GPU, in .kit: see benches/record/README.md
   generate       writes the generated files; with --check (as in ci) says whether they are up to date
   install        builds libdenoir and puts it, its header, pkg-config and CMake files below --prefix DIR
   peers ...      times denoir beside PyTorch, ONNX Runtime and OpenVINO; what follows is for benches/peers/run.py
@@ -101,6 +105,7 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     match command.as_str() {
         "ci" => ci::run(&project),
         "setup" => setup::run(&project),
+        "gpu-kit" => gpu_kit::write(&project),
         "generate" if !check => generate::write(&project),
         name => match ci::STEPS.iter().find(|step| step.name == name) {
             Some(step) => (step.run)(&project).map(|outcome| println!("{name}: {outcome}")),

@@ -62,6 +62,16 @@ impl Testing {
         command
     }
 
+    /// One of its shared libraries.
+    pub(crate) fn library(&self, name: &str) -> PathBuf {
+        self.libraries.join(name)
+    }
+
+    /// What tells a loader of the validation layer.
+    pub(crate) fn layer(&self) -> PathBuf {
+        self.root.join("usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json")
+    }
+
     /// Makes cargo run test programs on it.
     fn under(&self, command: &mut Command) -> Result<(), Error> {
         let vulkan = self.root.join("usr/share/vulkan");

@@ -21,6 +21,8 @@ pub(super) struct Times {
     pub(super) best_predict_ms: f64,
     /// One pass's share of the modulation vectors.
     pub(super) modulation_ms: f64,
+    /// One pass by the device's own clock, from its first kernel to its last, where a device tells.
+    pub(super) device_ms: Option<f64>,
 }
 
 impl Times {
@@ -40,14 +42,17 @@ pub(super) fn measure(
     let (mut with, mut without) = (Vec::new(), Vec::new());
     // One evaluation warms up: pages of the weights come from the disk, threads start.
     evaluations(pipeline, &request, 1)?;
+    pipeline.take_device_times()?;
     for run in 0..runs {
         progress.update(run as f64 / runs as f64, &|| format!("run {}/{runs}", run + 1));
         let times = evaluations(pipeline, &request, TIMED)?;
         with.push(times[0]);
         without.extend(&times[1 + usize::from(chunk == 1)..]);
     }
+    let mut on_device = pipeline.take_device_times()?;
     let predict_ms = median(&mut without);
     Ok(Times {
+        device_ms: Some(median(&mut on_device)).filter(|ms| *ms > 0.0),
         predict_ms,
         best_predict_ms: without.first().copied().unwrap_or(predict_ms),
         modulation_ms: (median(&mut with) - predict_ms).max(0.0) / chunk as f64,
@@ -56,7 +61,7 @@ pub(super) fn measure(
 
 /// How long each kernel of one evaluation takes, where a device tells.
 pub(super) fn kernels(pipeline: &mut Pipeline, batch: usize) -> Result<Vec<KernelTime>, Error> {
-    if pipeline.device().backend != "vulkan" {
+    if pipeline.device().backend == "cpu" {
         return Ok(Vec::new());
     }
     let request = request(pipeline, batch);

@@ -132,6 +132,11 @@ macro_rules! kernels {
                 match self { $(Op::$op(op) => op.check(bounds),)* }
             }
 
+            /// What the kernel computes, slowly.
+            pub(crate) fn reference(&self, memory: &mut Memory<'_>) {
+                match self { $(Op::$op(op) => op.reference(memory),)* }
+            }
+
             /// Records the kernel.
             ///
             /// # Errors

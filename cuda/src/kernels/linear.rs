@@ -21,11 +21,30 @@ arguments! { LinearArgs, 120, {
     layout: Tokens,
 } }
 
+/// The tiles of tensor cores' linear kernels: rows × columns of outputs that a block makes, the largest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum LinearTile {
+    T128x128,
+    T64x128,
+    T64x64,
+}
+
+impl LinearTile {
+    /// All of them.
+    pub const ALL: [LinearTile; 3] = [LinearTile::T128x128, LinearTile::T64x128, LinearTile::T64x64];
+
+    /// As kernels are named.
+    pub const fn name(self) -> &'static str {
+        ["128x128", "64x128", "64x64"][self as usize]
+    }
+}
+
 /// Outputs of a block, and how the device takes to such blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tile {
-    pub(crate) rows: usize,
-    pub(crate) cols: usize,
+struct Tile {
+    rows: usize,
+    cols: usize,
     threads: u32,
     /// Slabs of 64 bytes a row in shared memory; none where the size is the kernel's own.
     stages: usize,
@@ -35,7 +54,7 @@ pub(crate) struct Tile {
     percent: usize,
 }
 
-/// The tiles of a type of operands, the largest first.
+/// In the order of [`LinearTile::ALL`].
 const TILES: [Tile; 3] = [
     Tile { rows: 128, cols: 128, threads: 256, stages: 4, resident: 1, percent: 100 },
     Tile { rows: 64, cols: 128, threads: 128, stages: 4, resident: 2, percent: 115 },
@@ -112,7 +131,7 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &Linear) -> Result<(), Error> {
     let aligned =
         |matrix: AnyMatrix| matrix.at.is_multiple_of(16) && (matrix.stride as usize * size).is_multiple_of(16);
     let best = match aligned(x) && aligned(w) {
-        true => best_tile(m, n, cuda.info().multiprocessors),
+        true => cuda.tile.map_or_else(|| best_tile(m, n, cuda.info().multiprocessors), |forced| forced as usize),
         false => TILES.len(),
     };
     let (kernel, tile) = match op.x.dtype {

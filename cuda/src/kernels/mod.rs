@@ -17,6 +17,8 @@ pub(crate) mod solver_step;
 pub(crate) mod swiglu;
 pub(crate) mod unpatchify;
 
+pub use linear::LinearTile;
+
 /// Every kernel there is.
 #[cfg(test)]
 pub(crate) fn all() -> Vec<crate::modules::Kernel> {

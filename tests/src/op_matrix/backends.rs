@@ -10,7 +10,7 @@ use denoir_core::backend::{self, Backend, Program};
 use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
 use denoir_core::ops::{Epilogue, Op};
 use denoir_core::{DType, Executor, Region, View};
-use denoir_cuda::Gpu;
+use denoir_cuda::{Gpu, LinearTile};
 use denoir_vulkan::Tier;
 
 use super::Case;
@@ -26,6 +26,10 @@ pub struct Row {
     pub same_bytes: String,
     /// The kernels that run differently here; `None`: all do.
     pub only: Option<&'static [&'static str]>,
+    /// Whether it runs linear layers with aligned rows alone.
+    pub aligned: bool,
+    /// Whether tensor cores add 16-bit products, which cut sums.
+    pub tensor_cores: bool,
     /// Whether it has the forms of kernels that a precision may exclude: centred activations and fused SwiGLU.
     pub every_form: bool,
     /// How to run it, or why it cannot be run here.
@@ -33,6 +37,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row with neither forms nor limits of its own, which no other has the bytes of.
+    pub fn new(name: String, run: Result<Run, String>) -> Row {
+        let same_bytes = name.clone();
+        Row { name, same_bytes, only: None, aligned: false, tensor_cores: false, every_form: false, run }
+    }
+
     /// How to run the kernel, where it can be run here and is not the same on another row.
     pub fn runs(&self, kernel: &str) -> Option<&Run> {
         self.run.as_ref().ok().filter(|_| self.only.is_none_or(|only| only.contains(&kernel)))
@@ -57,20 +67,16 @@ pub fn asked_for(name: &str) -> bool {
 }
 
 fn absent(name: &str, why: &str) -> Row {
-    Row { name: name.into(), same_bytes: name.into(), only: None, every_form: false, run: Err(why.into()) }
+    Row::new(name.into(), Err(why.into()))
 }
 
 /// One CPU instruction set, on one thread and on three, with weights from the file and packed.
 pub(super) fn cpu(isa: Isa) -> [Row; 4] {
     [(1, false), (3, false), (1, true), (3, true)].map(|(threads, packed)| {
         let same_bytes = if packed { format!("{}+packed", isa.name()) } else { isa.name().to_owned() };
-        Row {
-            name: format!("{same_bytes}/{threads}"),
-            same_bytes,
-            only: packed.then_some(&["linear"]),
-            every_form: true,
-            run: Ok(Box::new(move |case| on_cpu(case, isa, threads, packed).map_err(|e| e.to_string())?)),
-        }
+        let name = format!("{same_bytes}/{threads}");
+        let run: Run = Box::new(move |case| on_cpu(case, isa, threads, packed).map_err(|e| e.to_string())?);
+        Row { same_bytes, only: packed.then_some(&["linear"]), every_form: true, ..Row::new(name, Ok(run)) }
     })
 }
 
@@ -92,27 +98,35 @@ fn vulkan(tier: Tier) -> Row {
         Tier::Fp16 | Tier::Int8 => Some(&["linear"]),
         Tier::Matrix => Some(&["linear", "attention"]),
     };
-    Row { same_bytes: name.clone(), name, only, every_form: false, run }
+    // They are tensor cores where the device is NVIDIA's.
+    Row { only, tensor_cores: tier == Tier::Matrix, ..Row::new(name, run) }
 }
 
-/// The first CUDA device. An emulated one has another name: it is not what `DENOIR_REQUIRE=cuda` asks for. It runs each
-/// block's threads in two orders, which give the same bytes unless there is a race.
+/// The first CUDA device, once more with each tile for linear layers, and all give the same bytes. An emulated one has
+/// another name: it is not what `DENOIR_REQUIRE=cuda` asks for. It runs each block's threads in two orders, which make no
+/// difference unless there is a race.
 fn cuda() -> Vec<Row> {
-    let row = |name: &str, reversed| {
-        let run: Result<Run, String> = match crate::cuda::gpu() {
-            Ok(gpu) => Ok(Box::new(move |case| on_cuda(gpu, case, reversed))),
-            Err(e) => Err(e.to_string()),
-        };
-        Row { same_bytes: "cuda".into(), name: name.into(), only: None, every_form: false, run }
+    let gpu = match crate::cuda::gpu() {
+        Ok(gpu) => gpu,
+        Err(e) => return vec![absent("cuda", &e.to_string())],
     };
-    match crate::cuda::gpu() {
-        Ok(_) if crate::cuda::is_emulated() => vec![
-            absent("cuda", "this machine has no CUDA driver"),
-            row("emulated-cuda", false),
-            row("emulated-cuda/reversed", true),
-        ],
-        _ => vec![row("cuda", false)],
+    let row = |name: String, gpu: Gpu, reversed| {
+        let run: Run = Box::new(move |case| on_cuda(&gpu, case, reversed));
+        Row { same_bytes: "cuda".into(), tensor_cores: true, ..Row::new(name, Ok(run)) }
+    };
+    let (mut rows, name) = match crate::cuda::is_emulated() {
+        true => (vec![absent("cuda", "this machine has no CUDA driver")], "emulated-cuda"),
+        false => (Vec::new(), "cuda"),
+    };
+    rows.push(row(name.into(), gpu.clone(), false));
+    if crate::cuda::is_emulated() {
+        rows.push(row(format!("{name}/reversed"), gpu.clone(), true));
     }
+    for tile in LinearTile::ALL {
+        let row = row(format!("{name}/{}", tile.name()), gpu.with_tile(tile), false);
+        rows.push(Row { only: Some(&["linear"]), aligned: true, ..row });
+    }
+    rows
 }
 
 fn on_cuda(gpu: &Gpu, case: &Case, reversed: bool) -> Result<Vec<u8>, String> {

@@ -65,11 +65,28 @@ impl Draw {
     pub fn place(&mut self, region: Region, dtype: DType, rows: usize, cols: usize) -> View {
         let stride = cols + self.rng.pick(&[0, 0, 0, 1, 3, 16]);
         let gap = self.rng.below(5) * dtype.size();
+        self.place_at(region, dtype, (rows, cols), stride, (dtype.size(), gap))
+    }
+
+    /// Room for a matrix whose rows start at multiples of 64 bytes, as plans have them.
+    pub fn place_aligned(&mut self, dtype: DType, rows: usize, cols: usize) -> View {
+        let stride = cols.next_multiple_of(64 / dtype.size());
+        self.place_at(Region::Arena, dtype, (rows, cols), stride, (64, 0))
+    }
+
+    fn place_at(
+        &mut self,
+        region: Region,
+        dtype: DType,
+        (rows, cols): (usize, usize),
+        stride: usize,
+        (align, gap): (usize, usize),
+    ) -> View {
         let bytes = match region {
             Region::Weights => &mut self.weights,
             Region::Arena => &mut self.arena,
         };
-        let offset = bytes.len().next_multiple_of(dtype.size()) + gap;
+        let offset = bytes.len().next_multiple_of(align) + gap;
         bytes.resize_with(offset + rows * stride * dtype.size(), || self.rng.bits() as u8);
         View { region, dtype, offset, rows, cols, stride }
     }

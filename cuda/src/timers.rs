@@ -1,0 +1,93 @@
+//! How long kernels and programs take, by the device's own clock.
+
+use std::sync::Arc;
+
+use cudarc::driver::sys;
+
+use crate::Error;
+use crate::device::Context;
+use crate::stream::{Graph, Stream};
+
+/// A kernel's share of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelTime {
+    /// Its name.
+    pub name: &'static str,
+    /// How often it ran.
+    pub runs: usize,
+    /// All of them together, with the gaps between them.
+    pub ms: f64,
+}
+
+/// A point of a stream or graph whose time the device notes.
+pub(crate) struct Event {
+    raw: sys::CUevent,
+    context: Arc<Context>,
+}
+
+// SAFETY: the driver allows events on any thread.
+unsafe impl Send for Event {}
+// SAFETY: `&self` only asks the driver, which allows that on several threads at once.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// The context is current, here and in every method.
+    pub(crate) fn new(context: &Arc<Context>) -> Result<Event, Error> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the pointer is to a local.
+        context.calls.make("cuEventCreate", || unsafe { sys::cuEventCreate(&mut raw, 0) })?;
+        Ok(Event { raw, context: context.clone() })
+    }
+
+    /// The stream is of the same context.
+    pub(crate) fn record(&self, stream: sys::CUstream, flags: u32) -> Result<(), Error> {
+        // SAFETY: event and stream are alive.
+        let record = || unsafe { sys::cuEventRecordWithFlags(self.raw, stream, flags) };
+        self.context.calls.make("cuEventRecord", record)
+    }
+
+    /// Milliseconds from this event to a later one, which has come.
+    pub(crate) fn ms_until(&self, later: &Event) -> Result<f64, Error> {
+        let mut ms = 0.0;
+        // SAFETY: both events are alive, the pointer is to a local.
+        let ask = || unsafe { sys::cuEventElapsedTime(&mut ms, self.raw, later.raw) };
+        self.context.calls.make("cuEventElapsedTime", ask)?;
+        Ok(ms.into())
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        let _entered = self.context.enter_to_drop();
+        // SAFETY: made in this context. The driver keeps what is under way.
+        let _ = unsafe { sys::cuEventDestroy_v2(self.raw) };
+    }
+}
+
+/// Times replays one after the other.
+pub(crate) struct Span {
+    pairs: Vec<(Event, Event)>,
+    context: Arc<Context>,
+}
+
+impl Span {
+    /// The context is current, here and in every method.
+    pub(crate) fn new(context: &Arc<Context>) -> Result<Span, Error> {
+        Ok(Span { pairs: Vec::new(), context: context.clone() })
+    }
+
+    /// Replays a graph between two events.
+    pub(crate) fn around(&mut self, stream: &Stream, graph: &Graph) -> Result<(), Error> {
+        let (from, to) = (Event::new(&self.context)?, Event::new(&self.context)?);
+        stream.stamp(&from)?;
+        stream.replay(graph)?;
+        stream.stamp(&to)?;
+        self.pairs.push((from, to));
+        Ok(())
+    }
+
+    /// The milliseconds of all replays, which have ended.
+    pub(crate) fn finish(self) -> Result<Vec<f64>, Error> {
+        self.pairs.iter().map(|(from, to)| from.ms_until(to)).collect()
+    }
+}
