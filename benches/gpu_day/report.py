@@ -99,30 +99,56 @@ def evaluation_lines(measures):
         yield (f"PyTorch {m['model']} {m['type']} batch {m['batch']} {m['variant']}: {m['device_ms']:.3f} ms on the device, "
                f"{m['step_ms']:.3f} ms a step")
     for m in (m for m in measures if m["step"] == "torch" and "device_ms" not in m and "error" in m):
-        yield f"{m['model']} {m['type']} {m['variant']}: {m['error']:.2e}"
+        yield f"{m['model']}: {m['variant']}: {m['error']:.2e}"
     for m in (m for m in measures if m["step"] == "picture"):
         images = ", ".join(f"{image['ms']:.0f}" for image in m["images"])
         yield (f"{m['model']['name']} {m['model']['type']}: pictures in {images} ms, "
                f"{m['timing']['evaluations_per_image']} evaluations each, opened in {m['timing']['load_ms']:.0f} ms")
 
 
+def share(ways):
+    """The chosen way's speed as a share of the peer's, and what the best way would gain."""
+    chosen = next((way for way in ways if way.get("chosen")), ways[0])
+    best = min(ways, key=lambda way: way["ms"])
+    return chosen, best, chosen["peer_ms"] / chosen["ms"] if chosen.get("peer_ms") else None
+
+
+def linear_lines(layers):
+    """For each type: how all shapes stand beside cuBLAS, and the tiles that were chosen wrongly."""
+    for kind in dict.fromkeys(kind for kind, _ in layers):
+        found = {shape: share(ways) for (of, shape), ways in layers.items() if of == kind}
+        peers = {shape: ratio for shape, (_, _, ratio) in found.items() if ratio}
+        text = f"linear {kind}: {len(found)} shapes"
+        if peers:
+            mean = math.exp(sum(map(math.log, peers.values())) / len(peers))
+            worst = min(peers, key=peers.get)
+            text += f", {mean:.2f} of cuBLAS' speed, the worst {peers[worst]:.2f} at {worst}"
+        fastest = max(found.values(), key=lambda way: way[0].get("tflops") or 0)[0]
+        yield f"{text}; at most {fastest.get('tflops') or 0:.1f} TFLOP/s ({fastest['shape']})"
+        wrong = [(chosen["ms"] / best["ms"], chosen, best) for chosen, best, _ in found.values()
+                 if best["ms"] < 0.95 * chosen["ms"]]
+        for gain, chosen, best in sorted(wrong, key=lambda w: -w[0])[:3]:
+            yield f"    {chosen['shape']}: {best['tile']} is {gain:.2f} times as fast as {chosen['tile']}"
+
+
 def kernel_lines(measures):
-    """Of each layer the fastest tile, and the one that the backend chooses where that is another."""
+    timed = [m for m in measures if m["step"] == "kernels" and m.get("ms")]
     layers = {}
-    for m in (m for m in measures if m["step"] == "kernels" and m.get("ms")):
-        layers.setdefault((m["kernel"].split("_")[0], m["type"], str(m["shape"])), []).append(m)
-    for (kernel, kind, shape), ways in layers.items():
-        best = min(ways, key=lambda m: m["ms"])
-        chosen = next((m for m in ways if m.get("chosen")), best)
-        peer = f", {best['peer_ms'] / chosen['ms']:.2f} of the peer's speed" if best.get("peer_ms") else ""
-        other = f" (best {best['tile']}: {best['ms'] * 1e3:.1f} us)" if best is not chosen else ""
-        rate = f", {chosen['tflops']:.1f} TFLOP/s" if chosen.get("tflops") else ""
-        yield f"{kernel} {kind} {shape} {chosen.get('tile') or ''}: {chosen['ms'] * 1e3:.1f} us{rate}{peer}{other}"
+    for m in (m for m in timed if m["kernel"] == "linear"):
+        layers.setdefault((m["type"], m["shape"]), []).append(m)
+    yield from linear_lines(layers)
+    for m in (m for m in timed if m["kernel"] == "attention"):
+        peer = f", {m['peer_ms'] / m['ms']:.2f} of PyTorch's speed" if m.get("peer_ms") else ""
+        yield f"attention {m['shape']}: {m['ms'] * 1e3:.1f} us, {m['tflops']:.1f} TFLOP/s{peer}"
+    rows = [f"{m['kernel']} {m['type']} {m['ms'] * 1e3:.1f} us" + (f" {m['share']:.2f}" if m.get("share") else "")
+            for m in timed if m["kernel"] not in ("linear", "attention")]
+    if rows:
+        yield "rows, time and share of a copy's rate: " + ", ".join(rows)
 
 
 def log_lines(path):
     """What a log says of failures, skips, limits and pictures, each once."""
-    wanted = re.compile(r"FAILED|^skipped|% of what is allowed|^pictures|computes wrongly|in the self-test|^\w+: .*, F? ?failed")
+    wanted = re.compile(r"FAILED|^skipped|^pictures|computes wrongly|in the self-test|^\w+: .*, F? ?failed")
     lines = dict.fromkeys(line.strip()[:150] for line in path.read_text(errors="replace").splitlines() if wanted.search(line))
     lines = sorted(lines, key=lambda line: "FAILED" not in line)
     yield from lines[:SHOWN]
@@ -134,7 +160,7 @@ def worst_of_tests(path):
     """Of each kernel the largest error as a share of its limit."""
     worst = {}
     for line in path.read_text(errors="replace").splitlines():
-        found = re.match(r"(\w+): (cuda\S*): at most (\d+)% of", line)
+        found = re.match(r"(\w+): ((?:cuda|vulkan)\S*): at most (\d+)% of", line)
         if found:
             worst[found[1]] = max(worst.get(found[1], 0), int(found[3]))
     if worst:
@@ -151,8 +177,7 @@ def summary(folder, seconds):
         word = {"0": "ok", "77": "skipped", "75": "skipped", "124": "FAILED (time)"}.get(status, f"FAILED ({status})")
         print(f"step {name}: {word}, {took} s: {title}")
         for line in [*worst_of_tests(logs[name])] + [*log_lines(logs[name])] if name in logs else []:
-            if "at most" not in line:
-                print(f"    {line}")
+            print(f"    {line}")
         for line in about.get(name, ()):
             print(f"  {line}")
     print(f"{len(steps)} steps in {seconds} s; logs.tar.gz has the logs, measures.jsonl the figures")

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::ci::Outcome;
 use crate::error::Error;
+use crate::python;
 use crate::testing::Testing;
 use crate::tool::{self, Project};
 
@@ -51,7 +52,7 @@ pub(crate) fn rehearse(project: &Project) -> Result<Outcome, Error> {
     for part in ["benches", "cuda/modules", "fixtures", "tests/bare"] {
         copy_folder(project, &project.root.join(part), &away.join(part))?;
     }
-    let python = crate::python::with(project, "gpu-day", &["numpy==2.4.6"]);
+    let python = python::with(project, "numpy", &["numpy==2.4.6"]);
     let mut command = Command::new("bash");
     command.current_dir(&away).args(["benches/gpu_day.sh", "--rehearse", "--out", "report"]);
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LIMIT", REHEARSAL);
@@ -87,12 +88,12 @@ fn make(project: &Project, build: Build, folder: &Path) -> Result<u64, Error> {
     }
     match Testing::find(project) {
         Some(testing) => {
-            fs::create_dir_all(stage.join("vulkan")).map_err(Error::file(&stage))?;
+            fs::create_dir_all(stage.join("layers")).map_err(Error::file(&stage))?;
             for name in VULKAN {
-                let to = stage.join("vulkan").join(name);
+                let to = stage.join("layers").join(name);
                 tool::run(project.command("strip").arg("-o").arg(to).arg(testing.library(name)))?;
             }
-            copy(&testing.layer(), &stage.join("vulkan/VkLayer_khronos_validation.json"))?;
+            copy(&testing.layer(), &stage.join("layers/VkLayer_khronos_validation.json"))?;
         }
         None => println!("gpu-kit: without Debian testing's Vulkan: `cargo xtask setup` brings it"),
     }

@@ -49,13 +49,16 @@ impl Row {
     }
 }
 
-/// Every row. A new backend adds its own: open a device, then [`drive`] it.
+/// Every row. A new backend adds its own: open a device, where a row of it is asked for, then [`drive`] it.
 pub fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Isa::available().flat_map(cpu).collect();
     let missing = Isa::NAMES.iter().filter(|name| Isa::from_name(name).is_none());
     rows.extend(missing.map(|name| absent(name, "this machine lacks the instructions")));
-    rows.extend(Tier::ALL.map(vulkan));
-    rows.extend(cuda());
+    rows.extend(Tier::ALL.into_iter().filter(|tier| asked_for(&format!("vulkan/{tier}"))).map(vulkan));
+    let tiles = LinearTile::ALL.map(|tile| format!("emulated-cuda/{}", tile.name()));
+    if asked_for("emulated-cuda/reversed") || tiles.iter().any(|name| asked_for(name)) {
+        rows.extend(cuda());
+    }
     rows.retain(|row| asked_for(&row.name));
     announce(&rows);
     rows
