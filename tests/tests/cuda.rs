@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail, ensure};
 use denoir::{DeviceError, Engine, Error as DenoirError, Model};
-use denoir_core::ops::OpError;
-use denoir_core::{DType, RunError};
+use denoir_core::ops::{Epilogue, Linear, Memory, Op, OpError};
+use denoir_core::{DType, Region, RunError, Weight};
 use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
 use denoir_tests::cuda::{emulated_objects, gpu, is_emulated, open};
 use denoir_tests::golden::{FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, draw, with_engine};
+use denoir_tests::op_matrix::backends::drive;
+use denoir_tests::op_matrix::draw::Draw;
 
 /// Some tests count what lives on the device, so that all take turns.
 type Turn = MutexGuard<'static, ()>;
@@ -64,6 +66,36 @@ fn samples_agree_with_pytorch() -> Result<()> {
         let worst = engine(gpu, &fixture.model(DType::F32)?, |engine| fixture.sample_error(engine))?;
         println!("{name}: {worst:.1e}");
         ensure!(worst <= SAMPLE_LIMIT, "{name}: {worst:.1e}");
+    }
+    Ok(())
+}
+
+/// `1 + 8 · 2^-exponent` as tensor cores add it: a block of eight products after one that made 1.
+fn one_and_eight_small(gpu: &Gpu, exponent: i32) -> Result<f64> {
+    let mut d = Draw::new(1);
+    let x = d.place_aligned(DType::F16, 1, 16);
+    d.fill(&x, |_, _, c| if c < 8 { f64::from(u8::from(c == 0)) } else { (-12f64).exp2() });
+    let w = d.place(Region::Weights, DType::F16, 1, 16);
+    d.fill(&w, |_, _, c| if c < 8 { 1.0 } else { f64::from(12 - exponent).exp2() });
+    let out = d.output(DType::F32, 1, 1);
+    let w = Weight { data: w, scale: None, rest: None };
+    let op = Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue: Epilogue::Store };
+    let case = d.finish(Op::Linear(op), []);
+    let mut engine = gpu.engine(Arc::new(case.weights.as_slice().to_vec()), case.arena.len())?;
+    let mut after = drive(&mut engine, &case).map_err(anyhow::Error::msg)?;
+    Ok(Memory { weights: &[], arena: &mut after }.load(&out, 0, 0))
+}
+
+#[test]
+fn tensor_cores_cut_small_products() -> Result<()> {
+    let Some((gpu, _turn)) = device("tensor cores")? else { return Ok(()) };
+    for exponent in [24, 25, 26] {
+        let got = one_and_eight_small(gpu, exponent)?;
+        let exact = 1.0 + 8.0 * f64::from(-exponent).exp2();
+        println!("1 + 8 · 2^-{exponent} is {}", if got == exact { "exact" } else { "cut" });
+        // As on compute capability 8.x; 9.0 has one digit more.
+        let want = if exponent <= 24 { exact } else { 1.0 };
+        ensure!(!is_emulated() || got == want, "1 + 8 · 2^-{exponent} is {got}, not {want}");
     }
     Ok(())
 }

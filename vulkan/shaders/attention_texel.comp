@@ -1,4 +1,5 @@
 #version 450
+#extension GL_EXT_samplerless_texture_functions : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // The attention kernel for processors that run shaders: eight invocations have 8 · RQ queries of a head, and each
@@ -18,9 +19,9 @@ layout(constant_id = 3) const uint HEAD_DIM = 64u;
 // Loads of four channels: of a row.
 const uint PARTS = HEAD_DIM / 4u;
 
-layout(set = 0, binding = 0) uniform usamplerBuffer q;
-layout(set = 0, binding = 1) uniform usamplerBuffer k;
-layout(set = 0, binding = 2) uniform usamplerBuffer v;
+layout(set = 0, binding = 0) uniform utextureBuffer q;
+layout(set = 0, binding = 1) uniform utextureBuffer k;
+layout(set = 0, binding = 2) uniform utextureBuffer v;
 layout(set = 0, binding = 3) buffer Out { uint out_words[]; };
 
 #include "attention_args.glsl"

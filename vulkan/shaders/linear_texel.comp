@@ -1,4 +1,5 @@
 #version 450
+#extension GL_EXT_samplerless_texture_functions : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // The linear kernel for processors that run shaders, in f32: eight invocations, a vector there, have TM rows and
@@ -16,8 +17,8 @@ layout(constant_id = 1) const uint TM = 32u;
 layout(constant_id = 2) const uint TN = 8u;
 layout(constant_id = 3) const uint W_TYPE = F32;
 
-layout(set = 0, binding = 0) uniform usamplerBuffer x;
-layout(set = 0, binding = 1) uniform usamplerBuffer w;
+layout(set = 0, binding = 0) uniform utextureBuffer x;
+layout(set = 0, binding = 1) uniform utextureBuffer w;
 
 #include "linear_args.glsl"
 #include "epilogue.glsl"

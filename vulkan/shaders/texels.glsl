@@ -2,12 +2,12 @@
 // is a loop over the invocations that tests each of them, and a fetched texel is a vector load for each.
 
 // Elements i to i + 3 of f32, i a multiple of four.
-vec4 fetch4(usamplerBuffer from, uint i) {
+vec4 fetch4(utextureBuffer from, uint i) {
     return uintBitsToFloat(texelFetch(from, int(i / 4u)));
 }
 
 // Elements i to i + 7, i a multiple of eight, in two halves.
-vec4[2] fetch8(usamplerBuffer from, uint type, uint i) {
+vec4[2] fetch8(utextureBuffer from, uint type, uint i) {
     if (type == F32) return vec4[2](fetch4(from, i), fetch4(from, i + 4u));
     uvec4 pairs = texelFetch(from, int(i / 8u)), low = pairs << 16, high = pairs & 0xffff0000u;
     if (type == BF16)
