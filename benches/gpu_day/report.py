@@ -148,7 +148,7 @@ def kernel_lines(measures):
 
 def log_lines(path):
     """What a log says of failures, skips, limits and pictures, each once."""
-    wanted = re.compile(r"FAILED|^skipped|^pictures|^ncu|computes wrongly|in the self-test|^\w+: .*, F? ?failed")
+    wanted = re.compile(r"FAILED|^skipped|^pictures|^ncu \w+:|computes wrongly|in the self-test|^\w+: .*, F? ?failed")
     lines = dict.fromkeys(line.strip()[:150] for line in path.read_text(errors="replace").splitlines() if wanted.search(line))
     lines = sorted(lines, key=lambda line: "FAILED" not in line)
     yield from lines[:SHOWN]
