@@ -78,8 +78,22 @@ def ncu(path):
 
 
 def measured(folder):
-    lines = (folder / "measures.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    """A program that was stopped may have left half a line."""
+    found = []
+    for line in (folder / "measures.jsonl").read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            print(f"measures.jsonl: not JSON: {line[:80]}")
+    return found
+
+
+def whatever_comes(lines):
+    """The lines up to the first that cannot be made: what was measured must not cost the page."""
+    try:
+        yield from lines
+    except Exception as error:
+        yield f"FAILED: the summary itself: {error!r}"
 
 
 def evaluation_lines(measures):
@@ -176,9 +190,10 @@ def summary(folder, seconds):
     for name, status, took, title in steps:
         word = {"0": "ok", "77": "skipped", "75": "skipped", "124": "FAILED (time)"}.get(status, f"FAILED ({status})")
         print(f"step {name}: {word}, {took} s: {title}")
-        for line in [*worst_of_tests(logs[name])] + [*log_lines(logs[name])] if name in logs else []:
-            print(f"    {line}")
-        for line in about.get(name, ()):
+        if name in logs:
+            for line in (*worst_of_tests(logs[name]), *log_lines(logs[name])):
+                print(f"    {line}")
+        for line in whatever_comes(about.get(name, ())):
             print(f"  {line}")
     print(f"{len(steps)} steps in {seconds} s; logs.tar.gz has the logs, measures.jsonl the figures")
     return 0

@@ -20,6 +20,7 @@ const NEEDS: &[Need] = &[
     Need { what: "a C++ compiler", present: || tool::exists("c++"), packages: &["g++"] },
     Need { what: "CMake", present: || tool::exists("cmake"), packages: &["cmake", "make"] },
     Need { what: "pkg-config", present: || tool::exists("pkg-config"), packages: &["pkg-config"] },
+    Need { what: "xz", present: || tool::exists("xz"), packages: &["xz-utils"] },
     Need { what: "Python's environments", present: has_venv, packages: &["python3-venv"] },
     Need {
         what: "core for bare targets",
