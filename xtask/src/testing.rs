@@ -93,9 +93,10 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
     let Some(testing) = Testing::find_or_skip(project, "kernels with cooperative matrices")? else {
         return Ok(Outcome::Note("NOT RUN".into()));
     };
-    let mut command = project.cargo(["test", "--package", "denoir-tests", "--test", "op_matrix", "--test", "vulkan"]);
+    let mut command = project.cargo(["test", "--workspace", "--test", "op_matrix", "--test", "vulkan"]);
     command.args(["--", "linear", "attention", "forward_passes"]);
-    command.env("DENOIR_ROW", ROW).env("DENOIR_REQUIRE", ROW);
+    // Of linear layers every third case: software multiplies small matrices slowly.
+    command.env("DENOIR_ROW", ROW).env("DENOIR_REQUIRE", ROW).env("DENOIR_CASES", "800");
     testing.under(&mut command)?;
     tool::run(&mut command)?;
     Ok(Outcome::Passed)
