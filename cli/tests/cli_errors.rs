@@ -57,6 +57,7 @@ fn wrong_usage_is_exit_code_2() -> Result<()> {
         ("bench --shape vae", "jit-b16"),
         ("bench --shape pixelgen-xxxl", "use one of"),
         ("bench --type int8", "--shape"),
+        ("bench --save m.gguf", "--shape"),
         ("bench --batch 33", "1..=32"),
         ("paint", "unrecognized subcommand"),
     ];

@@ -184,6 +184,17 @@ fn bench_times_models_and_shapes() -> Result<()> {
 }
 
 #[test]
+fn bench_saves_what_it_would_measure() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    ok(folder.path(), "bench --shape jit-b16 --type int8 --save model.gguf".split(' '))?;
+    let text = ok(folder.path(), ["inspect", "model.gguf"])?.text();
+    ensure!(text.contains("random JiT-B/16") && text.contains("int8"), "{text}");
+    fails(folder.path(), 1, "bench --shape jit-b16 --save none/model.gguf".split(' '))?;
+    ensure!(folder.path().read_dir()?.count() == 1, "more than the model was written");
+    Ok(())
+}
+
+#[test]
 fn devices_lists_the_processor() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let json = ok(folder.path(), ["devices", "--json"])?.json()?;

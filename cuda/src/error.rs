@@ -38,7 +38,7 @@ pub enum Error {
         /// The kernels, between commas.
         kernels: String,
     },
-    /// A kernel of the self-test, the first that does so, makes the device fail.
+    /// The device was lost while a kernel of the self-test ran.
     InSelfTest {
         /// The kernel.
         kernel: &'static str,
@@ -135,4 +135,11 @@ impl std::fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::InSelfTest { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -207,6 +207,10 @@ fn errors_name_what_a_device_lacks() -> Result<()> {
     let lost = open(&options);
     let Err(Error::InSelfTest { kernel: "linear_f32", source }) = lost else { bail!("{lost:?}") };
     ensure!(matches!(*source, Error::DeviceLost { call: "cuGraphLaunch", .. }), "{source:?}");
+    let full = CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+    faults.arm(Fault { after: 0, call: Some("cuGraphLaunch"), result: full });
+    let full = open(&options);
+    ensure!(matches!(full, Err(Error::OutOfDeviceMemory { .. })), "{full:?}");
     ensure!(open(&options).is_ok(), "a device that was lost is opened anew");
     Ok(())
 }
