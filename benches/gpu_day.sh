@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Everything to be known of denoir on an NVIDIA device, in eight minutes, on a machine without Rust and without a network.
+# Tests and measures denoir on an NVIDIA device in eight minutes, on a machine without Rust and without a network.
 # `cargo xtask gpu-kit` builds what it needs beforehand, in .kit; benches/record/README.md says what to do with the result.
 #
-#   bash benches/gpu_day.sh                     all steps; the page that matters comes last
+#   bash benches/gpu_day.sh                     all steps; a summary comes last
 #   bash benches/gpu_day.sh --only "1 4"        these steps
-#   bash benches/gpu_day.sh --rehearse          where there is no GPU: CUDA on the emulator, Vulkan on whatever there is, tiny cases
+#   bash benches/gpu_day.sh --rehearse          without a GPU: CUDA on the emulator, Vulkan in software, tiny cases
 #   --out FOLDER                                where the report goes; $OUT or gpu-day by default
 #
-# PYTHON names a Python with NumPy and, best, PyTorch; LIMIT is the seconds that all steps may take together.
+# PYTHON names a Python with NumPy and, for the comparisons, PyTorch; LIMIT is the most seconds for all steps together.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -32,7 +32,7 @@ steps=(
 failed=0
 fail() { [ "$1" -gt "$failed" ] && failed=$1; }
 
-# Runs a part of a step, for so many seconds at most; the step fails with it and goes on.
+# Runs a command for so many seconds at most. Where it fails the step has failed, and goes on.
 part() {
     local seconds=$1 status=0
     shift
@@ -113,7 +113,7 @@ op_matrix() {
     [ $status = 0 ] && return
     echo "FAILED: op_matrix $kernel $filter: status $status"
     grep -vE "^(skipped|running|test |failures|$)" "$log" | head -12
-    # xargs tells no status from another.
+    # xargs reports every failure alike.
     [ $status -ge 124 ] && echo $status >"$WORK/crash"
     return 1
 }
@@ -144,14 +144,14 @@ step_models() {
     local shape type
     for type in "${types[@]}"; do
         for shape in "${shapes[@]}"; do
-            # The name comes with the last byte.
+            # The file gets its name when it is complete.
             "$KIT/denoir" bench --shape "$shape" --type "$type" --save "$WORK/models/$shape-$type.gguf" &
         done
         wait
     done
 }
 
-# Times evaluations of a model; the JSON goes to the measures.
+# Times evaluations of a model, and keeps the JSON.
 bench() {
     local backend=$1 model=$2 batch=$3 json="$WORK/bench.json"
     [ -f "$model" ] || { echo "FAILED: $model was not made"; fail 1; return 1; }
@@ -161,7 +161,7 @@ bench() {
     echo
 }
 
-# Draws whole pictures, the second without what the first had to prepare.
+# Draws two whole pictures: the first records graphs and brings the weights to the device.
 picture() {
     local model=$1 json="$WORK/picture.json"
     shift
@@ -193,6 +193,7 @@ step_evaluations() {
     bench cuda "$models/pixelgen-xxl-int8.gguf" 1
     bench cuda "$models/jit-b16-int8.gguf" 1
     bench cuda "$models/pixelgen-xl-f16.gguf" 2
+    bench cuda "$models/pixelgen-xl-f16.gguf" 1
     bench cuda "$models/jit-b16-f16.gguf" 1
     bench cuda "$models/pixelgen-xxl-f16.gguf" 1
     return $failed
@@ -254,7 +255,7 @@ step_sanitizer() {
 }
 
 step_vulkan() {
-    # Their layer knows cooperative matrices; an older C library than theirs takes the system's own instead.
+    # The kit's layer knows cooperative matrices. Where the C library is too old for it, the system's own is used.
     local libraries=$KIT/layers:${LD_LIBRARY_PATH:-}
     if LD_LIBRARY_PATH=$libraries ldd "$KIT/layers/libVkLayer_khronos_validation.so" 2>&1 | grep "not found"; then
         echo "the system's own loader and layers are used"
@@ -321,7 +322,7 @@ if [ ! -x "$KIT/denoir" ]; then
     exit 1
 fi
 
-# Where the driver is, where the system does not say.
+# The folder of the driver, where the system's loader does not know it.
 find_driver() {
     rehearsing && echo "$KIT/emulator" && return
     local folder
@@ -365,13 +366,13 @@ if ! rehearsing; then
 fi
 run_step 0
 run_step 1
-# No picture: the next steps name the kernel, where the self-test does not stop them.
+# Without a picture the next steps name the kernel, if the self-test does not stop them.
 case $(status_of demo) in "" | 0) ;; *) export DENOIR_CUDA_SELF_TEST=skip ;; esac
 if ! rehearsing && [ -f "$REPORT/logs/1-demo.log" ] && ! grep -q '^cuda' "$REPORT/logs/1-demo.log"; then
     echo "no CUDA device: only Vulkan is left"
     only=" 8 "
 fi
-# A crash or a hang: the sanitizer knows more than anything else.
+# After a crash or a hang the sanitizer tells the most.
 ended_badly demo && run_step 7
 run_step 2
 run_step 3

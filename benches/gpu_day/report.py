@@ -172,13 +172,18 @@ def log_lines(path):
 
 def worst_of_tests(path):
     """Of each kernel the largest error as a share of its limit."""
-    worst = {}
+    worst, goldens = {}, (0, "")
     for line in path.read_text(errors="replace").splitlines():
         found = re.match(r"(\w+): ((?:cuda|vulkan)\S*): at most (\d+)% of", line)
         if found:
             worst[found[1]] = max(worst.get(found[1], 0), int(found[3]))
+        found = re.match(r"(.+) on (?:cuda|vulkan)\S*: .*\((\d+)% of its limit\)", line)
+        if found:
+            goldens = max(goldens, (int(found[2]), found[1]))
     if worst:
         yield "largest error, in % of its limit: " + ", ".join(f"{kernel} {share}" for kernel, share in worst.items())
+    if goldens[1]:
+        yield f"goldens: largest error {goldens[0]}% of its limit ({goldens[1]})"
 
 
 def summary(folder, seconds):

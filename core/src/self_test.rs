@@ -10,8 +10,8 @@ const TOKENS: usize = 37;
 const CONTEXT: usize = 3;
 const IMAGES: usize = 2;
 const HEADS: usize = 2;
-/// ‖Δ‖² / ‖reference‖² at most: operands are the same on both sides, so that only sums differ, by their order and by
-/// what tensor cores cut from them.
+/// ‖Δ‖² / ‖reference‖² at most: operands are the same on both sides, so that only the order of sums differs, and
+/// what tensor cores truncate.
 const EXACT: f64 = 1e-10;
 /// The same where factors may be rounded to bf16.
 const ROUNDED: f64 = 1e-5;

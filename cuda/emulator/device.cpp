@@ -238,10 +238,10 @@ void read_rows(const Slot* warp, Row (&rows)[32]) {
 
 // How tensor cores of compute capability 8.x add 16-bit products to an f32 sum (Fasi and others, PeerJ CS 330, 2021;
 // Khattak and Mikaitis, arXiv 2512.07004): eight products and the sum so far are brought to the largest exponent among
-// them and cut, one digit past those of an f32; they are added exactly, and the result is cut to an f32. Capability 9.0
-// takes 16 products and two digits: never further off.
+// them and truncated one bit past those of an f32; they are added exactly, and the sum is truncated to an f32.
+// Capability 9.0 adds 16 products and keeps two bits more: it truncates less.
 const u32 PRODUCTS = 8;
-const int DIGITS = 24;
+const int FRACTION_BITS = 24;
 
 // The exponent of a value; that of zero is below all others.
 int exponent(float x) {
@@ -256,7 +256,7 @@ double power_of_two(int e) {
     return x;
 }
 
-float cut_to_f32(double x) {
+float truncate_to_f32(double x) {
     float nearest = (float)x;
     return fabs((double)nearest) > fabs(x) ? bits_float(float_bits(nearest) - 1) : nearest;
 }
@@ -285,10 +285,10 @@ float add_block(float sum, const Line& x, const Line& y, u32 k0) {
         for (double product : products) sum += (float)product;
         return sum;
     }
-    double digits = power_of_two(DIGITS - largest);
-    long long total = (long long)((double)sum * digits);
-    for (double product : products) total += (long long)(product * digits);
-    return cut_to_f32((double)total * power_of_two(largest - DIGITS));
+    double scale = power_of_two(FRACTION_BITS - largest);
+    long long total = (long long)((double)sum * scale);
+    for (double product : products) total += (long long)(product * scale);
+    return truncate_to_f32((double)total * power_of_two(largest - FRACTION_BITS));
 }
 
 // c += a · b of f32 values.

@@ -32,6 +32,11 @@ const KEPT_TIMES: usize = 8;
 /// The final samples of upstream and of any device in f32.
 pub const SAMPLE_LIMIT: f64 = 1e-3;
 
+/// An error in words, with its share of the limit.
+pub fn of_limit(error: f64, limit: f64) -> String {
+    format!("{error:.1e} ({:.0}% of its limit)", 100.0 * error / limit)
+}
+
 /// A golden and the checkpoint that it is of.
 pub struct Fixture {
     folder: PathBuf,

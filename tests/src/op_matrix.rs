@@ -2,8 +2,8 @@
 //!
 //! A case is a descriptor, the bytes of both regions, and what each output may differ by. Its outputs are poisoned
 //! first, its numbers come from a seed and its name: `DENOIR_SEED` sets the seed, `DENOIR_CASE` runs only the cases
-//! whose name contains a word, `DENOIR_CASES` only so many of them, spread over the table, and `DENOIR_ROW` only the
-//! rows.
+//! whose name contains a word, `DENOIR_CASES` at most so many of them, spread over the table, and
+//! `DENOIR_ROW` only the rows whose name contains a word.
 
 pub mod backends;
 pub mod cases;
@@ -29,8 +29,8 @@ const SHOWN: usize = 8;
 pub struct Tolerance {
     /// Absolute part.
     pub abs: f64,
-    /// Absolute part more where tensor cores add, which cut what other devices round.
-    pub cut: f64,
+    /// What is added to the absolute part where tensor cores add, which truncate what other devices round.
+    pub truncation: f64,
     /// Relative part.
     pub rel: f64,
     /// int8: share of the elements that may be off by one; one element may be in any case unless this is 0.
@@ -42,19 +42,19 @@ pub struct Tolerance {
 impl Tolerance {
     /// No difference.
     pub const fn exact(why: &'static str) -> Tolerance {
-        Tolerance { abs: 0.0, cut: 0.0, rel: 0.0, off_by_one: 0.0, why }
+        Tolerance { abs: 0.0, truncation: 0.0, rel: 0.0, off_by_one: 0.0, why }
     }
 
     /// An f32 result.
     pub const fn close(abs: f64, rel: f64, why: &'static str) -> Tolerance {
-        Tolerance { abs, cut: 0.0, rel, off_by_one: 0.0, why }
+        Tolerance { abs, truncation: 0.0, rel, off_by_one: 0.0, why }
     }
 
-    /// The same where tensor cores add up `k` products of 16 bits and partial sums are near 1. They cut each sum of eight
-    /// products to an f32: half a unit of its last place on average, and always towards zero, where rounding goes either
-    /// way (`add_block` in cuda/emulator/device.cpp).
-    pub fn cut_sums(self, k: usize) -> Tolerance {
-        Tolerance { cut: k.div_ceil(8) as f64 * (-24f64).exp2(), ..self }
+    /// The same where tensor cores add up `k` products of 16 bits and partial sums are near 1. They truncate each sum
+    /// of eight products to an f32: by half a unit in the last place on average, always towards zero, where rounding goes
+    /// either way (`add_block` in cuda/emulator/device.cpp).
+    pub fn truncated_sums(self, k: usize) -> Tolerance {
+        Tolerance { truncation: k.div_ceil(8) as f64 * (-24f64).exp2(), ..self }
     }
 
     /// The same result in the type in which a kernel passes it on.
@@ -157,7 +157,7 @@ impl Case {
         }
     }
 
-    /// Compares the outputs, of tensor cores or not; the largest difference of f32 results as a share of what is allowed.
+    /// Compares the outputs with the reference's, by the limits of tensor cores or of others; the largest difference of f32 results as a share of what is allowed.
     fn compare(&self, mut got: Vec<u8>, mut want: Vec<u8>, tensor_cores: bool) -> Result<f64, String> {
         self.untouched(&got)?;
         let mut worst = 0f64;
@@ -165,7 +165,7 @@ impl Case {
             let got = Memory { weights: &[], arena: &mut got };
             let want = Memory { weights: &[], arena: &mut want };
             let (mut off_by_one, integers) = (0usize, view.dtype == DType::I8);
-            let abs = tolerance.abs + if tensor_cores { tolerance.cut } else { 0.0 };
+            let abs = tolerance.abs + if tensor_cores { tolerance.truncation } else { 0.0 };
             for r in 0..view.rows {
                 for c in 0..view.cols {
                     let (got, want) = (got.load(view, r, c), want.load(view, r, c));

@@ -9,7 +9,7 @@ use denoir_core::ops::{Epilogue, Linear, Memory, Op, OpError};
 use denoir_core::{DType, Region, RunError, Weight};
 use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
 use denoir_tests::cuda::{emulated_objects, gpu, is_emulated, open};
-use denoir_tests::golden::{FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, draw, with_engine};
+use denoir_tests::golden::{FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, draw, of_limit, with_engine};
 use denoir_tests::op_matrix::backends::drive;
 use denoir_tests::op_matrix::draw::Draw;
 
@@ -51,7 +51,7 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
         for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
             let error = engine(gpu, &fixture.model(dtype)?, |engine| fixture.forward_error(engine))?;
             let limit = fixture.limit(dtype)?;
-            println!("{name} in {dtype}: {error:.1e}");
+            println!("{name} in {dtype} on cuda: {}", of_limit(error, limit));
             ensure!(error <= limit, "{name} in {dtype}: {error:.1e}, not {limit:.1e}");
         }
     }
@@ -64,7 +64,7 @@ fn samples_agree_with_pytorch() -> Result<()> {
     for name in SAMPLES {
         let fixture = Fixture::open(name)?;
         let worst = engine(gpu, &fixture.model(DType::F32)?, |engine| fixture.sample_error(engine))?;
-        println!("{name}: {worst:.1e}");
+        println!("{name} on cuda: {}", of_limit(worst, SAMPLE_LIMIT));
         ensure!(worst <= SAMPLE_LIMIT, "{name}: {worst:.1e}");
     }
     Ok(())
@@ -87,13 +87,13 @@ fn one_and_eight_small(gpu: &Gpu, exponent: i32) -> Result<f64> {
 }
 
 #[test]
-fn tensor_cores_cut_small_products() -> Result<()> {
+fn tensor_cores_truncate_small_products() -> Result<()> {
     let Some((gpu, _turn)) = device("tensor cores")? else { return Ok(()) };
     for exponent in [24, 25, 26] {
         let got = one_and_eight_small(gpu, exponent)?;
         let exact = 1.0 + 8.0 * f64::from(-exponent).exp2();
-        println!("1 + 8 · 2^-{exponent} is {}", if got == exact { "exact" } else { "cut" });
-        // As on compute capability 8.x; 9.0 has one digit more.
+        println!("1 + 8 · 2^-{exponent} is {}", if got == exact { "exact" } else { "truncated" });
+        // As on compute capability 8.x; 9.0 keeps one bit more.
         let want = if exponent <= 24 { exact } else { 1.0 };
         ensure!(!is_emulated() || got == want, "1 + 8 · 2^-{exponent} is {got}, not {want}");
     }
@@ -126,7 +126,8 @@ fn graphs_are_captured_once_and_draw_the_same() -> Result<()> {
     })
 }
 
-/// Makes calls of `job` fail in turn, the first hundred and of the rest every so many, and returns how many there were.
+/// Makes calls of `job` fail, each in a run of its own: the first hundred, then one of `every`. Returns how many calls a
+/// run makes.
 fn each_call_fails(
     faults: &Faults,
     every: usize,
@@ -183,7 +184,7 @@ fn every_call_of_opening_can_fail() -> Result<()> {
     let faults = Arc::new(Faults::new());
     let job = || Ok(open(&Options { faults: Some(faults.clone()), ..Options::default() }).map(drop)?);
     let before = is_emulated().then(emulated_objects);
-    // Past the first, they are the same calls for each kernel of the self-test.
+    // Most are the same calls for one kernel of the self-test after the other.
     let calls = each_call_fails(&faults, 17, |_| CUresult::CUDA_ERROR_OUT_OF_MEMORY, job)?;
     println!("some of {calls} calls of opening failed one by one");
     if let Some((before, _)) = before {

@@ -10,6 +10,7 @@ use denoir_core::ops::{
     RopePairs, SolverStep, StepValues, Swiglu, Unpatchify,
 };
 use denoir_core::{DType, Modulation, Region, TokenLayout, View, Weight};
+use denoir_tests::golden::of_limit;
 use denoir_tests::op_matrix::draw::Draw;
 use denoir_tests::op_matrix::{Case, Tolerance, backends, base_seed};
 use safetensors::{Dtype, SafeTensors};
@@ -37,7 +38,8 @@ fn every_golden_is_met() -> Result<()> {
             for (row, run) in rows.iter().filter_map(|row| Some((row, row.runs(kernel)?))) {
                 let after = run(&case).map_err(anyhow::Error::msg)?;
                 let error = meets(&fixture, name, after, &wanted, limit);
-                println!("{at} on {}: {:.1e}", row.name, error.with_context(|| format!("{at} on {}", row.name))?);
+                let error = error.with_context(|| format!("{at} on {}", row.name))?;
+                println!("{at} on {}: {}", row.name, of_limit(error, limit));
             }
             cases += 1;
         }

@@ -65,7 +65,7 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
         for (name, dtype, model, fixture) in &models {
             let error = engine(gpu, model, |engine| fixture.forward_error(engine))?;
             let limit = fixture.limit(*dtype)?;
-            println!("{name} in {dtype} on {tier}: {error:.1e}");
+            println!("{name} in {dtype} on vulkan/{tier}: {}", golden::of_limit(error, limit));
             ensure!(error <= limit, "{name} in {dtype} on {tier}: {error:.1e}, not {limit:.1e}");
         }
         Ok(())
@@ -82,7 +82,7 @@ fn samples_agree_with_pytorch() -> Result<()> {
     on_every_tier("samples", |tier, gpu| {
         for (name, model, fixture) in &models {
             let worst = engine(gpu, model, |engine| fixture.sample_error(engine))?;
-            println!("{name} on {tier}: {worst:.1e}");
+            println!("{name} on vulkan/{tier}: {}", golden::of_limit(worst, SAMPLE_LIMIT));
             ensure!(worst <= SAMPLE_LIMIT, "{name} on {tier}: {worst:.1e}");
         }
         Ok(())

@@ -16,11 +16,11 @@ use crate::tool::{self, Project};
 /// The test programs that look at devices.
 const TESTS: [&str; 4] = ["op_matrix", "op_goldens", "cuda", "vulkan"];
 const PROGRAM: &str = "denoir";
-/// What may travel.
+/// The most that the archive may have: it travels with the working tree.
 const MOST_BYTES: u64 = 30 << 20;
 /// Libraries of Debian testing: the loader, the layer that knows cooperative matrices, and what that was built with.
 const VULKAN: [&str; 3] = ["libvulkan.so.1", "libVkLayer_khronos_validation.so", "libstdc++.so.6"];
-/// Longest that the rehearsal may take, in seconds: the slowest step is the op matrix on the emulator.
+/// The most seconds that the rehearsal may take.
 const REHEARSAL: &str = "600";
 
 /// How programs are built and packed.
@@ -32,7 +32,7 @@ enum Build {
     Rehearsal,
 }
 
-/// Builds the kit to travel.
+/// Builds the kit.
 pub(crate) fn write(project: &Project) -> Result<(), Error> {
     let folder = project.root.join(".kit");
     let bytes = make(project, Build::Release, &folder)?;
@@ -43,7 +43,7 @@ pub(crate) fn write(project: &Project) -> Result<(), Error> {
     Ok(())
 }
 
-/// Builds a kit and rehearses the day with it, out of the reach of cargo and of the folder that it was built in.
+/// Builds a kit from what the tests built, and runs the day with it in another folder, without cargo on the path.
 pub(crate) fn rehearse(project: &Project) -> Result<Outcome, Error> {
     let away = tool::target_folder()?.join("gpu-day");
     remove(&away)?;
@@ -108,7 +108,7 @@ fn pack(project: &Project, build: Build, stage: &Path, folder: &Path) -> Result<
     fs::create_dir_all(folder).map_err(Error::file(folder))?;
     let archive = folder.join("kit.tar.xz");
     let mut tar = project.command("tar");
-    // The programs hold the same kernels: a window as large as all of them keeps those once.
+    // Each program has all kernels in it. A dictionary larger than all of them stores those once.
     let level = if build == Build::Release { "-9e --lzma2=dict=192MiB" } else { "-1 -T2" };
     tar.env("XZ_OPT", level).args(["--owner=0", "--group=0", "-cJf"]).arg(&archive).arg("-C").arg(stage).arg(".");
     tool::run(&mut tar)?;

@@ -28,7 +28,7 @@ pub struct Row {
     pub only: Option<&'static [&'static str]>,
     /// Whether it runs linear layers with aligned rows alone.
     pub aligned: bool,
-    /// Whether tensor cores add 16-bit products, which cut sums.
+    /// Whether tensor cores add 16-bit products: they truncate sums.
     pub tensor_cores: bool,
     /// Whether it has the forms of kernels that a precision may exclude: centred activations and fused SwiGLU.
     pub every_form: bool,
@@ -37,7 +37,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row with neither forms nor limits of its own, which no other has the bytes of.
+    /// A row that runs every kernel, in the forms that all backends have, and whose bytes are compared with no other row.
     pub fn new(name: String, run: Result<Run, String>) -> Row {
         let same_bytes = name.clone();
         Row { name, same_bytes, only: None, aligned: false, tensor_cores: false, every_form: false, run }
@@ -49,7 +49,7 @@ impl Row {
     }
 }
 
-/// Every row. A new backend adds its own: open a device, where a row of it is asked for, then [`drive`] it.
+/// Every row that is asked for. A new backend adds its own: open a device, then [`drive`] it.
 pub fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Isa::available().flat_map(cpu).collect();
     let missing = Isa::NAMES.iter().filter(|name| Isa::from_name(name).is_none());
@@ -101,13 +101,13 @@ fn vulkan(tier: Tier) -> Row {
         Tier::Fp16 | Tier::Int8 => Some(&["linear"]),
         Tier::Matrix => Some(&["linear", "attention"]),
     };
-    // They are tensor cores where the device is NVIDIA's.
+    // On NVIDIA's devices they run on tensor cores.
     Row { only, tensor_cores: tier == Tier::Matrix, ..Row::new(name, run) }
 }
 
-/// The first CUDA device, once more with each tile for linear layers, and all give the same bytes. An emulated one has
-/// another name: it is not what `DENOIR_REQUIRE=cuda` asks for. It runs each block's threads in two orders, which make no
-/// difference unless there is a race.
+/// The first CUDA device: a row with the tiles that the backend chooses, and one for each tile. All give the same bytes. An
+/// emulated device has another name, as it is not what `DENOIR_REQUIRE=cuda` asks for; it also runs the threads of a block
+/// in reverse order, which changes the bytes where there is a race.
 fn cuda() -> Vec<Row> {
     let gpu = match crate::cuda::gpu() {
         Ok(gpu) => gpu,

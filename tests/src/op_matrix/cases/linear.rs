@@ -65,12 +65,12 @@ pub(super) fn cases(table: &mut Table) {
     }
 }
 
-/// How activations come.
+/// The form of the activations.
 #[derive(Clone, Copy, Default)]
 struct Form {
-    /// With rows as plans have them.
+    /// Whether rows start at multiples of 64 bytes.
     aligned: bool,
-    /// Without what they have in common.
+    /// Whether they are centred, and by which weights the centre is multiplied.
     centred: Option<Finer>,
 }
 
@@ -124,9 +124,9 @@ fn case(
     let products = if centred.is_some() { 2.0 } else { 1.0 };
     let abs = 1e-6 + 2.5e-7 * (products * k as f64).sqrt();
     let tolerance = Tolerance::close(abs, 1e-6, SUMS);
-    // f32 and int8 sums are not cut.
-    let cut = if matches!(xt, F16 | BF16) { tolerance.cut_sums(k) } else { tolerance };
-    d.finish(op, [(out, cut)])
+    // Sums of f32 and int8 products are not truncated.
+    let tolerance = if matches!(xt, F16 | BF16) { tolerance.truncated_sums(k) } else { tolerance };
+    d.finish(op, [(out, tolerance)])
 }
 
 fn swiglu(
