@@ -1,10 +1,10 @@
 //! One kernel and the memory that it works in, on one thread of the CPU.
 
 use denoir::{AlignedBytes, Isa};
+use denoir_core::backend::{Program, run};
 use denoir_core::cpu::{Cpu, pack, packed_bytes};
 use denoir_core::ops::{
-    Attention, Bounds, Centre, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Recorder, Rest, Rope,
-    RopePairs,
+    Attention, Centre, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Rest, Rope, RopePairs,
 };
 use denoir_core::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 
@@ -150,14 +150,10 @@ impl Stage {
 
     /// Runs the kernel some times.
     pub fn run(&mut self, times: u64) {
-        let bounds = Bounds { weights: self.file.as_slice().len(), arena: self.arena.as_slice().len() };
         let cpu = Cpu::new(self.file.as_slice(), self.arena.as_mut_slice(), Serial, self.isa);
         let mut cpu = cpu.expect("aligned memory").with_packed(self.packed.as_slice());
-        // SAFETY: the sizes of the regions that the backend was made with.
-        let mut recorder = unsafe { Recorder::new(&mut cpu, bounds) };
-        for _ in 0..times {
-            self.op.record(&mut recorder).expect("a kernel that fits its regions");
-        }
+        let repeated = run(&mut cpu, Program::once("stage", [0; 2]), |k| (0..times).try_for_each(|_| k.op(&self.op)));
+        repeated.expect("a kernel that fits its regions");
     }
 }
 

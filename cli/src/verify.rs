@@ -9,7 +9,7 @@ mod outcome;
 mod sample;
 mod text;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use denoir::core::DType;
 use serde_json::json;
@@ -115,9 +115,4 @@ fn report(args: &Args, outcomes: &[Outcome]) -> Result<(), Error> {
         None if passed == 0 => Err(Error::Verify("nothing was verified".into())),
         None => Ok(()),
     }
-}
-
-/// The folder that a fixture's own paths start from.
-fn beside(fixture: &Path, path: &str) -> PathBuf {
-    fixture.parent().unwrap_or(Path::new(".")).join(path)
 }

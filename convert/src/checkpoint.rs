@@ -5,39 +5,9 @@ use std::collections::BTreeMap;
 use denoir_core::checked;
 
 use crate::error::ConvertError;
-use crate::torch::{self, ElementType, Storages, View};
+use crate::tensor::{Data, Hints, Named, Tensor};
+use crate::torch::{self, Storages};
 use crate::{config::Family, safetensors};
-
-/// A tensor of the checkpoint. Nothing about its data has been checked yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Tensor<'a> {
-    pub(crate) ty: ElementType,
-    /// Outermost first.
-    pub(crate) shape: Vec<u64>,
-    pub(crate) data: Data<'a>,
-}
-
-/// Where the data of a tensor are.
-#[derive(Clone, Debug)]
-pub(crate) enum Data<'a> {
-    /// Here, row by row.
-    Plain(&'a [u8]),
-    /// In a storage of a PyTorch checkpoint.
-    View(View<'a>),
-}
-
-/// A tensor and its name as the file has it.
-#[derive(Clone, Debug)]
-pub(crate) struct Named<'a> {
-    pub(crate) name: String,
-    pub(crate) tensor: Tensor<'a>,
-}
-
-/// What a checkpoint says about sampling.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Hints {
-    pub(crate) noise_scale: Option<f32>,
-}
 
 /// An opened checkpoint.
 #[derive(Debug)]
@@ -84,7 +54,8 @@ impl<'a> Checkpoint<'a> {
             return Err(ConvertError::Format { file: String::new(), reason: "no file" });
         };
         if kind == Kind::Torch {
-            return torch::open(bytes, file);
+            let torch::Contents { tensors, storages, hints } = torch::open(bytes, file)?;
+            return Ok(Checkpoint { file: file.clone(), tensors, storages: Some(storages), hints });
         }
         let mut tensors = Vec::new();
         for (file, bytes) in files {

@@ -142,6 +142,12 @@ pub enum ConvertError {
     },
 }
 
+impl ConvertError {
+    pub(crate) fn text_encoder(file: &str, reason: String) -> ConvertError {
+        ConvertError::TextEncoder { file: file.into(), reason }
+    }
+}
+
 impl fmt::Display for ConvertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use ConvertError::*;

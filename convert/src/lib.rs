@@ -32,6 +32,7 @@ mod preset;
 mod qwen3;
 pub mod random;
 mod safetensors;
+mod tensor;
 mod torch;
 mod writer;
 

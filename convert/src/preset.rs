@@ -3,8 +3,8 @@
 use denoir_core::gguf::keys;
 
 use crate::arch::Network;
-use crate::checkpoint::Hints;
 use crate::config::{Config, Family};
+use crate::tensor::Hints;
 
 /// Sampler settings of a model file.
 #[derive(Clone, Copy, Debug, PartialEq)]

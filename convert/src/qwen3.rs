@@ -12,9 +12,10 @@ use denoir_core::gguf::keys::{self, qwen3};
 use serde_json::Value;
 
 use crate::arch::{Network, Role, Spec};
-use crate::checkpoint::{Checkpoint, Selection, Tensor, Tensors};
+use crate::checkpoint::{Checkpoint, Selection, Tensors};
 use crate::error::ConvertError;
 use crate::read_small;
+use crate::tensor::Tensor;
 use crate::torch::ElementType;
 use crate::writer::{Metadata, declare_alignment};
 use tokenizer::Vocabulary;
@@ -145,10 +146,13 @@ struct Sizes {
 
 impl Sizes {
     fn read(config: &[u8]) -> Result<Sizes, ConvertError> {
-        let root: Value = serde_json::from_slice(config).map_err(|e| damaged("config.json", e.to_string()))?;
-        let refuse = |key: &str| damaged("config.json", format!("{key} is missing or no size of a Qwen3 network"));
+        let root: Value =
+            serde_json::from_slice(config).map_err(|e| ConvertError::text_encoder("config.json", e.to_string()))?;
+        let refuse = |key: &str| {
+            ConvertError::text_encoder("config.json", format!("{key} is missing or no size of a Qwen3 network"))
+        };
         if root.get("model_type").and_then(Value::as_str) != Some("qwen3") {
-            return Err(damaged("config.json", "model_type is not qwen3".into()));
+            return Err(ConvertError::text_encoder("config.json", "model_type is not qwen3".into()));
         }
         refuse_variants(&root)?;
         let size = |key: &str| {
@@ -242,12 +246,11 @@ fn refuse_variants(root: &Value) -> Result<(), ConvertError> {
         (off("use_sliding_window"), "use_sliding_window"),
     ] {
         if !meant {
-            return Err(damaged("config.json", format!("{key} asks for a variant of Qwen3 that denoir does not run")));
+            return Err(ConvertError::text_encoder(
+                "config.json",
+                format!("{key} asks for a variant of Qwen3 that denoir does not run"),
+            ));
         }
     }
     Ok(())
-}
-
-fn damaged(file: &str, reason: String) -> ConvertError {
-    ConvertError::TextEncoder { file: file.into(), reason }
 }

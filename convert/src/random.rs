@@ -7,11 +7,11 @@ use denoir_core::gguf::{GgmlType, keys};
 use half::{bf16, f16};
 
 use crate::arch::{Network, jit, t2i};
-use crate::checkpoint::Hints;
 use crate::config::{Config, Family};
 use crate::error::ConvertError;
 use crate::plan::{describe, describe_sampling, entries};
 use crate::preset::{self, Preset};
+use crate::tensor::Hints;
 use crate::writer::{ALIGNMENT, Entry, Metadata, Writer};
 
 /// A published network.

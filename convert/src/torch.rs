@@ -13,11 +13,12 @@ use core::cell::RefCell;
 use std::collections::HashSet;
 
 use denoir_core::checked;
-use pickle::{Pickle, TensorRef, Value};
+pub(crate) use pickle::TensorRef;
+use pickle::{Pickle, Value};
 use zip::Zip;
 
-use crate::checkpoint::{Checkpoint, Data, Hints, Named, Tensor};
 use crate::error::ConvertError;
+use crate::tensor::{Data, Hints, Named, Tensor};
 
 /// A checkpoint file whose storages are looked up when they are needed.
 #[derive(Debug)]
@@ -29,15 +30,18 @@ pub(crate) struct Storages<'a> {
     verified: RefCell<HashSet<String>>,
 }
 
-/// A strided view of a storage.
-#[derive(Clone, Debug)]
-pub(crate) struct View<'a>(TensorRef<'a>);
+/// What a checkpoint file holds.
+pub(crate) struct Contents<'a> {
+    pub(crate) tensors: Vec<Named<'a>>,
+    pub(crate) storages: Storages<'a>,
+    pub(crate) hints: Hints,
+}
 
 /// The outer keys of a JiT checkpoint.
 const JIT_GROUPS: [&str; 3] = ["model_ema1", "model_ema2", "model"];
 
 /// Opens a checkpoint and lists its tensors; only `data.pkl` is read.
-pub(crate) fn open<'a>(bytes: &'a [u8], file: &str) -> Result<Checkpoint<'a>, ConvertError> {
+pub(crate) fn open<'a>(bytes: &'a [u8], file: &str) -> Result<Contents<'a>, ConvertError> {
     let zip_error = |source| ConvertError::Zip { file: file.into(), source };
     let format = |reason| ConvertError::Format { file: file.into(), reason };
     let zip = Zip::parse(bytes).map_err(zip_error)?;
@@ -55,7 +59,7 @@ pub(crate) fn open<'a>(bytes: &'a [u8], file: &str) -> Result<Checkpoint<'a>, Co
     let tensors = tensors(&pickle);
     let hints = hints(&pickle);
     let storages = Storages { zip, root, verified: RefCell::default() };
-    Ok(Checkpoint { file: file.into(), tensors, storages: Some(storages), hints })
+    Ok(Contents { tensors, storages, hints })
 }
 
 /// The one top-level folder with a `data.pkl`, with its slash.
@@ -95,7 +99,7 @@ fn tensors<'a>(pickle: &Pickle<'a>) -> Vec<Named<'a>> {
 }
 
 fn convert<'a>(tensor: &TensorRef<'a>) -> Tensor<'a> {
-    Tensor { ty: tensor.storage.ty, shape: tensor.shape.clone(), data: Data::View(View(tensor.clone())) }
+    Tensor { ty: tensor.storage.ty, shape: tensor.shape.clone(), data: Data::View(tensor.clone()) }
 }
 
 /// Training arguments that matter later: JiT scales its noise by `args.noise_scale`.
@@ -111,8 +115,7 @@ fn hints(pickle: &Pickle<'_>) -> Hints {
 
 impl<'a> Storages<'a> {
     /// The bytes of a tensor, row by row, after comparing the checksum of its storage.
-    pub(crate) fn bytes(&self, name: &str, view: &View<'a>, file: &str) -> Result<&'a [u8], ConvertError> {
-        let tensor = &view.0;
+    pub(crate) fn bytes(&self, name: &str, tensor: &TensorRef<'a>, file: &str) -> Result<&'a [u8], ConvertError> {
         if !is_contiguous(&tensor.shape, &tensor.stride) {
             return Err(ConvertError::Strided(name.into()));
         }

@@ -1,9 +1,7 @@
 //! The transformer block that the image networks share, as a flat list of kernels.
 
-use crate::ops::{
-    Attention, Centre, Epilogue, Kernels, Linear, NormModulate, OpError, QkNormRope, QuantizeRows, Recorder, Rope,
-    Swiglu,
-};
+use crate::backend::{Backend, OpError, Recorder};
+use crate::ops::{Attention, Centre, Epilogue, Linear, NormModulate, QkNormRope, QuantizeRows, Rope, Swiglu};
 use crate::params::{BlockParams, Dense};
 use crate::plan::{BlockPlan, Precision, typed};
 use crate::{DType, Modulation, TokenLayout, View, Weight};
@@ -34,12 +32,12 @@ impl Pass<'_> {
 
     /// (q, k, v) = qkv(modulate(norm1(tokens))), then q = rope(norm(q)), k = rope(norm(k)); into `plan.qkv`.
     /// `column`: the block's shift, scale and gate in the modulation table.
-    pub(crate) fn project<K: Kernels + ?Sized>(
+    pub(crate) fn project<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         block: &BlockParams,
         column: usize,
-    ) -> Result<(), OpError<K::Error>> {
+    ) -> Result<(), OpError<B::Error>> {
         let z = self.normed(k, block.norm1, column, &block.qkv.weight)?;
         let qkv = self.plan.qkv.rows_from(0, self.queries.rows());
         k.linear(&z.through(&block.qkv, qkv, Epilogue::Store))?;
@@ -55,12 +53,12 @@ impl Pass<'_> {
     }
 
     /// tokens += gate · proj(attention(q, k, v)), from `plan.qkv`.
-    pub(crate) fn attend<K: Kernels + ?Sized>(
+    pub(crate) fn attend<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         block: &BlockParams,
         column: usize,
-    ) -> Result<(), OpError<K::Error>> {
+    ) -> Result<(), OpError<B::Error>> {
         let (h, rows) = (self.hidden(), self.queries.rows());
         let dtype = self.precision.input_of(&block.proj.weight);
         let z = self.input(dtype);
@@ -84,12 +82,12 @@ impl Pass<'_> {
     }
 
     /// tokens += gate · w3(SiLU(a) · b),  (a, b) = w12(modulate(norm2(tokens)))
-    pub(crate) fn feed_forward<K: Kernels + ?Sized>(
+    pub(crate) fn feed_forward<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         block: &BlockParams,
         column: usize,
-    ) -> Result<(), OpError<K::Error>> {
+    ) -> Result<(), OpError<B::Error>> {
         let (column, rows) = (column + 3 * self.hidden(), self.queries.rows());
         let z = self.normed(k, block.norm2, column, &block.w12.weight)?;
         let x = self.plan.ffn.rows_from(0, rows);
@@ -111,13 +109,13 @@ impl Pass<'_> {
     }
 
     /// modulate(norm(tokens)) in the type that `next` takes; shift at `column`, scale after it.
-    fn normed<K: Kernels + ?Sized>(
+    fn normed<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         weight: View,
         column: usize,
         next: &Weight,
-    ) -> Result<Input, OpError<K::Error>> {
+    ) -> Result<Input, OpError<B::Error>> {
         let z = self.input(self.precision.input_of(next));
         k.norm_modulate(&NormModulate {
             x: self.tokens,

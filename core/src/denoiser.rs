@@ -4,12 +4,15 @@ use core::ops::ControlFlow;
 
 use heapless::Vec;
 
-use crate::backend::{Backend, Program, run};
+use crate::backend::{Backend, OpError, Program, run};
 use crate::network::{At, Branches, Network, Plan};
 use crate::noise::Rng;
-use crate::ops::{OpError, SolverStep};
+use crate::ops::SolverStep;
 use crate::plan::{MAX_BATCH, TIMESTEP_WIDTH};
 use crate::sampler::{Evaluation, Settings, SettingsError};
+
+/// The program of one evaluation of the network and the solver's step after it.
+pub const EVALUATE: &str = "evaluate";
 
 /// What to draw. `C` is what the network's images are conditioned on: [`Network::Condition`].
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +101,7 @@ impl<E> RunError<E> {
             RunError::Output { len, needed } => RunError::Output { len, needed },
             RunError::Cancelled => RunError::Cancelled,
             RunError::NotFinite => RunError::NotFinite,
-            RunError::Op(OpError::Invalid(e)) => RunError::Op(OpError::Invalid(e)),
-            RunError::Op(OpError::Device(e)) => RunError::Op(OpError::Device(wrap(e))),
+            RunError::Op(e) => RunError::Op(e.map_device(wrap)),
         }
     }
 }
@@ -150,7 +152,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     /// # Errors
     /// What the backend reports.
     pub fn new(network: &'m N, plan: N::Plan, mut backend: B) -> Result<Self, OpError<B::Error>> {
-        network.write_constants(&plan, &mut backend).map_err(OpError::Device)?;
+        network.write_constants(&plan, &mut backend)?;
         Ok(Denoiser { network, plan, backend, kept: &mut [] })
     }
 
@@ -204,13 +206,13 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
                 self.modulate(chunk.clone().map(|i| settings.time(i)), N::variants(&session))?;
             }
             let at = At { t: e.t, guided: e.guidance.is_some() };
-            self.select(&e, e.time_index - chunk.start, count, &session).map_err(OpError::Device)?;
+            self.select(&e, e.time_index - chunk.start, count, &session)?;
             if last.replace(at) != Some(at) {
                 self.network.at_time(&self.plan, &mut self.backend, at, self.kept)?;
             }
             self.evaluate(count, at.guided)?;
             let x_hat = self.plan.trajectory().x_hat.rows_from(0, count);
-            self.backend.read(&x_hat, bytemuck::cast_slice_mut(images)).map_err(OpError::Device)?;
+            self.backend.read(&x_hat, bytemuck::cast_slice_mut(images))?;
             self.network.keep(&self.plan, &mut self.backend, at, self.kept)?;
             let step = e.step + usize::from(e.last_of_step);
             let progress = Progress { evaluation: i + 1, evaluations, step, steps, t: e.t, x_hat: images };
@@ -219,7 +221,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
             }
         }
         let x = self.plan.trajectory().x.rows_from(0, count);
-        self.backend.read(&x, bytemuck::cast_slice_mut(images)).map_err(OpError::Device)?;
+        self.backend.read(&x, bytemuck::cast_slice_mut(images))?;
         if images.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(RunError::NotFinite) }
     }
 
@@ -232,7 +234,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         let count = self.check_batch(condition, N::images(condition))?;
         let session = self.network.begin(&self.plan, &mut self.backend, condition, Branches::Either, &mut [])?;
         self.modulate(core::iter::once(t), N::variants(&session))?;
-        self.write_rows((0..count).map(|i| N::variant(&session, i) as u32)).map_err(OpError::Device)?;
+        self.write_rows((0..count).map(|i| N::variant(&session, i) as u32))?;
         self.network.at_time(&self.plan, &mut self.backend, At { t, guided: false }, &mut [])?;
         Ok(())
     }
@@ -247,11 +249,11 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         let images = (x.len() / self.network.pixels()).clamp(1, self.plan.trajectory().batch);
         self.check_output(x.len(), images)?;
         self.check_output(x_hat.len(), images)?;
-        self.start(x).map_err(OpError::Device)?;
+        self.start(x)?;
         let (network, plan) = (self.network, self.plan.of_images(images));
-        run(&mut self.backend, Program::Predict { images }, |k| network.forward(k, &plan, images))?;
+        run(&mut self.backend, Program::replayed("predict", [images, 1]), |k| network.forward(k, &plan, images))?;
         let out = self.plan.trajectory().x_hat.rows_from(0, images);
-        self.backend.read(&out, bytemuck::cast_slice_mut(x_hat)).map_err(OpError::Device)?;
+        self.backend.read(&out, bytemuck::cast_slice_mut(x_hat))?;
         Ok(())
     }
 
@@ -281,12 +283,12 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
             rng.fill(seed, image);
             image.iter_mut().for_each(|x| *x *= noise_scale as f32);
         }
-        self.start(images).map_err(OpError::Device)?;
+        self.start(images)?;
         Ok(())
     }
 
     /// Writes the starting state.
-    fn start(&mut self, x: &[f32]) -> Result<(), B::Error> {
+    fn start(&mut self, x: &[f32]) -> Result<(), OpError<B::Error>> {
         let trajectory = self.plan.trajectory().of_images(x.len() / self.network.pixels());
         self.backend.write(&trajectory.x, bytemuck::cast_slice(x))?;
         self.backend.write(&trajectory.x_eval, bytemuck::cast_slice(x))
@@ -299,16 +301,16 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         variants: usize,
     ) -> Result<(), RunError<B::Error>> {
         let count = times.len();
-        self.waves(times).map_err(OpError::Device)?;
+        self.waves(times)?;
         let (network, plan) = (self.network, &self.plan);
-        run(&mut self.backend, Program::Modulation { times: count, variants }, |k| {
+        run(&mut self.backend, Program::once("modulate", [count, variants]), |k| {
             network.modulate(k, plan, count, variants)
         })?;
         Ok(())
     }
 
     /// Sinusoids of the time points: 128 cosines, then 128 sines.
-    fn waves(&mut self, times: impl Iterator<Item = f64>) -> Result<(), B::Error> {
+    fn waves(&mut self, times: impl Iterator<Item = f64>) -> Result<(), OpError<B::Error>> {
         for (row, t) in times.enumerate() {
             let mut wave = [0f32; TIMESTEP_WIDTH];
             let (cos, sin) = wave.split_at_mut(TIMESTEP_WIDTH / 2);
@@ -324,22 +326,28 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     }
 
     /// Writes what the next evaluation reads: its rows of the modulation table and the solver's numbers.
-    fn select(&mut self, e: &Evaluation, time: usize, count: usize, session: &N::Session) -> Result<(), B::Error> {
+    fn select(
+        &mut self,
+        e: &Evaluation,
+        time: usize,
+        count: usize,
+        session: &N::Session,
+    ) -> Result<(), OpError<B::Error>> {
         let images = if e.guidance.is_some() { 2 * count } else { count };
         let first = time * N::variants(session);
         self.write_rows((0..images).map(|i| (first + N::variant(session, i)) as u32))?;
         self.backend.write(&self.plan.trajectory().step, bytemuck::bytes_of(&e.values()))
     }
 
-    fn write_rows(&mut self, rows: impl Iterator<Item = u32>) -> Result<(), B::Error> {
+    fn write_rows(&mut self, rows: impl Iterator<Item = u32>) -> Result<(), OpError<B::Error>> {
         let rows: Vec<u32, { 2 * MAX_BATCH }> = rows.collect();
         self.backend.write(&self.plan.modulation().rows.cols_from(0, rows.len()), bytemuck::cast_slice(&rows))
     }
 
     fn evaluate(&mut self, images: usize, guided: bool) -> Result<(), RunError<B::Error>> {
         let (network, plan) = (self.network, self.plan.of_images(images));
-        run(&mut self.backend, Program::Evaluate { images, guided }, |k| {
-            let branches = if guided { 2 * images } else { images };
+        let branches = if guided { 2 * images } else { images };
+        run(&mut self.backend, Program::replayed(EVALUATE, [images, branches]), |k| {
             network.forward(k, &plan, branches)?;
             let t = plan.trajectory();
             let x_hat = t.x_hat.rows_from(0, branches);

@@ -41,14 +41,16 @@ pub mod network;
 pub mod noise;
 pub mod ops;
 pub mod params;
+mod patches;
 pub mod plan;
+mod precision;
 pub mod qwen3;
 pub mod sampler;
 pub mod self_test;
 pub mod t2i;
 mod view;
 
-pub use denoiser::{Denoiser, Job, Progress, RunError};
+pub use denoiser::{Denoiser, EVALUATE, Job, Progress, RunError};
 pub use dtype::DType;
 pub use error::ModelError;
 pub use exec::{Executor, Serial};

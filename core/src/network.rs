@@ -1,8 +1,7 @@
 //! What a network is to the sampling loop.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, OpError, Recorder};
 use crate::denoiser::RunError;
-use crate::ops::{Kernels, OpError, Recorder};
 use crate::plan::{ModulationPlan, Trajectory};
 
 /// Where a network's activations lie.
@@ -44,7 +43,7 @@ pub trait Network {
     ///
     /// # Errors
     /// What the backend reports.
-    fn write_constants<B: Backend>(&self, plan: &Self::Plan, backend: &mut B) -> Result<(), B::Error>;
+    fn write_constants<B: Backend>(&self, plan: &Self::Plan, backend: &mut B) -> Result<(), OpError<B::Error>>;
 
     /// Words of the host's memory in which [`Network::keep`] has room for `times` time points of a job; 0 for networks
     /// whose evaluations share nothing.
@@ -76,13 +75,13 @@ pub trait Network {
     ///
     /// # Errors
     /// What the backend reports.
-    fn modulate<K: Kernels + ?Sized>(
+    fn modulate<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         plan: &Self::Plan,
         times: usize,
         variants: usize,
-    ) -> Result<(), OpError<K::Error>>;
+    ) -> Result<(), OpError<B::Error>>;
 
     /// Makes what evaluations at one time share, after the modulation rows of a pass were chosen, from what `kept` holds
     /// as far as that goes. Called again where the time or the branches have changed.
@@ -119,12 +118,12 @@ pub trait Network {
     ///
     /// # Errors
     /// What the backend reports.
-    fn forward<K: Kernels + ?Sized>(
+    fn forward<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         plan: &Self::Plan,
         images: usize,
-    ) -> Result<(), OpError<K::Error>>;
+    ) -> Result<(), OpError<B::Error>>;
 }
 
 /// What evaluations have in common that share what [`Network::at_time`] makes.

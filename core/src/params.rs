@@ -3,7 +3,6 @@
 use crate::error::ModelError;
 use crate::gguf::{GgmlType, Gguf, GgufError, Name, TensorInfo, Value, keys};
 use crate::ops::{BLOCK, BLOCK_BYTES, Epilogue, Linear, ROTATION, Rest};
-use crate::qwen3::Matrix;
 use crate::{DType, Region, View, Weight};
 
 /// A linear layer.
@@ -33,6 +32,33 @@ impl Dense {
     /// `out = epilogue(x · wᵀ + bias)`.
     pub(crate) const fn of(&self, x: View, x_scale: Option<View>, out: View, epilogue: Epilogue) -> Linear {
         Linear { x, x_scale, centre: None, w: self.weight, bias: self.bias, out, epilogue }
+    }
+}
+
+/// A matrix as published files have it.
+#[derive(Clone, Copy, Debug)]
+pub enum Matrix {
+    /// In a type that linear layers take.
+    Plain(Weight),
+    /// Q8_0 blocks: `(rows, columns / 32 · 34)` bytes, dequantised on their way to the linear layer.
+    Blocks(View),
+}
+
+impl Matrix {
+    /// The weight, where linear layers take it as it is.
+    pub const fn plain(&self) -> Option<&Weight> {
+        match self {
+            Matrix::Plain(weight) => Some(weight),
+            Matrix::Blocks(_) => None,
+        }
+    }
+
+    /// Its type on the command line.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Matrix::Plain(weight) => weight.data.dtype.name(),
+            Matrix::Blocks(_) => "q8_0",
+        }
     }
 }
 

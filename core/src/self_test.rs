@@ -1,5 +1,6 @@
 //! Small cases that a device's kernels are checked with when it is opened: drivers are not always right.
 
+use crate::backend::{Backend, OpError, Program, run};
 use crate::ops::{Attention, Bounds, Epilogue, Linear, Memory, Op};
 use crate::{DType, Region, TokenLayout, View, Weight};
 
@@ -86,6 +87,30 @@ impl Case {
         arena[self.out.offset..].fill(0xff);
     }
 
+    /// Bytes of the output.
+    pub fn out_bytes(&self) -> usize {
+        self.out.rows * self.out.cols * size_of::<f32>()
+    }
+
+    /// Runs the case on a backend that was opened over its weights and an arena of its size: the arena's first bytes in,
+    /// the output's first bytes out, up to [`out_bytes`](Case::out_bytes). A second run replays the first.
+    ///
+    /// # Errors
+    /// What the device reports.
+    /// # Panics
+    /// Where the backend has other regions.
+    pub fn run<B: Backend>(&self, backend: &mut B, arena: &[u8], out: &mut [u8]) -> Result<(), B::Error> {
+        let all = View::dense(Region::Arena, DType::I8, 0, 1, arena.len());
+        let done = backend.write(&all, arena).and_then(|()| {
+            run(backend, Program::replayed("self_test", [0; 2]), |k| k.op(&self.op))?;
+            backend.read(&self.out, out)
+        });
+        done.map_err(|e| match e {
+            OpError::Device(e) => e,
+            OpError::Invalid(_) | OpError::Form(_) => panic!("the backend does not fit the case: {:?}", self.op),
+        })
+    }
+
     /// Whether the output's bytes agree with the reference, which runs on the filled regions. NaN does not.
     ///
     /// # Panics
@@ -100,7 +125,7 @@ impl Case {
             error += (got - want) * (got - want);
             norm += want * want;
         }
-        got.len() == 4 * self.out.rows * self.out.cols && error <= self.limit * norm
+        got.len() == self.out_bytes() && error <= self.limit * norm
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
 use crate::Error;
-use crate::calls::Calls;
+use crate::calls::{Calls, Make};
 
 /// The CUDA version that the kernels' format needs: any 12.
 const DRIVER: c_int = 12000;

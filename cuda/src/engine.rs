@@ -1,157 +1,64 @@
-//! The backend: regions, kernels, programs as graphs.
+//! The backend: programs as graphs.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use cudarc::driver::sys;
 use denoir_core::backend::{Backend, ModelFile, Program};
-use denoir_core::ops::*;
+use denoir_core::ops::{Bounds, Op};
 use denoir_core::plan::Precision;
-use denoir_core::{DType, View};
+use denoir_core::{DType, EVALUATE};
 
-use crate::calls::{Calls, Faults};
-use crate::device::{Context, DeviceInfo, Driver};
-use crate::kernels::LinearTile;
-use crate::memory::{Buffer, Weights};
-use crate::modules::{Kernel, Modules};
-use crate::stream::{Graph, Launch, Stream};
-use crate::timers::{KernelTime, Span};
-use crate::{Error, kernels, self_test};
-
-/// Opens devices without the self-test where it is `skip`: to look into what the test finds.
-const SELF_TEST: &str = "DENOIR_CUDA_SELF_TEST";
-
-/// How a device is opened.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// The device's number; the first by default.
-    pub device: Option<usize>,
-    /// Makes a call fail: for tests.
-    pub faults: Option<Arc<Faults>>,
-}
-
-/// An open device: what engines are made on.
-#[derive(Clone)]
-pub struct Gpu {
-    /// Before the context, which they are in.
-    modules: Arc<Mutex<Modules>>,
-    context: Arc<Context>,
-    tile: Option<LinearTile>,
-    checked: bool,
-}
-
-impl Gpu {
-    /// Opens a device and checks that it computes rightly, but for the check where the environment's
-    /// `DENOIR_CUDA_SELF_TEST` is `skip`.
-    ///
-    /// # Errors
-    /// [`Error`], naming what this machine or device lacks, or the kernels that compute wrongly.
-    pub fn open(options: &Options) -> Result<Gpu, Error> {
-        let context = Driver::open(Calls::new(options.faults.clone()))?.context(options.device)?;
-        let modules = Arc::new(Mutex::new(Modules::new(&context)));
-        let checked = std::env::var_os(SELF_TEST).is_none_or(|how| how != "skip");
-        let gpu = Gpu { modules, context, tile: None, checked };
-        if checked {
-            self_test::run(&gpu)?;
-        }
-        Ok(gpu)
-    }
-
-    /// The same device with one tile for all linear layers of tensor cores that can have it, for tests of each.
-    pub fn with_tile(&self, tile: LinearTile) -> Gpu {
-        Gpu { tile: Some(tile), ..self.clone() }
-    }
-
-    /// Whether the device passed its self-test; otherwise it was skipped.
-    pub fn is_checked(&self) -> bool {
-        self.checked
-    }
-
-    /// What the device is.
-    pub fn info(&self) -> &DeviceInfo {
-        &self.context.info
-    }
-
-    /// The activation types that an engine on this device wants.
-    pub fn precision(&self) -> Precision {
-        PRECISION
-    }
-
-    /// An engine over a model file and an arena of so many bytes.
-    ///
-    /// # Errors
-    /// [`Error`], above all when the device is out of memory.
-    pub fn engine(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Cuda, Error> {
-        let _entered = self.context.enter()?;
-        Ok(Cuda {
-            stream: Stream::new(&self.context)?,
-            programs: HashMap::new(),
-            open: None,
-            weights: Weights::new(file),
-            arena: Buffer::new(&self.context, arena_bytes)?,
-            tile: self.tile,
-            last_kernel: "",
-            timed: false,
-            last_program: None,
-            spans: None,
-            modules: self.modules.clone(),
-            context: self.context.clone(),
-        })
-    }
-}
-
-impl std::fmt::Debug for Gpu {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Gpu").field(self.info()).finish()
-    }
-}
+use crate::device::Context;
+use crate::launch::Launcher;
+use crate::modules::Modules;
+use crate::spans::Spans;
+use crate::stream::Graph;
+use crate::timers::KernelTime;
+use crate::{Error, LinearTile, kernels};
 
 /// Tensor cores multiply 16-bit numbers and int8.
-const PRECISION: Precision = Precision { f16: DType::F16, bf16: DType::BF16, centred: false, fused_swiglu: false };
+pub(crate) const PRECISION: Precision =
+    Precision { f16: DType::F16, bf16: DType::BF16, centred: false, fused_swiglu: false };
 
 /// A CUDA device as a backend.
 pub struct Cuda {
-    /// First in the order in which things go: it waits for the device.
-    pub(crate) stream: Stream,
+    /// First in the order in which things go: its stream waits for the device.
+    launcher: Launcher,
     programs: HashMap<Program, Graph>,
-    /// The recording under way; without one, kernels run at once.
-    open: Option<Vec<Launch>>,
-    pub(crate) weights: Weights,
-    pub(crate) arena: Buffer,
-    /// The one tile that linear layers have, where tests ask for that.
-    pub(crate) tile: Option<LinearTile>,
-    /// Name of the last kernel that was launched or recorded.
-    pub(crate) last_kernel: &'static str,
     /// Whether programs time each of their kernels.
     timed: bool,
     /// The program that ran last.
     last_program: Option<Program>,
-    /// Times programs as a whole, where that was asked for.
-    spans: Option<Span>,
-    /// Those of the device: engines share them.
-    modules: Arc<Mutex<Modules>>,
-    context: Arc<Context>,
+    /// Times evaluations as a whole, where that was asked for.
+    spans: Option<Spans>,
 }
 
-// SAFETY: the handles in recorded launches are valid on any thread.
-unsafe impl Send for Cuda {}
-// SAFETY: as above: `&self` only reads sizes.
-unsafe impl Sync for Cuda {}
-
 impl Cuda {
-    /// What the device is.
-    pub(crate) fn info(&self) -> &DeviceInfo {
-        &self.context.info
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        modules: &Arc<Mutex<Modules>>,
+        tile: Option<LinearTile>,
+        file: Arc<dyn ModelFile>,
+        arena_bytes: usize,
+    ) -> Result<Cuda, Error> {
+        let _entered = context.enter()?;
+        let launcher = Launcher::new(context, modules, tile, file, arena_bytes)?;
+        Ok(Cuda { launcher, programs: HashMap::new(), timed: false, last_program: None, spans: None })
     }
 
-    pub(crate) fn function(&mut self, kernel: &Kernel) -> Result<sys::CUfunction, Error> {
-        self.modules.lock().unwrap_or_else(PoisonError::into_inner).function(kernel)
+    fn context(&self) -> &Arc<Context> {
+        &self.launcher.context
+    }
+
+    /// Name of the last kernel that was launched or recorded.
+    pub(crate) fn last_kernel(&self) -> &'static str {
+        self.launcher.last_kernel
     }
 
     /// Bytes of the device's memory that all engines on it hold.
     pub fn allocated_bytes(&self) -> u64 {
-        self.context.allocated.load(Ordering::Relaxed)
+        self.context().allocated.load(Ordering::Relaxed)
     }
 
     /// Whether programs time each of their kernels, between which they then stop: they are recorded anew.
@@ -159,9 +66,9 @@ impl Cuda {
     /// # Errors
     /// What the driver reports.
     pub fn set_timed(&mut self, timed: bool) -> Result<(), Error> {
-        let context = self.context.clone();
+        let context = self.context().clone();
         let _entered = context.enter()?;
-        self.stream.wait()?;
+        self.launcher.stream.wait()?;
         self.programs.clear();
         self.last_program = None;
         self.timed = timed;
@@ -174,8 +81,8 @@ impl Cuda {
     /// # Errors
     /// What the driver reports.
     pub fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
-        let _entered = self.context.enter()?;
-        self.stream.wait()?;
+        let _entered = self.context().enter()?;
+        self.launcher.stream.wait()?;
         self.last_program.and_then(|program| self.programs.get(&program)).map_or(Ok(Vec::new()), Graph::kernel_times)
     }
 
@@ -184,118 +91,96 @@ impl Cuda {
     /// # Errors
     /// What the driver reports.
     pub fn take_spans(&mut self) -> Result<Vec<f64>, Error> {
-        let _entered = self.context.enter()?;
-        self.stream.wait()?;
-        let before = self.spans.replace(Span::new(&self.context)?);
-        before.map_or(Ok(Vec::new()), Span::finish)
+        let _entered = self.context().enter()?;
+        self.launcher.stream.wait()?;
+        let before = self.spans.replace(Spans::new(self.context())?);
+        before.map_or(Ok(Vec::new()), Spans::finish)
     }
-
-    /// Appends a launch to the open recording, or runs it.
-    pub(crate) fn record(&mut self, launch: Launch) -> Result<(), Error> {
-        self.last_kernel = launch.name;
-        match &mut self.open {
-            Some(launches) => launches.push(launch),
-            None => self.stream.launch(&launch)?,
-        }
-        Ok(())
-    }
-
-    /// From now on kernels run at once.
-    pub(crate) fn run_at_once(&mut self) {
-        self.open = None;
-        self.weights.pass(false);
-    }
-}
-
-macro_rules! forward_kernels {
-    ($($name:ident: $op:ident,)*) => {
-        impl Kernels for Cuda {
-            type Error = Error;
-            $(
-                unsafe fn $name(&mut self, op: &$op) -> Result<(), Error> {
-                    let context = self.context.clone();
-                    let _entered = context.enter()?;
-                    self.weights.next_kernel();
-                    kernels::$name::launch(self, op)
-                }
-            )*
-        }
-    };
-}
-
-forward_kernels! {
-    linear: Linear,
-    class_condition: ClassCondition,
-    context_tokens: ContextTokens,
-    patchify: Patchify,
-    unpatchify: Unpatchify,
-    norm_modulate: NormModulate,
-    rms_norm: RmsNorm,
-    layer_norm: LayerNorm,
-    qk_norm_rope: QkNormRope,
-    attention: Attention,
-    causal_attention: CausalAttention,
-    swiglu: Swiglu,
-    quantize_rows: QuantizeRows,
-    gather_rows: GatherRows,
-    dequantize_blocks: DequantizeBlocks,
-    solver_step: SolverStep,
 }
 
 // SAFETY: the bounds are the file's length and what the arena was made with.
 unsafe impl Backend for Cuda {
+    type Error = Error;
+
     fn precision(&self) -> Precision {
         PRECISION
     }
 
     fn bounds(&self) -> Bounds {
-        Bounds { weights: self.weights.len(), arena: self.arena.len }
+        Bounds { weights: self.launcher.weights.file_bytes(), arena: self.launcher.arena.len }
     }
 
     fn begin(&mut self, program: Program) -> Result<bool, Error> {
         // What a failure left behind.
-        self.run_at_once();
+        self.launcher.close_recording();
         if self.programs.contains_key(&program) {
             return Ok(false);
         }
-        // A few times an image: not worth a graph, nor room for its weights.
-        match program {
-            Program::Modulation { .. } => self.weights.pass(true),
-            _ => self.open = Some(Vec::new()),
+        match program.replayed {
+            true => self.launcher.open_recording(),
+            false => self.launcher.weights.stream(true),
         }
         Ok(true)
     }
 
+    unsafe fn kernel(&mut self, op: &Op) -> Result<(), Error> {
+        let context = self.context().clone();
+        let _entered = context.enter()?;
+        let on = &mut self.launcher;
+        on.weights.next_kernel();
+        match op {
+            Op::Linear(op) => kernels::linear::launch(on, op),
+            Op::ClassCondition(op) => kernels::class_condition::launch(on, op),
+            Op::ContextTokens(op) => kernels::context_tokens::launch(on, op),
+            Op::Patchify(op) => kernels::patchify::launch(on, op),
+            Op::Unpatchify(op) => kernels::unpatchify::launch(on, op),
+            Op::NormModulate(op) => kernels::norm_modulate::launch(on, op),
+            Op::RmsNorm(op) => kernels::rms_norm::launch(on, op),
+            Op::LayerNorm(op) => kernels::layer_norm::launch(on, op),
+            Op::QkNormRope(op) => kernels::qk_norm_rope::launch(on, op),
+            Op::Attention(op) => kernels::attention::launch(on, op),
+            Op::CausalAttention(op) => kernels::causal_attention::launch(on, op),
+            Op::Swiglu(op) => kernels::swiglu::launch(on, op),
+            Op::QuantizeRows(op) => kernels::quantize_rows::launch(on, op),
+            Op::GatherRows(op) => kernels::gather_rows::launch(on, op),
+            Op::DequantizeBlocks(op) => kernels::dequantize_blocks::launch(on, op),
+            Op::SolverStep(op) => kernels::solver_step::launch(on, op),
+        }
+    }
+
     fn submit(&mut self, program: Program) -> Result<(), Error> {
-        self.weights.pass(false);
-        let _entered = self.context.enter()?;
-        if let Some(launches) = self.open.take() {
-            let graph = self.stream.capture(&launches, self.timed)?;
+        let context = self.context().clone();
+        let _entered = context.enter()?;
+        if let Some(launches) = self.launcher.close_recording() {
+            let graph = self.launcher.stream.capture(&launches, self.timed)?;
             self.programs.insert(program, graph);
         }
         let Some(graph) = self.programs.get(&program) else { return Ok(()) };
         self.last_program = Some(program);
+        let stream = &self.launcher.stream;
         match &mut self.spans {
             // What a profiler should look at: nothing else is timed kernel by kernel.
-            _ if self.timed => self.stream.profiled(graph),
-            Some(spans) if matches!(program, Program::Evaluate { .. }) => spans.around(&self.stream, graph),
-            _ => self.stream.replay(graph),
+            _ if self.timed => stream.profiled(graph),
+            Some(spans) if program.name == EVALUATE => spans.around(stream, graph),
+            _ => stream.replay(graph),
         }
     }
 
-    fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), Error> {
-        let _entered = self.context.enter()?;
-        self.stream.write(self.arena.at + view.offset as u64, bytes)
+    unsafe fn upload(&mut self, at: usize, bytes: &[u8]) -> Result<(), Error> {
+        let context = self.context().clone();
+        let _entered = context.enter()?;
+        self.launcher.stream.write(self.launcher.arena.at + at as u64, bytes)
     }
 
-    fn read(&mut self, view: &View, bytes: &mut [u8]) -> Result<(), Error> {
-        let _entered = self.context.enter()?;
-        self.stream.read(self.arena.at + view.offset as u64, bytes)
+    unsafe fn download(&mut self, at: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        let context = self.context().clone();
+        let _entered = context.enter()?;
+        self.launcher.stream.read(self.launcher.arena.at + at as u64, bytes)
     }
 }
 
 impl std::fmt::Debug for Cuda {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cuda").field("context", &self.context).finish_non_exhaustive()
+        f.debug_struct("Cuda").field("context", self.context()).finish_non_exhaustive()
     }
 }

@@ -68,8 +68,6 @@ pub enum Error {
         /// Its result.
         result: CUresult,
     },
-    /// A kernel was asked for in a form that this backend's precision excludes.
-    Form(&'static str),
     /// Another call failed.
     Call {
         /// The call.
@@ -129,7 +127,6 @@ impl std::fmt::Display for Error {
                 write!(f, "the CUDA device is out of memory: {bytes} bytes cannot be had ({call})")
             }
             Error::DeviceLost { call, result } => write!(f, "the CUDA device was lost: {result:?} ({call})"),
-            Error::Form(what) => write!(f, "the CUDA backend does not have {what}"),
             Error::Call { call, result } => write!(f, "{call} failed: {result:?}"),
         }
     }

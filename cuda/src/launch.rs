@@ -1,14 +1,18 @@
 //! From a kernel's descriptor to a launch: addresses, arguments, grids.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytemuck::{Pod, bytes_of, cast_slice_mut};
+use denoir_core::backend::ModelFile;
 use denoir_core::{Modulation, Region, View};
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, element_type, word};
-use crate::engine::Cuda;
-use crate::memory::Placed;
-use crate::modules::Kernel;
-use crate::stream::{ARGUMENT_WORDS, Launch};
+use crate::device::{Context, DeviceInfo};
+use crate::memory::{Buffer, Placed, Weights};
+use crate::modules::{Kernel, Modules};
+use crate::stream::{ARGUMENT_WORDS, Launch, Stream};
+use crate::tile::LinearTile;
 
 /// Threads of a block of the kernels with an element a thread.
 pub(crate) const LINE_THREADS: u32 = 256;
@@ -26,7 +30,66 @@ pub(crate) fn line(elements: usize) -> Result<[usize; 3], Error> {
     Ok([elements.div_ceil(LINE_THREADS as usize), 1, 1])
 }
 
-impl Cuda {
+/// The memory and the stream that kernels are launched on.
+pub(crate) struct Launcher {
+    /// First in the order in which things go: it waits for the device.
+    pub(crate) stream: Stream,
+    pub(crate) weights: Weights,
+    pub(crate) arena: Buffer,
+    /// The one tile that linear layers have, where tests ask for that.
+    pub(crate) tile: Option<LinearTile>,
+    /// Name of the last kernel that was launched or recorded.
+    pub(crate) last_kernel: &'static str,
+    /// The recording under way; without one, kernels run at once.
+    open: Option<Vec<Launch>>,
+    /// Those of the device: engines share them.
+    modules: Arc<Mutex<Modules>>,
+    pub(crate) context: Arc<Context>,
+}
+
+// SAFETY: the handles in recorded launches are valid on any thread.
+unsafe impl Send for Launcher {}
+// SAFETY: `&self` only reads sizes.
+unsafe impl Sync for Launcher {}
+
+impl Launcher {
+    /// The context is current.
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        modules: &Arc<Mutex<Modules>>,
+        tile: Option<LinearTile>,
+        file: Arc<dyn ModelFile>,
+        arena_bytes: usize,
+    ) -> Result<Launcher, Error> {
+        Ok(Launcher {
+            stream: Stream::new(context)?,
+            weights: Weights::new(file),
+            arena: Buffer::new(context, arena_bytes)?,
+            tile,
+            last_kernel: "",
+            open: None,
+            modules: modules.clone(),
+            context: context.clone(),
+        })
+    }
+
+    /// What the device is.
+    pub(crate) fn info(&self) -> &DeviceInfo {
+        &self.context.info
+    }
+
+    /// From now on kernels are recorded, and their weights stay on the device.
+    pub(crate) fn open_recording(&mut self) {
+        self.weights.stream(false);
+        self.open = Some(Vec::new());
+    }
+
+    /// From now on kernels run at once. What was recorded, if anything.
+    pub(crate) fn close_recording(&mut self) -> Option<Vec<Launch>> {
+        self.weights.stream(false);
+        self.open.take()
+    }
+
     /// Where a view lies on the device.
     pub(crate) fn place(&mut self, view: &View) -> Result<Placed, Error> {
         // Kernels count rows and columns in 32 bits, and elements of a row.
@@ -80,8 +143,14 @@ impl Cuda {
         }
         let mut words = [0; ARGUMENT_WORDS];
         cast_slice_mut(&mut words)[..size_of::<A>()].copy_from_slice(bytes_of(args));
-        let function = self.function(kernel)?;
+        let function = self.modules.lock().unwrap_or_else(PoisonError::into_inner).function(kernel)?;
         let Kernel { name, threads, shared, .. } = *kernel;
-        self.record(Launch { name, function, grid: blocks, threads, shared, args: words })
+        let launch = Launch { name, function, grid: blocks, threads, shared, args: words };
+        self.last_kernel = name;
+        match &mut self.open {
+            Some(launches) => launches.push(launch),
+            None => self.stream.launch(&launch)?,
+        }
+        Ok(())
     }
 }

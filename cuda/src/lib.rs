@@ -9,14 +9,14 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `calls` | the door to every call of the driver |
-//! | `device` | the driver, devices, contexts |
-//! | `memory` | device memory; the weights on the device |
+//! | `device`, `gpu` | the driver, devices, contexts; opening a device |
+//! | `memory` | device memory |
 //! | `stream` | copies and launches, in order |
 //! | `modules` | compiled kernels |
 //! | `args`, `launch`, `kernels` | from a descriptor to a launch |
+//! | `tile` | tiles of linear layers |
 //! | `engine` | the backend: programs as graphs |
-//! | `tapped` | an engine that shows intermediate tensors |
-//! | `timers` | times by the device's clock |
+//! | `timers`, `spans` | times by the device's clock |
 //! | `self_test` | linear layers and attention against the reference |
 
 mod args;
@@ -24,20 +24,22 @@ mod calls;
 mod device;
 mod engine;
 mod error;
+mod gpu;
 mod kernels;
 mod launch;
 mod memory;
 mod modules;
 mod self_test;
+mod spans;
 mod stream;
-mod tapped;
+mod tile;
 mod timers;
 
 pub use calls::{Fault, Faults};
 pub use cudarc::driver::sys::CUresult;
 pub use device::{DeviceInfo, devices};
-pub use engine::{Cuda, Gpu, Options};
+pub use engine::Cuda;
 pub use error::Error;
-pub use kernels::LinearTile;
-pub use tapped::Tapped;
+pub use gpu::{Gpu, Options};
+pub use tile::LinearTile;
 pub use timers::KernelTime;

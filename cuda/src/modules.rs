@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cudarc::driver::sys;
 
 use crate::Error;
+use crate::calls::Make;
 use crate::device::Context;
 
 /// A kernel: an entry of the module of its stem.

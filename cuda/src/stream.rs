@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::sys;
 
 use crate::Error;
+use crate::calls::Make;
 use crate::device::Context;
 use crate::timers::{Event, KernelTime};
 

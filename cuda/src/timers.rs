@@ -1,12 +1,12 @@
-//! How long kernels and programs take, by the device's own clock.
+//! How long kernels take, by the device's own clock.
 
 use std::sync::Arc;
 
 use cudarc::driver::sys;
 
 use crate::Error;
+use crate::calls::Make;
 use crate::device::Context;
-use crate::stream::{Graph, Stream};
 
 /// A kernel's share of a program.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,33 +61,5 @@ impl Drop for Event {
         let _entered = self.context.enter_to_drop();
         // SAFETY: made in this context. The driver keeps what is under way.
         let _ = unsafe { sys::cuEventDestroy_v2(self.raw) };
-    }
-}
-
-/// Times replays one after the other.
-pub(crate) struct Span {
-    pairs: Vec<(Event, Event)>,
-    context: Arc<Context>,
-}
-
-impl Span {
-    /// The context is current, here and in every method.
-    pub(crate) fn new(context: &Arc<Context>) -> Result<Span, Error> {
-        Ok(Span { pairs: Vec::new(), context: context.clone() })
-    }
-
-    /// Replays a graph between two events.
-    pub(crate) fn around(&mut self, stream: &Stream, graph: &Graph) -> Result<(), Error> {
-        let (from, to) = (Event::new(&self.context)?, Event::new(&self.context)?);
-        stream.stamp(&from)?;
-        stream.replay(graph)?;
-        stream.stamp(&to)?;
-        self.pairs.push((from, to));
-        Ok(())
-    }
-
-    /// The milliseconds of all replays, which have ended.
-    pub(crate) fn finish(self) -> Result<Vec<f64>, Error> {
-        self.pairs.iter().map(|(from, to)| from.ms_until(to)).collect()
     }
 }

@@ -2,8 +2,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use denoir_core::backend::Backend;
-use denoir_core::cpu::{Cpu, TapFn};
+use denoir_core::backend::{Backend, TapFn, Tapped};
+use denoir_core::cpu::Cpu;
 use denoir_core::jit::JitPlan;
 use denoir_core::network::Plan;
 use denoir_core::plan::Precision;
@@ -413,19 +413,20 @@ impl Pipeline {
     ///
     /// # Errors
     /// Whatever `f` returns.
-    pub fn with_tap<'t, T>(
-        &'t mut self,
-        tap: &'t mut TapFn<'t>,
+    pub fn with_tap<T>(
+        &mut self,
+        tap: &mut TapFn<'_>,
         f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.run(Some(tap), f)
     }
 
-    fn run<'t, T>(
-        &'t mut self,
-        tap: Option<&'t mut TapFn<'t>>,
+    fn run<T>(
+        &mut self,
+        tap: Option<&mut TapFn<'_>>,
         f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let mut scratch = vec![0; if tap.is_some() { self.arena_bytes() } else { 0 }];
         let kept = self.kept.words();
         let misaligned = |_| Error::Model(None, denoir_core::ModelError::MisalignedFile);
         match &mut self.place {
@@ -440,22 +441,19 @@ impl Pipeline {
                     }
                 };
                 let cpu = cpu.with_packed(packed.bytes()).with_read(&mut read);
-                let cpu = match tap {
-                    Some(tap) => cpu.with_tap(tap),
-                    None => cpu,
-                };
+                let cpu = Tapped::new(cpu, tap, &mut scratch);
                 with_backend(&self.model, self.batch, self.precision, cpu, kept, f)
             }
             #[cfg(feature = "vulkan")]
-            Place::Vulkan(engine) => match tap {
-                Some(tap) => with_backend(&self.model, self.batch, self.precision, engine.tapped(tap), kept, f),
-                None => with_backend(&self.model, self.batch, self.precision, &mut **engine, kept, f),
-            },
+            Place::Vulkan(engine) => {
+                let engine = Tapped::new(&mut **engine, tap, &mut scratch);
+                with_backend(&self.model, self.batch, self.precision, engine, kept, f)
+            }
             #[cfg(feature = "cuda")]
-            Place::Cuda(engine) => match tap {
-                Some(tap) => with_backend(&self.model, self.batch, self.precision, engine.tapped(tap), kept, f),
-                None => with_backend(&self.model, self.batch, self.precision, &mut **engine, kept, f),
-            },
+            Place::Cuda(engine) => {
+                let engine = Tapped::new(&mut **engine, tap, &mut scratch);
+                with_backend(&self.model, self.batch, self.precision, engine, kept, f)
+            }
         }
     }
 

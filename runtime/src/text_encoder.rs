@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use denoir_core::cpu::{Cpu, TapFn};
+use denoir_core::backend::{TapFn, Tapped};
+use denoir_core::cpu::Cpu;
 use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::plan::Precision;
 use denoir_core::qwen3::{Encoder, Qwen3Model, Qwen3Plan, prompt_embeds};
@@ -82,12 +83,12 @@ impl TextEncoder {
     ///
     /// # Errors
     /// As [`TextEncoder::encode`].
-    pub fn encode_with<'t>(
-        &'t self,
+    pub fn encode_with(
+        &self,
         prompts: &[&str],
         tokens: usize,
         options: &Options,
-        tap: Option<&'t mut TapFn<'t>>,
+        tap: Option<&mut TapFn<'_>>,
     ) -> Result<HiddenStates, Error> {
         let cut = |prompt: &&str| -> Result<Vec<u32>, Error> {
             let mut ids = self.tokenizer.encode(prompt).map_err(Error::Prompt)?;
@@ -104,10 +105,8 @@ impl TextEncoder {
         let cpu = Cpu::new(self.file.bytes(), arena.as_mut_slice(), &pool, isa).map_err(misaligned)?;
         let mut read = |matrix: &View| self.file.release(matrix.offset, matrix.len_bytes().unwrap_or(0));
         let cpu = cpu.with_read(&mut read);
-        let cpu = match tap {
-            Some(tap) => cpu.with_tap(tap),
-            None => cpu,
-        };
+        let mut scratch = vec![0; if tap.is_some() { plan.arena_bytes } else { 0 }];
+        let cpu = Tapped::new(cpu, tap, &mut scratch);
         let mut encoder = Encoder::new(&self.model, plan, cpu).map_err(|e| Error::Encode(e.into()))?;
         let width = self.model.config.hidden;
         let mut values = vec![0.0; plan.rows() * width];

@@ -6,213 +6,28 @@
 //! `DENOIR_ROW` only the rows whose name contains a word.
 
 pub mod backends;
+mod case;
 pub mod cases;
 pub mod draw;
 pub mod parts;
+mod seed;
+mod table;
+
+pub use case::{Case, Output, Tolerance, elements};
+pub use seed::{base_seed, hash};
+pub use table::Table;
 
 use std::collections::HashMap;
 use std::time::Instant;
 
-use denoir::AlignedBytes;
 use denoir_core::cpu::Isa;
-use denoir_core::ops::{Bounds, Epilogue, Linear, Memory, NormModulate, Op, QuantizeRows, Recorder};
-use denoir_core::{DType, View};
 
 use backends::Row;
-use draw::{Draw, elements};
+use seed::{FNV_START, SEED, fnv};
+use table::Plan;
 
 /// Failures that are spelled out; the rest are counted.
 const SHOWN: usize = 8;
-
-/// What an element may differ by: `abs + rel · |reference|`.
-#[derive(Clone, Copy, Debug)]
-pub struct Tolerance {
-    /// Absolute part.
-    pub abs: f64,
-    /// What is added to the absolute part where tensor cores add, which truncate what other devices round.
-    pub truncation: f64,
-    /// Relative part.
-    pub rel: f64,
-    /// int8: share of the elements that may be off by one; one element may be in any case unless this is 0.
-    pub off_by_one: f64,
-    /// Where these numbers come from.
-    pub why: &'static str,
-}
-
-impl Tolerance {
-    /// No difference.
-    pub const fn exact(why: &'static str) -> Tolerance {
-        Tolerance { abs: 0.0, truncation: 0.0, rel: 0.0, off_by_one: 0.0, why }
-    }
-
-    /// An f32 result.
-    pub const fn close(abs: f64, rel: f64, why: &'static str) -> Tolerance {
-        Tolerance { abs, truncation: 0.0, rel, off_by_one: 0.0, why }
-    }
-
-    /// The same where tensor cores add up `k` products of 16 bits and partial sums are near 1. They truncate each sum
-    /// of eight products to an f32: by half a unit in the last place on average, always towards zero, where rounding goes
-    /// either way (`add_block` in cuda/emulator/device.cpp).
-    pub fn truncated_sums(self, k: usize) -> Tolerance {
-        Tolerance { truncation: k.div_ceil(8) as f64 * (-24f64).exp2(), ..self }
-    }
-
-    /// The same result in the type in which a kernel passes it on.
-    pub fn rounded_to(self, dtype: DType) -> Tolerance {
-        match dtype {
-            DType::F16 => {
-                Tolerance { abs: self.abs.max(6e-8), rel: 1.0 / 1024.0, why: "rounds to the other f16", ..self }
-            }
-            DType::BF16 => Tolerance { rel: 1.0 / 128.0, why: "rounds to the other bf16", ..self },
-            DType::I8 => {
-                Tolerance { off_by_one: 1e-3, why: "f32 values near a tie round to the other integer", ..self }
-            }
-            DType::F32 | DType::U32 => self,
-        }
-    }
-
-    /// The same result's maximum over 127: an int8 row's scale.
-    pub fn of_scale(self) -> Tolerance {
-        Tolerance { abs: self.abs / 127.0, ..self }
-    }
-}
-
-/// A view that the kernel writes.
-#[derive(Clone, Copy, Debug)]
-pub struct Output {
-    /// Where.
-    pub view: View,
-    /// How well.
-    pub tolerance: Tolerance,
-}
-
-/// A kernel with its arguments.
-#[derive(Debug)]
-pub struct Case {
-    /// The descriptor.
-    pub op: Op,
-    /// The region of weights.
-    pub weights: AlignedBytes,
-    /// The arena before the kernel runs.
-    pub arena: Vec<u8>,
-    /// What the kernel writes.
-    pub outputs: Vec<Output>,
-    /// What it may overwrite with anything.
-    pub scratch: Option<View>,
-}
-
-impl Case {
-    /// The sizes of both regions.
-    pub fn bounds(&self) -> Bounds {
-        Bounds { weights: self.weights.as_slice().len(), arena: self.arena.len() }
-    }
-
-    /// Whether the kernel is in a form that only some backends have, as their precision says.
-    pub fn optional(&self) -> bool {
-        match self.op {
-            Op::Linear(Linear { centre, epilogue, .. }) => {
-                centre.is_some() || matches!(epilogue, Epilogue::Swiglu { .. })
-            }
-            Op::NormModulate(NormModulate { centre, .. }) => centre.is_some(),
-            Op::QuantizeRows(QuantizeRows { centre, rotated, .. }) => centre.is_some() || rotated,
-            _ => false,
-        }
-    }
-
-    /// Whether this is a linear layer whose activations have rows that start at multiples of 16 bytes, as plans have them.
-    pub fn aligned(&self) -> bool {
-        match self.op {
-            Op::Linear(Linear { x, .. }) => {
-                x.offset.is_multiple_of(16) && (x.stride * x.dtype.size()).is_multiple_of(16)
-            }
-            _ => false,
-        }
-    }
-
-    /// The arena after the reference ran.
-    ///
-    /// # Errors
-    /// The descriptor's check, in words.
-    pub fn reference(&self) -> Result<Vec<u8>, String> {
-        let mut arena = self.arena.clone();
-        let mut memory = Memory { weights: self.weights.as_slice(), arena: &mut arena };
-        // SAFETY: the lengths of both slices.
-        let mut recorder = unsafe { Recorder::new(&mut memory, self.bounds()) };
-        self.op.record(&mut recorder).map_err(|e| e.to_string())?;
-        Ok(arena)
-    }
-
-    /// The first byte outside the outputs that changed.
-    fn untouched(&self, after: &[u8]) -> Result<(), String> {
-        let mut after = after.to_vec();
-        for view in self.outputs.iter().map(|o| &o.view).chain(&self.scratch) {
-            for at in elements(view) {
-                let bytes = at..at + view.dtype.size();
-                after[bytes.clone()].copy_from_slice(&self.arena[bytes]);
-            }
-        }
-        match after.iter().zip(&self.arena).position(|(a, b)| a != b) {
-            Some(at) => Err(format!("byte {at} of the arena is not the kernel's, and changed")),
-            None => Ok(()),
-        }
-    }
-
-    /// Compares the outputs with the reference's, by the limits of tensor cores or of others; the largest difference of f32 results as a share of what is allowed.
-    fn compare(&self, mut got: Vec<u8>, mut want: Vec<u8>, tensor_cores: bool) -> Result<f64, String> {
-        self.untouched(&got)?;
-        let mut worst = 0f64;
-        for Output { view, tolerance } in &self.outputs {
-            let got = Memory { weights: &[], arena: &mut got };
-            let want = Memory { weights: &[], arena: &mut want };
-            let (mut off_by_one, integers) = (0usize, view.dtype == DType::I8);
-            let abs = tolerance.abs + if tensor_cores { tolerance.truncation } else { 0.0 };
-            for r in 0..view.rows {
-                for c in 0..view.cols {
-                    let (got, want) = (got.load(view, r, c), want.load(view, r, c));
-                    let difference = (got - want).abs();
-                    let allowed = abs + tolerance.rel * want.abs();
-                    if integers && difference == 1.0 && tolerance.off_by_one > 0.0 {
-                        off_by_one += 1;
-                    } else if !got.is_finite() || !want.is_finite() || difference > if integers { 0.0 } else { allowed }
-                    {
-                        let why = tolerance.why;
-                        return Err(format!("({r}, {c}) is {got:e}, not {want:e} ± {allowed:.1e} ({why})"));
-                    } else if view.dtype == DType::F32 && difference > 0.0 {
-                        worst = worst.max(difference / allowed);
-                    }
-                }
-            }
-            let elements = (view.rows * view.cols) as f64;
-            if off_by_one > 0 && off_by_one as f64 > 1.0 + tolerance.off_by_one * elements {
-                return Err(format!("{off_by_one} of {elements} integers are off by one"));
-            }
-        }
-        Ok(worst)
-    }
-}
-
-/// A case that is yet to be drawn.
-pub struct Plan {
-    name: String,
-    draw: Box<dyn Fn(Draw) -> Case>,
-}
-
-impl Plan {
-    fn draw(&self, seed: u64) -> Case {
-        (self.draw)(Draw::new(seed ^ hash(&self.name)))
-    }
-}
-
-/// The cases of a kernel.
-#[derive(Default)]
-pub struct Table(Vec<Plan>);
-
-impl Table {
-    /// Adds a case; names are different.
-    pub fn add(&mut self, name: String, draw: impl Fn(Draw) -> Case + 'static) {
-        self.0.push(Plan { name, draw: Box::new(draw) });
-    }
-}
 
 /// Up to `count` cases of a kernel, spread over its table, for tests of something else.
 pub fn drawn(kernel: &str, count: usize) -> Vec<Case> {
@@ -301,28 +116,4 @@ fn run_case(name: &str, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<Str
         failures.extend(result.err().map(|e| format!("{}: {e}", row.name)));
     }
     failures
-}
-
-/// The seed of the fixed runs.
-const SEED: u64 = 0xD3_2017;
-
-/// `DENOIR_SEED`, decimal or 0x, or the one that the fixed runs use.
-///
-/// # Panics
-/// Where it is no number.
-pub fn base_seed() -> u64 {
-    let Ok(text) = std::env::var("DENOIR_SEED") else { return SEED };
-    let parsed = text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u64::from_str_radix(hex, 16));
-    parsed.unwrap_or_else(|_| panic!("DENOIR_SEED is no number: {text}"))
-}
-
-/// FNV-1a, so that a case's numbers do not depend on its place in the table.
-pub fn hash(name: &str) -> u64 {
-    fnv(FNV_START, name.as_bytes())
-}
-
-const FNV_START: u64 = 0xCBF2_9CE4_8422_2325;
-
-fn fnv(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01B3))
 }

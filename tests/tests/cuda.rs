@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail, ensure};
 use denoir::{DeviceError, Engine, Error as DenoirError, Model};
-use denoir_core::ops::{Epilogue, Linear, Memory, Op, OpError};
+use denoir_core::backend::OpError;
+use denoir_core::ops::{Epilogue, Linear, Memory, Op};
 use denoir_core::{DType, Region, RunError, Weight};
 use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
 use denoir_tests::cuda::{emulated_objects, gpu, is_emulated, open};

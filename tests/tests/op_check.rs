@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use denoir::AlignedBytes;
+use denoir_core::backend::{Backend, Program, run};
 use denoir_core::cpu::{Cpu, Isa};
-use denoir_core::ops::{Bounds, InvalidOp, Kernels, Memory, Op, Recorder};
+use denoir_core::ops::{Bounds, InvalidOp, Memory, Op};
 use denoir_core::{DType, Region, Serial, View};
 use denoir_tests::op_matrix::draw::Rng;
 use denoir_tests::op_matrix::parts::{numbers, scales, views, writes};
@@ -114,18 +115,17 @@ fn in_bounds(op: &Op, weights: &mut AlignedBytes, arena: &mut AlignedBytes) -> b
         return false;
     }
     arena.as_mut_slice().fill(0);
-    record(op, &mut Memory { weights: weights.as_slice(), arena: arena.as_mut_slice() }, bounds);
+    record(op, &mut Memory { weights: weights.as_slice(), arena: arena.as_mut_slice() });
     arena.as_mut_slice().fill(0);
     for isa in Isa::available() {
         let mut cpu = Cpu::new(weights.as_slice(), arena.as_mut_slice(), Serial, isa).expect("aligned");
-        record(op, &mut cpu, bounds);
+        record(op, &mut cpu);
     }
     true
 }
 
-fn record<K: Kernels<Error: std::fmt::Debug>>(op: &Op, kernels: &mut K, bounds: Bounds) {
-    // SAFETY: both regions have this size.
-    op.record(&mut unsafe { Recorder::new(kernels, bounds) }).expect("checked");
+fn record<B: Backend<Error: std::fmt::Debug>>(op: &Op, backend: &mut B) {
+    run(backend, Program::once("op", [0; 2]), |k| k.op(op)).expect("checked");
 }
 
 /// The descriptor with one to three numbers changed.

@@ -2,7 +2,7 @@
 
 use denoir_core::ops::{Memory, Op};
 use denoir_tests::op_matrix::backends::{self, Row};
-use denoir_tests::op_matrix::draw::elements;
+use denoir_tests::op_matrix::elements;
 use denoir_tests::op_matrix::{Case, drawn, failures, run, scalar_hash};
 
 macro_rules! kernels {

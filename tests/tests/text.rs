@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use denoir::{Condition, Isa, Model, Options, Pipeline, PromptEmbeds, Request, TextEncoder, Tokenizer};
-use denoir_core::ops::Tap;
+use denoir_core::backend::Tap;
 use denoir_core::t2i::Texts;
 use denoir_core::{DType, Job, View};
 use denoir_tests::convert_checkpoint::Float;
@@ -183,7 +183,7 @@ fn sample_and_refined_rows(
     let job = Job { settings: &request.settings, condition, seeds: &[request.seed], rng: request.rng };
     let mut sample = vec![0.0; pipeline.model().network().pixels()];
     let mut rows = 0;
-    let mut count = |tap: Tap, view: &View, _: &[u8]| rows += if tap == Tap::TextBlock(0) { view.rows } else { 0 };
+    let mut count = |tap: Tap, view: &View, _: &[u8]| rows += if tap == ("text", 0).into() { view.rows } else { 0 };
     pipeline.with_tap(&mut count, |engine| engine.generate(&job, &mut sample, &mut |_| ControlFlow::Continue(())))?;
     Ok((sample, rows))
 }

@@ -183,7 +183,7 @@ fn large_weights_arrive_through_small_staging_memory() -> Result<()> {
         let mut engine = gpu.engine(Arc::new(file), 4 * (cols + chosen.len() + chosen.len() * cols))?;
         engine.write(&t_emb, &vec![0; 4 * cols])?;
         engine.write(&labels, &chosen.map(|label| (label as u32).to_le_bytes()).concat())?;
-        let done = backend::run(&mut engine, Program::Predict { images: 1 }, |k| k.class_condition(&op));
+        let done = backend::run(&mut engine, Program::replayed("op", [0; 2]), |k| k.class_condition(&op));
         done.map_err(|e| anyhow!("{e:?}"))?;
         let mut got = vec![0; 4 * chosen.len() * cols];
         engine.read(&out, &mut got)?;

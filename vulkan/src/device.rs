@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ash::{khr, vk};
 
 use crate::Error;
-use crate::calls::Calls;
+use crate::calls::{Calls, Make};
 use crate::features::{Asked, Enabled};
 use crate::instance::Instance;
-use crate::launch::TEXEL_BYTES;
 use crate::tier::Tiers;
+
+/// Bytes of a texel.
+pub(crate) const TEXEL_BYTES: usize = 16;
 
 /// Bindings of the kernel with the most.
 pub(crate) const MAX_BINDINGS: u32 = 8;

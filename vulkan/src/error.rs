@@ -64,8 +64,6 @@ pub enum Error {
         /// The call that found out.
         call: &'static str,
     },
-    /// A kernel was asked for in a form that this backend's precision excludes.
-    Form(&'static str),
     /// Another call failed.
     Call {
         /// The call.
@@ -109,7 +107,6 @@ impl std::fmt::Display for Error {
             }
             Error::OutOfHostMemory { call } => write!(f, "out of memory ({call})"),
             Error::DeviceLost { call } => write!(f, "the Vulkan device was lost: it crashed or took too long ({call})"),
-            Error::Form(what) => write!(f, "the Vulkan backend does not have {what}"),
             Error::Call { call, result } => write!(f, "{call} failed: {result}"),
         }
     }

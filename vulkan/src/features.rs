@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use ash::{khr, vk};
 
+use crate::calls::Make;
 use crate::tier::{Matrix, Tiers};
 use crate::{Error, instance::Instance};
 

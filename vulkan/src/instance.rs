@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ash::{ext, khr, vk};
 
 use crate::Error;
-use crate::calls::Calls;
+use crate::calls::{Calls, Make};
 
 const LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
 

@@ -1,14 +1,21 @@
 //! From a kernel's descriptor to a dispatch: buffers, offsets, arguments, constants.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use ash::vk;
+use denoir_core::backend::ModelFile;
 use denoir_core::{DType, Modulation, Region, TokenLayout, View};
 
 use crate::Error;
-use crate::engine::Vulkan;
+use crate::device::Device;
 use crate::hazards::Access;
-use crate::pipelines::Variant;
-use crate::recording::Dispatch;
+use crate::memory::{Buffer, Place, Placed};
+use crate::pipelines::{Pipelines, Variant};
+use crate::recording::{Dispatch, Recording};
 use crate::shader::Shader;
+use crate::stream::Stream;
+use crate::tier::Tiers;
+use crate::weights::Weights;
 
 /// A view as a kernel sees it: a binding, and where the view starts in it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,26 +26,111 @@ pub(crate) struct Bound {
     pub(crate) stride: u32,
 }
 
-/// Bytes of a texel.
-pub(crate) const TEXEL_BYTES: usize = 16;
+/// The memory and the queue that kernels are launched on.
+pub(crate) struct Launcher {
+    /// In the order in which they must go: first the queue, which waits for the device.
+    pub(crate) stream: Stream,
+    /// The recording under way; without one, kernels run at once.
+    open: Option<Recording>,
+    /// Those of the device: engines share them.
+    pipelines: Arc<Mutex<Pipelines>>,
+    pub(crate) weights: Weights,
+    pub(crate) arena: Buffer,
+    /// For bindings that a variant does not touch.
+    nothing: Buffer,
+    pub(crate) tiers: Tiers,
+    /// Floating-point operations of a submission at most.
+    pub(crate) most_flop: u64,
+    /// Whether programs are recorded with timers.
+    pub(crate) timed: bool,
+    device: Arc<Device>,
+}
 
-/// Where a view lies on the device.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Placed {
-    pub(crate) buffer: vk::Buffer,
-    /// All texels of the buffer.
-    pub(crate) texels: vk::BufferView,
-    /// First byte in the buffer.
-    pub(crate) at: usize,
-    /// Elements from one row to the next.
-    pub(crate) stride: usize,
-    /// Bytes from the first element to the end of the last row.
-    pub(crate) len: usize,
+impl Launcher {
+    pub(crate) fn new(
+        device: &Arc<Device>,
+        pipelines: &Arc<Mutex<Pipelines>>,
+        tiers: Tiers,
+        most_flop: u64,
+        file: Arc<dyn ModelFile>,
+        arena_bytes: usize,
+    ) -> Result<Launcher, Error> {
+        Ok(Launcher {
+            stream: Stream::new(device)?,
+            open: None,
+            pipelines: pipelines.clone(),
+            weights: Weights::new(file),
+            arena: Buffer::new(device, arena_bytes, Place::Device)?,
+            nothing: Buffer::new(device, 16, Place::Device)?,
+            tiers,
+            most_flop,
+            timed: false,
+            device: device.clone(),
+        })
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(crate) fn pipelines(&self) -> MutexGuard<'_, Pipelines> {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on kernels are recorded, and their weights stay on the device.
+    pub(crate) fn open_recording(&mut self) -> Result<(), Error> {
+        self.weights.stream(false);
+        self.open = Some(self.recording()?);
+        Ok(())
+    }
+
+    /// From now on kernels run at once. What was recorded, if anything.
+    pub(crate) fn close_recording(&mut self) -> Option<Recording> {
+        self.weights.stream(false);
+        self.open.take()
+    }
+
+    /// Where a view lies; weights are brought to the device where they are not there yet.
+    fn locate(&mut self, view: &View) -> Result<Placed, Error> {
+        match view.region {
+            Region::Arena => {
+                let len = view.len_bytes().unwrap_or(usize::MAX);
+                Ok(self.arena.place(view.offset, view.stride, len))
+            }
+            Region::Weights => self.weights.locate(view, &mut self.stream),
+        }
+    }
+
+    /// Appends a kernel to the open recording; without one, in a recording of its own that runs at once.
+    fn record(&mut self, dispatch: &Dispatch<'_>) -> Result<(), Error> {
+        if let Some(open) = &mut self.open {
+            return open.push(dispatch);
+        }
+        let mut alone = self.recording()?;
+        alone.push(dispatch)?;
+        self.run(alone)
+    }
+
+    fn recording(&self) -> Result<Recording, Error> {
+        Recording::new(&self.device, self.most_flop, self.timed)
+    }
+
+    /// Runs a recording once and waits for it.
+    fn run(&mut self, mut recording: Recording) -> Result<(), Error> {
+        recording.finish()?;
+        let result = self.stream.submit(&recording.segments).and_then(|()| self.stream.wait());
+        if result.is_err() {
+            // Its commands may be under way.
+            let _ = self.device.wait_idle();
+        }
+        self.weights.next_kernel();
+        result
+    }
 }
 
 /// A dispatch in the making. Views are bound in the order of the shader's bindings.
 pub(crate) struct Launch<'v> {
-    vulkan: &'v mut Vulkan,
+    on: &'v mut Launcher,
     variant: Variant,
     texels: Vec<vk::BufferView>,
     buffers: Vec<vk::DescriptorBufferInfo>,
@@ -46,9 +138,9 @@ pub(crate) struct Launch<'v> {
 }
 
 impl<'v> Launch<'v> {
-    pub(crate) fn new(vulkan: &'v mut Vulkan, shader: Shader) -> Self {
+    pub(crate) fn new(on: &'v mut Launcher, shader: Shader) -> Self {
         let variant = Variant { shader, constants: Vec::new(), subgroup: None };
-        Launch { vulkan, variant, texels: Vec::new(), buffers: Vec::new(), access: Access::default() }
+        Launch { on, variant, texels: Vec::new(), buffers: Vec::new(), access: Access::default() }
     }
 
     /// Sets a specialisation constant.
@@ -89,11 +181,7 @@ impl<'v> Launch<'v> {
 
     /// Binds something to a binding that this variant does not touch.
     pub(crate) fn nothing(&mut self) -> Bound {
-        self.buffers.push(vk::DescriptorBufferInfo {
-            buffer: self.vulkan.nothing.raw,
-            offset: 0,
-            range: vk::WHOLE_SIZE,
-        });
+        self.buffers.push(vk::DescriptorBufferInfo { buffer: self.on.nothing.raw, offset: 0, range: vk::WHOLE_SIZE });
         Bound::default()
     }
 
@@ -104,21 +192,21 @@ impl<'v> Launch<'v> {
 
     /// Appends the kernel to the open recording. `flop`: about how much work it is.
     pub(crate) fn run(self, push: &[u32], groups: [usize; 3], flop: usize) -> Result<(), Error> {
-        let most = self.vulkan.device().limits().max_compute_work_group_count;
+        let most = self.on.device().limits().max_compute_work_group_count;
         let mut counts = [0; 3];
         for ((count, groups), most) in counts.iter_mut().zip(groups).zip(most) {
             let limit = u64::from(most);
             let too_large = Error::TooLarge { what: "a kernel's grid", bytes: groups as u64, limit };
             *count = u32::try_from(groups).ok().filter(|&n| n <= most).ok_or(too_large)?;
         }
-        if self.vulkan.device().calls.is_broken(self.variant.shader.name()) {
+        if self.on.device().calls.is_broken(self.variant.shader.name()) {
             counts[0] = counts[0].saturating_sub(1);
         }
         if counts.contains(&0) {
             return Ok(());
         }
-        let (layout, pipeline) = self.vulkan.pipelines().get(&self.variant)?;
-        self.vulkan.record(&Dispatch {
+        let (layout, pipeline) = self.on.pipelines().get(&self.variant)?;
+        self.on.record(&Dispatch {
             name: self.variant.shader.name(),
             pipeline,
             layout,
@@ -132,7 +220,7 @@ impl<'v> Launch<'v> {
     }
 
     fn bind(&mut self, view: &View, writes: bool) -> Result<Bound, Error> {
-        let Placed { buffer, texels, at: offset, stride, len } = self.vulkan.locate(view)?;
+        let Placed { buffer, texels, at: offset, stride, len } = self.on.locate(view)?;
         if view.region == Region::Arena {
             // Kernels access whole words.
             let bytes = offset & !3..(offset + len).next_multiple_of(4);
@@ -140,14 +228,14 @@ impl<'v> Launch<'v> {
         }
         let bound = |start| Bound { at: ((offset - start) / view.dtype.size()) as u32, stride: stride as u32 };
         if self.texels.len() < self.variant.shader.texels() as usize {
-            let (end, limit) = ((offset + len) as u64, self.vulkan.device().texel_bytes());
+            let (end, limit) = ((offset + len) as u64, self.on.device().texel_bytes());
             self.texels.push(texels);
             let too_large = Error::TooLarge { what: "a kernel's operand and what lies before it", bytes: end, limit };
             return if end <= limit { Ok(bound(0)) } else { Err(too_large) };
         }
-        let start = offset & !(self.vulkan.device().offset_alignment() - 1);
+        let start = offset & !(self.on.device().offset_alignment() - 1);
         let range = (offset + len - start).next_multiple_of(4).max(4) as u64;
-        let limit = u64::from(self.vulkan.device().limits().max_storage_buffer_range);
+        let limit = u64::from(self.on.device().limits().max_storage_buffer_range);
         if range > limit {
             return Err(Error::TooLarge { what: "a kernel's operand", bytes: range, limit });
         }

@@ -14,7 +14,8 @@
 //! | `recording`, `hazards` | recorded command buffers, barriers, the watchdog's limit |
 //! | `pipelines`, `disk_cache`, `shader` | compiled kernels |
 //! | `launch`, `kernels` | from a descriptor to a dispatch |
-//! | `tapped` | an engine that shows intermediate tensors |
+//! | `engine` | the backend: recorded programs |
+//! | `gpu` | opening a device |
 //! | `timers` | how long each kernel takes |
 //! | `self_test` | each tier against the reference |
 
@@ -24,6 +25,7 @@ mod disk_cache;
 mod engine;
 mod error;
 mod features;
+mod gpu;
 mod hazards;
 mod instance;
 mod kernels;
@@ -34,7 +36,6 @@ mod recording;
 mod self_test;
 mod shader;
 mod stream;
-mod tapped;
 mod tier;
 mod timers;
 mod weights;
@@ -42,9 +43,9 @@ mod weights;
 pub use ash::vk;
 pub use calls::{Fault, Faults};
 pub use device::DeviceInfo;
-pub use engine::{Gpu, Options, Vulkan, devices};
+pub use engine::Vulkan;
 pub use error::Error;
+pub use gpu::{Gpu, Options, devices};
 pub use instance::{Messages, Validation};
-pub use tapped::Tapped;
 pub use tier::{Tier, Tiers};
 pub use timers::KernelTime;

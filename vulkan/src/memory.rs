@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use ash::vk;
 
 use crate::Error;
+use crate::calls::Make;
 use crate::device::Device;
-use crate::launch::Placed;
 
 /// Where a buffer lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,20 @@ pub(crate) enum Place {
     Device,
     /// Mapped memory that both reach.
     Staging,
+}
+
+/// Where a view lies on the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub(crate) buffer: vk::Buffer,
+    /// All texels of the buffer.
+    pub(crate) texels: vk::BufferView,
+    /// First byte in the buffer.
+    pub(crate) at: usize,
+    /// Elements from one row to the next.
+    pub(crate) stride: usize,
+    /// Bytes from the first element to the end of the last row.
+    pub(crate) len: usize,
 }
 
 /// A buffer and its memory.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ash::vk;
 
 use crate::Error;
+use crate::calls::Make;
 use crate::device::Device;
 use crate::disk_cache;
 use crate::shader::Shader;

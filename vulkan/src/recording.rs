@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ash::vk;
 
 use crate::Error;
+use crate::calls::Make;
 use crate::device::{Device, MAX_BINDINGS};
 use crate::hazards::{Access, Hazards};
 use crate::pipelines::{Layout, STORAGE, TEXELS};

@@ -3,34 +3,38 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use denoir_core::backend::{Backend, Program};
-use denoir_core::ops::{Bounds, Op, OpError};
+use denoir_core::DType;
+use denoir_core::backend::ModelFile;
+use denoir_core::ops::Bounds;
 use denoir_core::self_test::{Case, PRODUCT};
-use denoir_core::{DType, Region, View};
 
-use crate::engine::Gpu;
+use crate::engine::Vulkan;
 use crate::tier::Tiers;
 use crate::{Error, Tier};
 
 /// Rows, columns and depth of the product that is timed: one that every device runs with the same kernel.
 const TIMED: [usize; 3] = [512, 512, 256];
 
-/// Disables the tiers that compute wrongly and measures the device's speed.
-pub(crate) fn run(gpu: &mut Gpu) -> Result<(), Error> {
+/// Makes an engine with these tiers over a file and an arena of so many bytes.
+type Open<'a> = &'a dyn Fn(Tiers, Arc<dyn ModelFile>, usize) -> Result<Vulkan, Error>;
+
+/// The tiers that compute wrongly: those above the floor can be done without.
+pub(crate) fn wrong_tiers(tiers: Tiers, open: Open<'_>) -> Result<Vec<Tier>, Error> {
+    let mut wrong = Vec::new();
+    let mut right = tiers;
     for tier in Tier::ALL {
         // Higher tiers would take the kernels away.
-        let tiers = gpu.tiers().up_to(tier);
-        if !tiers.has(tier) || cases(tier).iter().try_fold(true, |all, case| Ok(all && right(gpu, tiers, case)?))? {
+        let tested = right.up_to(tier);
+        if !tested.has(tier) || cases(tier).iter().try_fold(true, |all, case| Ok(all && agrees(tested, case, open)?))? {
             continue;
         }
+        wrong.push(tier);
         if tier == Tier::Floor {
-            return Err(Error::SelfTest { device: gpu.info().name.clone() });
+            break;
         }
-        gpu.disable(tier);
+        right = right.without(tier);
     }
-    let speed = speed(gpu)?;
-    gpu.set_speed(speed);
-    Ok(())
+    Ok(wrong)
 }
 
 /// Every kernel that a tier brings, in every type: a processor has one for heads of 64 channels, and one for longer ones.
@@ -57,39 +61,25 @@ fn cases(tier: Tier) -> Vec<Case> {
 }
 
 /// Whether a kernel agrees with the reference.
-fn right(gpu: &Gpu, tiers: Tiers, case: &Case) -> Result<bool, Error> {
+fn agrees(tiers: Tiers, case: &Case, open: Open<'_>) -> Result<bool, Error> {
     let (weights, mut arena) = memory(case);
-    let mut engine = gpu.engine_with(tiers, Arc::new(weights.clone()), arena.len())?;
-    engine.write(&View::dense(Region::Arena, DType::I8, 0, 1, arena.len()), &arena)?;
-    let mut got = vec![0u8; 4 * case.out.rows * case.out.cols];
-    run_kernel(&mut engine, &case.op)?;
-    engine.read(&case.out, &mut got)?;
+    let mut got = vec![0; case.out_bytes()];
+    case.run(&mut open(tiers, Arc::new(weights.clone()), arena.len())?, &arena, &mut got)?;
     Ok(case.agrees(&weights, &mut arena, &got))
 }
 
 /// Floating-point operations a second of an f32 product.
-fn speed(gpu: &Gpu) -> Result<f64, Error> {
+pub(crate) fn speed(tiers: Tiers, open: Open<'_>) -> Result<f64, Error> {
     let [m, n, k] = TIMED;
     let case = Case::product(DType::F32, TIMED, k);
     let (weights, arena) = memory(&case);
-    let mut engine = gpu.engine_with(gpu.tiers(), Arc::new(weights), arena.len())?;
-    let mut sample = [0u8; 4];
-    let first = View::dense(Region::Arena, DType::F32, case.out.offset, 1, 1);
+    let mut engine = open(tiers, Arc::new(weights), arena.len())?;
+    let mut sample = [0; 4];
     // The first run compiles.
-    run_kernel(&mut engine, &case.op)?;
-    engine.read(&first, &mut sample)?;
+    case.run(&mut engine, &arena, &mut sample)?;
     let start = Instant::now();
-    run_kernel(&mut engine, &case.op)?;
-    engine.read(&first, &mut sample)?;
+    case.run(&mut engine, &arena[..4], &mut sample)?;
     Ok((2 * m * n * k) as f64 / start.elapsed().as_secs_f64().max(1e-6))
-}
-
-fn run_kernel(engine: &mut crate::Vulkan, op: &Op) -> Result<(), Error> {
-    denoir_core::backend::run(engine, Program::Predict { images: 1 }, |k| op.record(k)).map_err(|e| match e {
-        OpError::Device(e) => e,
-        // The descriptor is this file's own.
-        _ => Error::Missing { device: "self-test".into(), what: "a valid kernel" },
-    })
 }
 
 /// Both regions of a case, filled.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use ash::vk;
 
 use crate::Error;
+use crate::calls::Make;
 use crate::device::Device;
 use crate::hazards::{Access, Hazards};
 use crate::memory::{Buffer, Place};

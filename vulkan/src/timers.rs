@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ash::vk;
 
 use crate::Error;
+use crate::calls::Make;
 use crate::device::Device;
 
 /// Kernels of a recording that are timed; those after them are not.

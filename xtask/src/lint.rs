@@ -12,8 +12,9 @@ use crate::tool::{self, Project};
 /// Who may depend on whom: ARCHITECTURE.md draws the same arrows. Crates that are absent may depend on anything.
 const ARROWS: &[(&str, &[&str])] = &[
     ("denoir-core", &[]),
-    ("denoir-vulkan", &["denoir-core"]),
-    ("denoir-cuda", &["denoir-core"]),
+    ("denoir-gpu", &["denoir-core"]),
+    ("denoir-vulkan", &["denoir-core", "denoir-gpu"]),
+    ("denoir-cuda", &["denoir-core", "denoir-gpu"]),
     ("denoir-convert", &["denoir-core"]),
     ("denoir", &["denoir-core", "denoir-vulkan", "denoir-cuda"]),
     ("denoir-cli", &["denoir", "denoir-convert", "denoir-core"]),
@@ -24,8 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Where unsafe code may be: CONTRIBUTING.md says why for each.
 const UNSAFE_ROOMS: &[&str] = &[
     "core/src/cpu/",
-    "core/src/ops/mod.rs",
-    "core/src/backend.rs",
+    "core/src/backend/",
     "runtime/src/file.rs",
     "runtime/src/pool.rs",
     "convert/src/lib.rs",

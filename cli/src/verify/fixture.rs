@@ -44,6 +44,11 @@ impl Tensor {
 }
 
 impl Fixture {
+    /// A path that the fixture names, from its own folder on.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new(".")).join(path)
+    }
+
     pub(super) fn open(path: &Path) -> Result<Fixture, Error> {
         let file = MappedFile::open(path)?;
         let damaged = |e: &dyn std::fmt::Display| Error::Fixture(path.to_owned(), e.to_string());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use denoir::core::ops::Tap;
+use denoir::core::backend::Tap;
 use denoir::core::t2i::Texts;
 use denoir::core::{DType, View};
 use denoir::{Condition, Pipeline};

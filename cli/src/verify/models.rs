@@ -9,7 +9,6 @@ use denoir::{Isa, Model, Options, Pipeline, Pool, PromptEmbeds, TextEncoder};
 use denoir_convert::convert;
 use tempfile::TempDir;
 
-use super::beside;
 use super::fixture::Fixture;
 use crate::args::{EngineArgs, extension};
 use crate::checkpoint;
@@ -52,8 +51,8 @@ impl Models {
 
     fn model(&mut self, fixture: &Fixture) -> Result<Arc<Model>, Error> {
         let optional = |name| fixture.parameter(name).ok();
-        let checkpoint = checkpoint::locate(&beside(&fixture.path, fixture.parameter("model")?))?;
-        let config = optional("config").map(|path| beside(&fixture.path, path));
+        let checkpoint = checkpoint::locate(&fixture.beside(fixture.parameter("model")?))?;
+        let config = optional("config").map(|path| fixture.beside(path));
         let weights = optional("weights").map(str::to_owned);
         let key = (checkpoint.clone(), config.clone(), weights.clone());
         if let Some(model) = self.open.get(&key) {
@@ -75,7 +74,7 @@ impl Models {
 
     /// The fixture's text encoder.
     pub(super) fn text_encoder(&mut self, fixture: &Fixture) -> Result<Arc<TextEncoder>, Error> {
-        let path = beside(&fixture.path, fixture.parameter("text_encoder")?);
+        let path = fixture.beside(fixture.parameter("text_encoder")?);
         if let Some(encoder) = self.encoders.get(&path) {
             return Ok(Arc::clone(encoder));
         }
@@ -90,7 +89,7 @@ impl Models {
     /// The text of a fixture's image, from a file of embeddings or through its text encoder.
     pub(super) fn prompt_embeds(&mut self, fixture: &Fixture, size: (usize, usize)) -> Result<PromptEmbeds, Error> {
         if let Ok(path) = fixture.parameter("prompt_embeds") {
-            return Source::Embeds(beside(&fixture.path, path)).embeds(size, &self.options, &mut |_| {});
+            return Source::Embeds(fixture.beside(path)).embeds(size, &self.options, &mut |_| {});
         }
         let (prompt, negative) = (fixture.parameter("prompt")?, fixture.parameter("negative_prompt")?);
         Ok(self.text_encoder(fixture)?.prompt_embeds(prompt, negative, size, &self.options)?)

@@ -104,8 +104,8 @@ impl<'f> Case<'f> {
         let pool = models.pool()?;
         let cpu = Cpu::new(weights.as_slice(), arena.as_mut_slice(), &pool, models.isa);
         let mut cpu = cpu.map_err(|e| self.fixture.error(&e.to_string()))?;
-        let program = Program::Predict { images: 1 };
-        run(&mut cpu, program, |k| op.record(k)).map_err(|e| self.fixture.error(&format!("{}: {e}", self.name)))?;
+        let program = Program::once("op", [0; 2]);
+        run(&mut cpu, program, |k| k.op(op)).map_err(|e| self.fixture.error(&format!("{}: {e}", self.name)))?;
         Ok(arena.as_slice().to_vec())
     }
 }

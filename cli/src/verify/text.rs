@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use denoir::core::ops::Tap;
+use denoir::core::backend::Tap;
 use denoir::core::qwen3::prompt_embeds;
 use denoir::core::{DType, View};
 

@@ -3,7 +3,6 @@
 use denoir_core::gguf::keys::tokenizer as keys;
 use serde_json::Value;
 
-use super::damaged;
 use crate::error::ConvertError;
 use crate::writer::Metadata;
 
@@ -25,7 +24,7 @@ pub(super) struct Vocabulary {
 impl Vocabulary {
     /// Reads a `tokenizer.json` for an embedding of `rows` tokens.
     pub(super) fn read(json: &[u8], rows: u32) -> Result<Vocabulary, ConvertError> {
-        let refuse = |reason: &str| damaged("tokenizer.json", reason.into());
+        let refuse = |reason: &str| ConvertError::text_encoder("tokenizer.json", reason.into());
         let root: Value = serde_json::from_slice(json).map_err(|e| refuse(&e.to_string()))?;
         let model = root.get("model").ok_or_else(|| refuse("no model"))?;
         if model.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "BPE") || !splits_as_qwen2(&root) {

@@ -66,35 +66,18 @@ impl<'a> Arena<'a> {
         Bounds { weights: self.weights.len(), arena: self.len }
     }
 
-    /// Copies into an arena view, as far as both reach.
-    pub(super) fn write(&mut self, view: &View, bytes: &[u8]) {
+    /// Copies into the arena, from byte `at` on.
+    pub(super) fn upload(&mut self, at: usize, bytes: &[u8]) {
         // SAFETY: `&mut self` on the backend's own copy: no tile runs.
         let arena = unsafe { core::slice::from_raw_parts_mut(self.arena, self.len) };
-        if let Some(to) = arena.get_mut(view.offset..) {
-            to.iter_mut().zip(bytes).for_each(|(to, &from)| *to = from);
-        }
+        arena[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Copies out of an arena view, as far as both reach.
-    pub(super) fn read(&self, view: &View, bytes: &mut [u8]) {
-        // SAFETY: called between kernels: no tile runs.
+    /// Copies out of the arena, from byte `at` on.
+    pub(super) fn download(&mut self, at: usize, bytes: &mut [u8]) {
+        // SAFETY: `&mut self` on the backend's own copy: no tile runs.
         let arena = unsafe { core::slice::from_raw_parts(self.arena, self.len) };
-        if let Some(from) = arena.get(view.offset..) {
-            bytes.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
-        }
-    }
-
-    /// The bytes of a view, padding between its rows included.
-    ///
-    /// # Safety
-    /// The view was checked against `bounds`, and nobody writes to it while the result lives.
-    pub(super) unsafe fn bytes(&self, view: &View) -> &[u8] {
-        let len = view.len_bytes().unwrap_or(0);
-        match view.region {
-            Region::Weights => &self.weights[view.offset..view.offset + len],
-            // SAFETY: inside the arena, as promised.
-            Region::Arena => unsafe { core::slice::from_raw_parts(self.arena.add(view.offset), len) },
-        }
+        bytes.copy_from_slice(&arena[at..at + bytes.len()]);
     }
 
     /// A readable matrix.

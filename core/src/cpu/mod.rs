@@ -34,15 +34,12 @@ pub use pack::{pack, packed_bytes};
 
 use crate::backend::{Backend, Program};
 use crate::exec::Executor;
-use crate::ops::*;
+use crate::ops::{Bounds, Centre, Linear, Op};
 use crate::plan::Precision;
 use crate::{Region, View};
 use memory::Arena;
 use pack::Packed;
 use simd::Simd;
-
-/// What sees a pass's intermediate tensors: the name and the bytes of a view without padding.
-pub type TapFn<'a> = dyn FnMut(Tap, &View, &[u8]) + 'a;
 
 /// What is told of a matrix that has been read from the model file itself.
 pub type ReadFn<'a> = dyn FnMut(&View) + 'a;
@@ -52,7 +49,6 @@ pub struct Cpu<'a, E> {
     memory: Arena<'a>,
     executor: E,
     isa: Isa,
-    tap: Option<&'a mut TapFn<'a>>,
     read: Option<&'a mut ReadFn<'a>>,
     lives: PhantomData<&'a mut [u8]>,
 }
@@ -76,7 +72,7 @@ impl<'a, E: Executor> Cpu<'a, E> {
     /// [`Misaligned`] unless both start at multiples of 64 bytes.
     pub fn new(file: &'a [u8], arena: &'a mut [u8], executor: E, isa: Isa) -> Result<Self, Misaligned> {
         let memory = Arena::new(file, arena, executor.threads(), isa::shape(isa).panel).ok_or(Misaligned)?;
-        Ok(Cpu { memory, executor, isa, tap: None, read: None, lives: PhantomData })
+        Ok(Cpu { memory, executor, isa, read: None, lives: PhantomData })
     }
 
     /// Takes weights from a region that [`pack`] filled from the same file for the same instruction set; those that
@@ -84,13 +80,6 @@ impl<'a, E: Executor> Cpu<'a, E> {
     #[must_use]
     pub fn with_packed(mut self, region: &'a [u8]) -> Self {
         self.memory = self.memory.with_packed(Packed::new(region, self.isa));
-        self
-    }
-
-    /// Shows every intermediate tensor to `tap`.
-    #[must_use]
-    pub fn with_tap(mut self, tap: &'a mut TapFn<'a>) -> Self {
-        self.tap = Some(tap);
         self
     }
 
@@ -108,8 +97,8 @@ impl<'a, E: Executor> Cpu<'a, E> {
     }
 
     /// Runs tiles `0..count` of a kernel with the chosen instruction set, spread over the threads.
-    fn launch(&self, count: usize, kernel: &impl Tiles) {
-        isa::launch(self.isa, &self.executor, count, kernel);
+    fn launch(&self, (count, kernel): (usize, impl Tiles)) {
+        isa::launch(self.isa, &self.executor, count, &kernel);
     }
 
     fn has_read(&mut self, matrix: &View) {
@@ -132,83 +121,42 @@ trait Tiles: Sync {
     unsafe fn tile<S: Simd>(&self, s: S, index: usize);
 }
 
-macro_rules! forward_kernels {
-    ($($name:ident: $op:ident,)*; $($centred:ident: $centred_op:ident,)*) => {
-        impl<E: Executor> Kernels for Cpu<'_, E> {
-            type Error = Infallible;
-            $(
-                unsafe fn $name(&mut self, op: &$op) -> Result<(), Infallible> {
-                    // SAFETY: the descriptor was checked, and `&mut self` means that no other kernel runs.
-                    let (count, kernel) = unsafe { $name::tiles(op, &self.memory) };
-                    self.launch(count, &kernel);
-                    Ok(())
-                }
-            )*
-
-            $(
-                unsafe fn $centred(&mut self, op: &$centred_op) -> Result<(), Infallible> {
-                    // SAFETY: as above; the rows are read again after the centres are written.
-                    let (count, kernel) = unsafe { $centred::tiles(op, &self.memory) };
-                    if let Some(centre) = &op.centre {
-                        // SAFETY: as above.
-                        let (images, means) = unsafe { centre::tiles(centre, &kernel.rows, &self.memory) };
-                        self.launch(images, &means);
-                    }
-                    self.launch(count, &kernel);
-                    Ok(())
-                }
-            )*
-
-            unsafe fn linear(&mut self, op: &Linear) -> Result<(), Infallible> {
-                // SAFETY: as above.
-                let (count, kernel) = unsafe { linear::tiles(op, &self.memory) };
-                self.launch(count, &kernel);
-                if self.memory.packed(&op.w).is_none() {
-                    self.has_read(&op.w.data);
-                }
-                Ok(())
-            }
-
-            unsafe fn dequantize_blocks(&mut self, op: &DequantizeBlocks) -> Result<(), Infallible> {
-                // SAFETY: as above.
-                let (count, kernel) = unsafe { dequantize_blocks::tiles(op, &self.memory) };
-                self.launch(count, &kernel);
-                self.has_read(&op.x);
-                Ok(())
-            }
-
-            fn tap(&mut self, name: Tap, view: &View) -> Result<(), Infallible> {
-                if let Some(tap) = &mut self.tap {
-                    // SAFETY: the recorder checked the view, and no kernel runs.
-                    let bytes = unsafe { self.memory.bytes(view) };
-                    tap(name, view, bytes);
-                }
-                Ok(())
-            }
+impl<E: Executor> Cpu<'_, E> {
+    /// Launches a linear layer, and tells of the matrix where that came from the file.
+    ///
+    /// # Safety
+    /// The descriptor was checked, and no other kernel runs.
+    unsafe fn linear(&mut self, op: &Linear) {
+        // SAFETY: the caller promises both.
+        let (count, kernel) = unsafe { linear::tiles(op, &self.memory) };
+        self.launch((count, kernel));
+        if self.memory.packed(&op.w).is_none() {
+            self.has_read(&op.w.data);
         }
-    };
-}
+    }
 
-forward_kernels! {
-    class_condition: ClassCondition,
-    context_tokens: ContextTokens,
-    patchify: Patchify,
-    unpatchify: Unpatchify,
-    rms_norm: RmsNorm,
-    layer_norm: LayerNorm,
-    qk_norm_rope: QkNormRope,
-    attention: Attention,
-    causal_attention: CausalAttention,
-    swiglu: Swiglu,
-    gather_rows: GatherRows,
-    solver_step: SolverStep,
-    ;
-    norm_modulate: NormModulate,
-    quantize_rows: QuantizeRows,
+    /// Launches a kernel that takes a centre out of its rows: first the centres, then the rows, which are read again.
+    ///
+    /// # Safety
+    /// The descriptors were checked, and no other kernel runs.
+    unsafe fn centred<R: quantize_rows::Rows>(
+        &self,
+        op: Option<&Centre>,
+        (count, kernel): (usize, quantize_rows::Kernel<'_, R>),
+    ) {
+        if let Some(centre) = op {
+            // SAFETY: the caller promises both.
+            let (images, means) = unsafe { centre::tiles(centre, &kernel.rows, &self.memory) };
+            self.launch((images, means));
+        }
+        self.launch((count, kernel));
+    }
 }
 
 // SAFETY: the bounds are the lengths of the slices given to `new`.
 unsafe impl<E: Executor> Backend for Cpu<'_, E> {
+    type Error = Infallible;
+
     fn precision(&self) -> Precision {
         self.isa.precision()
     }
@@ -221,17 +169,46 @@ unsafe impl<E: Executor> Backend for Cpu<'_, E> {
         Ok(true)
     }
 
+    unsafe fn kernel(&mut self, op: &Op) -> Result<(), Infallible> {
+        let memory = &self.memory;
+        // SAFETY: the caller checked the descriptor against `bounds`, and `&mut self` means that no other kernel runs.
+        unsafe {
+            match op {
+                Op::Linear(op) => self.linear(op),
+                Op::ClassCondition(op) => self.launch(class_condition::tiles(op, memory)),
+                Op::ContextTokens(op) => self.launch(context_tokens::tiles(op, memory)),
+                Op::Patchify(op) => self.launch(patchify::tiles(op, memory)),
+                Op::Unpatchify(op) => self.launch(unpatchify::tiles(op, memory)),
+                Op::NormModulate(op) => self.centred(op.centre.as_ref(), norm_modulate::tiles(op, memory)),
+                Op::RmsNorm(op) => self.launch(rms_norm::tiles(op, memory)),
+                Op::LayerNorm(op) => self.launch(layer_norm::tiles(op, memory)),
+                Op::QkNormRope(op) => self.launch(qk_norm_rope::tiles(op, memory)),
+                Op::Attention(op) => self.launch(attention::tiles(op, memory)),
+                Op::CausalAttention(op) => self.launch(causal_attention::tiles(op, memory)),
+                Op::Swiglu(op) => self.launch(swiglu::tiles(op, memory)),
+                Op::QuantizeRows(op) => self.centred(op.centre.as_ref(), quantize_rows::tiles(op, memory)),
+                Op::GatherRows(op) => self.launch(gather_rows::tiles(op, memory)),
+                Op::DequantizeBlocks(op) => {
+                    self.launch(dequantize_blocks::tiles(op, memory));
+                    self.has_read(&op.x);
+                }
+                Op::SolverStep(op) => self.launch(solver_step::tiles(op, memory)),
+            }
+        }
+        Ok(())
+    }
+
     fn submit(&mut self, _program: Program) -> Result<(), Infallible> {
         Ok(())
     }
 
-    fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), Infallible> {
-        self.memory.write(view, bytes);
+    unsafe fn upload(&mut self, at: usize, bytes: &[u8]) -> Result<(), Infallible> {
+        self.memory.upload(at, bytes);
         Ok(())
     }
 
-    fn read(&mut self, view: &View, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.memory.read(view, bytes);
+    unsafe fn download(&mut self, at: usize, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.memory.download(at, bytes);
         Ok(())
     }
 }

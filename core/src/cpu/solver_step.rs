@@ -25,7 +25,7 @@ pub(super) unsafe fn tiles<'a>(op: &SolverStep, memory: &Arena<'a>) -> (usize, K
             x_eval: memory.target(&op.x_eval),
             x_hat: memory.target(&op.x_hat),
             velocity: memory.target(&op.velocity),
-            step: bytemuck::pod_read_unaligned(memory.bytes(&op.step)),
+            step: bytemuck::pod_read_unaligned(bytemuck::cast_slice::<u32, u8>(memory.source(&op.step).row(0))),
             guided: op.guided(),
         }
     };

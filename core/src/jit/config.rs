@@ -1,6 +1,7 @@
 use crate::error::ModelError;
 use crate::gguf::{Gguf, keys};
 use crate::ops::MAX_HEAD_DIM;
+use crate::patches::Patches;
 
 /// Sizes of a class-conditional network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +109,11 @@ impl JitConfig {
     /// Values of a patch.
     pub const fn patch_values(&self) -> usize {
         self.channels * self.patch_size * self.patch_size
+    }
+
+    /// How an image is cut into patches.
+    pub(crate) const fn patches(&self) -> Patches {
+        Patches { grid: self.grid(), size: self.patch_size }
     }
 
     /// Values of an image.

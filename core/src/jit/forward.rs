@@ -1,11 +1,9 @@
 use super::params::JitModel;
-use super::{JitPlan, PatchEmbedParams};
+use super::plan::JitPlan;
 use crate::TokenLayout;
+use crate::backend::{Backend, OpError, Recorder};
 use crate::block::{EPS, Pass};
-use crate::ops::{
-    ClassCondition, ContextTokens, Epilogue, Kernels, Linear, NormModulate, OpError, Patchify, PixelOrder, Recorder,
-    Rope, RopePairs, Tap, Unpatchify,
-};
+use crate::ops::{ClassCondition, ContextTokens, Epilogue, NormModulate, PixelOrder, Rope, RopePairs};
 
 /// The modulation vectors of every block for `times` time points and `labels` labels, from the sinusoids in
 /// `plan.modulation.t_wave` and the labels in `plan.chunk_labels`: row `time · labels + label` of the table.
@@ -15,13 +13,13 @@ use crate::ops::{
 ///
 /// # Errors
 /// What the backend reports.
-pub fn modulation<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+pub fn modulation<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &JitModel,
     plan: &JitPlan,
     times: usize,
     labels: usize,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let (h, m) = (model.config.hidden, &plan.modulation);
     let wave = m.t_wave.rows_from(0, times);
     let hidden = m.t_hidden.rows_from(0, times);
@@ -34,7 +32,7 @@ pub fn modulation<K: Kernels + ?Sized>(
     // c = SiLU(t_emb + y_emb)
     let labels = plan.chunk_labels.cols_from(0, labels);
     k.class_condition(&ClassCondition { t_emb, table: model.label_table, labels, out: condition })?;
-    k.tap(Tap::Condition, &condition)?;
+    k.tap("condition", &condition)?;
     // (shift, scale, gate) · 2 = W · c, for every block; (shift, scale) for the final layer
     for (i, block) in model.blocks.iter().enumerate() {
         let out = table.cols_from(6 * h * i, 6 * h);
@@ -50,15 +48,16 @@ pub fn modulation<K: Kernels + ?Sized>(
 ///
 /// # Errors
 /// What the backend reports.
-pub fn forward<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+pub fn forward<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &JitModel,
     plan: &JitPlan,
     images: usize,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let c = &model.config;
     let mut layout = plan.layout(model, images, false);
-    patch_embed(k, model, plan, &layout)?;
+    let tokens = plan.tokens.rows_from(0, layout.rows());
+    plan.ends.embed(k, &model.patch_embed, c.patches(), plan.trajectory.x_eval, model.pos_embed, tokens)?;
     for (i, block) in model.blocks.iter().enumerate() {
         if i == c.context_start && c.context_tokens > 0 {
             layout = plan.layout(model, images, true);
@@ -73,7 +72,7 @@ pub fn forward<K: Kernels + ?Sized>(
         pass.project(k, block, 6 * c.hidden * i)?;
         pass.attend(k, block, 6 * c.hidden * i)?;
         pass.feed_forward(k, block, 6 * c.hidden * i)?;
-        k.tap(Tap::Block(i as u16), &pass.tokens)?;
+        k.tap(("block", i), &pass.tokens)?;
     }
     final_layer(k, model, plan, images)
 }
@@ -92,49 +91,15 @@ fn pass<'p>(model: &JitModel, plan: &'p JitPlan, layout: &TokenLayout) -> Pass<'
     }
 }
 
-/// tokens = proj2(proj1(patches)) + pos_embed
-fn patch_embed<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
-    model: &JitModel,
-    plan: &JitPlan,
-    layout: &TokenLayout,
-) -> Result<(), OpError<K::Error>> {
-    let c = &model.config;
-    let rows = layout.image_rows();
-    let patches = plan.patches.rows_from(0, rows);
-    let tokens = plan.tokens.rows_from(0, rows);
-    let image = plan.trajectory.x_eval;
-    k.patchify(&Patchify { image, grid: c.grid(), patch: c.patch_size, out: patches })?;
-    let add_position = Epilogue::AddPeriodic(model.pos_embed);
-    match &model.patch_embed {
-        PatchEmbedParams::Bottleneck(proj1, proj2) => {
-            let out = plan.bottleneck.rows_from(0, rows);
-            k.linear(&Linear {
-                x: patches,
-                x_scale: None,
-                centre: None,
-                w: *proj1,
-                bias: None,
-                out,
-                epilogue: Epilogue::Store,
-            })?;
-            k.linear(&proj2.of(out, None, tokens, add_position))?;
-        }
-        PatchEmbedParams::Direct(proj1) => k.linear(&proj1.of(patches, None, tokens, add_position))?,
-    }
-    k.tap(Tap::PatchEmbed, &tokens)
-}
-
 /// x̂ = unpatchify(linear(modulate(norm(image tokens))))
-fn final_layer<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+fn final_layer<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &JitModel,
     plan: &JitPlan,
     images: usize,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let c = &model.config;
     let layout = plan.layout(model, images, false);
-    let z = plan.final_z.rows_from(0, layout.rows());
     k.norm_modulate(&NormModulate {
         x: plan.tokens.rows_from(0, layout.rows()),
         weight: model.final_norm,
@@ -143,20 +108,10 @@ fn final_layer<K: Kernels + ?Sized>(
         shift: 6 * c.hidden * c.depth,
         scale: (6 * c.depth + 1) * c.hidden,
         layout,
-        out: z,
+        out: plan.ends.final_z.rows_from(0, layout.rows()),
         out_scale: None,
         centre: None,
     })?;
-    let out = plan.out.rows_from(0, layout.rows());
-    k.linear(&model.final_linear.of(z, None, out, Epilogue::Store))?;
-    k.tap(Tap::Final, &out)?;
     let x_hat = plan.trajectory.x_hat.rows_from(0, images);
-    k.unpatchify(&Unpatchify {
-        x: out,
-        grid: c.grid(),
-        patch: c.patch_size,
-        order: PixelOrder::ChannelLast,
-        out: x_hat,
-    })?;
-    k.tap(Tap::XHat, &x_hat)
+    plan.ends.unembed(k, &model.final_linear, c.patches(), PixelOrder::ChannelLast, layout.rows(), x_hat)
 }

@@ -10,9 +10,10 @@ mod plan;
 pub use config::{JitConfig, MAX_DEPTH};
 pub use forward::{forward, modulation};
 pub use network::Session;
-pub use params::{JitModel, PatchEmbedParams};
+pub use params::JitModel;
 pub use plan::JitPlan;
 
 pub use crate::block::EPS;
 pub use crate::params::BlockParams;
+pub use crate::patches::{PatchEmbedParams, PatchPlan};
 pub use crate::plan::{MAX_BATCH, PlanError, Precision, TIMESTEP_WIDTH};

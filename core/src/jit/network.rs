@@ -1,10 +1,10 @@
 use heapless::Vec;
 
 use super::{JitModel, JitPlan, forward, modulation};
-use crate::backend::Backend;
+use crate::backend::{Backend, OpError, Recorder};
 use crate::denoiser::RunError;
 use crate::network::{Branches, Network};
-use crate::ops::{Kernels, MAX_HEAD_DIM, OpError, Recorder};
+use crate::ops::MAX_HEAD_DIM;
 use crate::plan::MAX_BATCH;
 
 /// Labels of a pass, the null class's for the second branch.
@@ -52,7 +52,7 @@ impl Network for JitModel {
     }
 
     /// The first half of a head's pairs turns with the patch's row, the second with its column.
-    fn write_constants<B: Backend>(&self, plan: &JitPlan, backend: &mut B) -> Result<(), B::Error> {
+    fn write_constants<B: Backend>(&self, plan: &JitPlan, backend: &mut B) -> Result<(), OpError<B::Error>> {
         let (grid, head_dim) = (self.config.grid(), self.config.head_dim());
         let half = head_dim / 2;
         for token in 0..self.config.image_tokens() {
@@ -82,7 +82,7 @@ impl Network for JitModel {
         }
         let session = Session::new(labels, self.config.null_label() as u32, branches == Branches::Both);
         let mut write = |view: &crate::View, labels: &[u32]| {
-            backend.write(&view.cols_from(0, labels.len()), bytemuck::cast_slice(labels)).map_err(OpError::Device)
+            backend.write(&view.cols_from(0, labels.len()), bytemuck::cast_slice(labels))
         };
         write(&plan.labels, &session.labels)?;
         write(&plan.chunk_labels, &session.distinct)?;
@@ -98,22 +98,22 @@ impl Network for JitModel {
         session.distinct.iter().position(|l| Some(l) == label).unwrap_or(0)
     }
 
-    fn modulate<K: Kernels + ?Sized>(
+    fn modulate<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         plan: &JitPlan,
         times: usize,
         variants: usize,
-    ) -> Result<(), OpError<K::Error>> {
+    ) -> Result<(), OpError<B::Error>> {
         modulation(k, self, plan, times, variants)
     }
 
-    fn forward<K: Kernels + ?Sized>(
+    fn forward<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         plan: &JitPlan,
         images: usize,
-    ) -> Result<(), OpError<K::Error>> {
+    ) -> Result<(), OpError<B::Error>> {
         forward(k, self, plan, images)
     }
 }

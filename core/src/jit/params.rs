@@ -4,6 +4,7 @@ use super::config::{JitConfig, MAX_DEPTH};
 use crate::error::ModelError;
 use crate::gguf::Gguf;
 use crate::params::{BlockParams, Dense, Tensors};
+use crate::patches::PatchEmbedParams;
 use crate::plan::TIMESTEP_WIDTH;
 use crate::{DType, Region, View, Weight};
 
@@ -36,15 +37,6 @@ pub struct JitModel {
     pub final_linear: Dense,
 }
 
-/// The two forms of the patch embedding.
-#[derive(Clone, Copy, Debug)]
-pub enum PatchEmbedParams {
-    /// JiT and PixelGen-L: `(bottleneck, patch values)` without bias, then `(hidden, bottleneck)` with one.
-    Bottleneck(Weight, Dense),
-    /// PixelGen-XL: `(hidden, patch values)` with bias.
-    Direct(Dense),
-}
-
 impl JitModel {
     /// Finds every tensor and checks its shape and type.
     ///
@@ -55,13 +47,6 @@ impl JitModel {
         let c = &config;
         let file = Tensors { gguf };
         let h = c.hidden;
-        let patch_embed = match c.bottleneck {
-            0 => PatchEmbedParams::Direct(file.affine(format_args!("x_embedder.proj1"), h, c.patch_values())?),
-            width => PatchEmbedParams::Bottleneck(
-                file.weight(format_args!("x_embedder.proj1.weight"), width, c.patch_values())?,
-                file.affine(format_args!("x_embedder.proj2"), h, width)?,
-            ),
-        };
         let context_position = match c.context_tokens {
             0 => View::dense(Region::Weights, DType::F32, 0, 0, h),
             rows => file.float(format_args!("in_context_posemb"), rows, h)?,
@@ -72,7 +57,7 @@ impl JitModel {
             t_mlp0: file.affine(format_args!("t_embedder.mlp.0"), h, TIMESTEP_WIDTH)?,
             t_mlp2: file.affine(format_args!("t_embedder.mlp.2"), h, h)?,
             label_table: file.wide_float(format_args!("y_embedder.embedding_table.weight"), c.classes + 1, h)?,
-            patch_embed,
+            patch_embed: PatchEmbedParams::read(&file, h, c.bottleneck, c.patch_values())?,
             pos_embed: file.float(format_args!("pos_embed"), c.image_tokens(), h)?,
             context_position,
             blocks: Vec::new(),
@@ -90,12 +75,8 @@ impl JitModel {
     /// The matrices that every evaluation reads, which a backend may want in another order. Not those of the
     /// modulation, which are read once for many evaluations.
     pub fn matrices(&self) -> impl Iterator<Item = Weight> + Clone {
-        let embed = match &self.patch_embed {
-            PatchEmbedParams::Bottleneck(proj1, proj2) => [Some(*proj1), Some(proj2.weight)],
-            PatchEmbedParams::Direct(proj1) => [Some(proj1.weight), None],
-        };
         let blocks = self.blocks.iter().flat_map(BlockParams::matrices);
-        embed.into_iter().flatten().chain(blocks).chain([self.final_linear.weight])
+        self.patch_embed.matrices().chain(blocks).chain([self.final_linear.weight])
     }
 
     /// The matrices of the modulation, which are read once for all steps of a chunk.

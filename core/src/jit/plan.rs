@@ -1,6 +1,6 @@
-use super::PatchEmbedParams;
 use super::params::JitModel;
 use crate::network::Plan;
+use crate::patches::PatchPlan;
 use crate::plan::{BlockPlan, BlockSizes, Bump, ModulationPlan, PlanError, Precision, Trajectory};
 use crate::{TokenLayout, View};
 
@@ -28,14 +28,8 @@ pub struct JitPlan {
     pub rope: View,
     /// `(rows, hidden)` f32: the residual stream.
     pub tokens: View,
-    /// `(image rows, patch values)` f32.
-    pub patches: View,
-    /// `(image rows, bottleneck)` f32; without a bottleneck nothing.
-    pub bottleneck: View,
-    /// `(image rows, hidden)` f32: input of the final layer, which stays f32.
-    pub final_z: View,
-    /// `(image rows, patch values)` f32: the final layer's output.
-    pub out: View,
+    /// What both ends of the network work in.
+    pub ends: PatchPlan,
 }
 
 impl JitPlan {
@@ -45,15 +39,11 @@ impl JitPlan {
     /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
     pub fn new(model: &JitModel, batch: usize, precision: Precision) -> Result<JitPlan, PlanError> {
         let c = &model.config;
-        let (h, values) = (c.hidden, c.patch_values());
+        let h = c.hidden;
         let mut a = Bump::default();
         let trajectory = Trajectory::new(&mut a, batch, c.pixels())?;
         let (images, labels) = (2 * batch, batch + 1);
         let (image_rows, rows) = (images * c.image_tokens(), images * (c.image_tokens() + c.context_tokens));
-        let bottleneck = match model.patch_embed {
-            PatchEmbedParams::Bottleneck(..) => c.bottleneck,
-            PatchEmbedParams::Direct(_) => 0,
-        };
         let modulation = ModulationPlan::new(&mut a, batch, h, c.modulation_width(), labels, TABLE_BYTES)?;
         let label_view = a.u32(images)?;
         let chunk_labels = a.u32(labels)?;
@@ -61,11 +51,7 @@ impl JitPlan {
         let tokens = a.f32(rows, h)?;
         let sizes = BlockSizes { images, rows, key_rows: rows, hidden: h, ffn_hidden: c.ffn_hidden };
         let (blocks, shared) = BlockPlan::new(&mut a, sizes, precision, model.blocks.iter())?;
-        let patches = a.f32(image_rows, values)?;
-        let bottleneck = a.f32(image_rows, bottleneck)?;
-        a.restart(shared);
-        let final_z = a.f32(image_rows, h)?;
-        let out = a.f32(image_rows, values)?;
+        let ends = PatchPlan::new(&mut a, shared, image_rows, c.patch_values(), c.bottleneck, h)?;
         Ok(JitPlan {
             arena_bytes: a.bytes(),
             precision,
@@ -76,10 +62,7 @@ impl JitPlan {
             chunk_labels,
             rope,
             tokens,
-            patches,
-            bottleneck,
-            final_z,
-            out,
+            ends,
         })
     }
 

@@ -52,6 +52,13 @@ impl Bounds {
         require(end.is_some_and(|end| end <= size), at, "outside its region")
     }
 
+    /// An arena view without padding between its rows, of `len` bytes or more.
+    pub(crate) fn transfer(&self, at: &'static str, v: &View, len: usize) -> Result<(), InvalidOp> {
+        self.output(at, v, &[])?;
+        require(v.rows == 1 || v.stride == v.cols, at, "padded rows")?;
+        require(v.len_bytes().is_some_and(|n| len <= n), at, "more bytes than the view has")
+    }
+
     /// A readable matrix of this shape and type.
     pub(crate) fn shaped(
         &self,

@@ -1,8 +1,8 @@
 use half::bf16;
 
 use super::{Qwen3Model, Qwen3Plan, forward};
-use crate::backend::{Backend, Program, run};
-use crate::ops::{MAX_HEAD_DIM, OpError};
+use crate::backend::{Backend, OpError, Program, run};
+use crate::ops::MAX_HEAD_DIM;
 
 /// Why prompts were not encoded. `E` is the backend's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl<'m, B: Backend> Encoder<'m, B> {
     /// What the backend reports.
     pub fn new(model: &'m Qwen3Model, plan: Qwen3Plan, backend: B) -> Result<Self, OpError<B::Error>> {
         let mut encoder = Encoder { model, plan, backend };
-        encoder.write_rope().map_err(OpError::Device)?;
+        encoder.write_rope()?;
         Ok(encoder)
     }
 
@@ -95,15 +95,15 @@ impl<'m, B: Backend> Encoder<'m, B> {
             return Err(EncodeError::Token { id, vocabulary: c.vocabulary });
         }
         for (i, ids) in prompts.iter().enumerate() {
-            self.write_prompt(i, ids, pad).map_err(OpError::Device)?;
+            self.write_prompt(i, ids, pad)?;
         }
         let model = self.model;
-        run(&mut self.backend, Program::Encode, |k| forward(k, model, &plan))?;
-        self.backend.read(&plan.out, bytemuck::cast_slice_mut(hidden)).map_err(OpError::Device)?;
+        run(&mut self.backend, Program::replayed("encode", [plan.prompts, plan.tokens]), |k| forward(k, model, &plan))?;
+        self.backend.read(&plan.out, bytemuck::cast_slice_mut(hidden))?;
         if hidden.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(EncodeError::NotFinite) }
     }
 
-    fn write_prompt(&mut self, prompt: usize, ids: &[u32], pad: u32) -> Result<(), B::Error> {
+    fn write_prompt(&mut self, prompt: usize, ids: &[u32], pad: u32) -> Result<(), OpError<B::Error>> {
         let (plan, first) = (&self.plan, prompt * self.plan.tokens);
         if !ids.is_empty() {
             self.backend.write(&plan.ids.cols_from(first, ids.len()), bytemuck::cast_slice(ids))?;
@@ -115,7 +115,7 @@ impl<'m, B: Backend> Encoder<'m, B> {
     }
 
     /// Pair `k` of token `i` turns by `i / base^(2k / head_dim)`.
-    fn write_rope(&mut self) -> Result<(), B::Error> {
+    fn write_rope(&mut self) -> Result<(), OpError<B::Error>> {
         let (head_dim, base) = (self.model.config.head_dim, self.model.config.rope_base);
         for token in 0..self.plan.tokens {
             let mut waves = [0f32; MAX_HEAD_DIM];

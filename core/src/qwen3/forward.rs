@@ -1,9 +1,11 @@
-use super::params::{LayerParams, Matrix, Qwen3Model};
+use super::params::{LayerParams, Qwen3Model};
 use super::plan::Qwen3Plan;
+use crate::backend::{Backend, OpError, Recorder};
 use crate::ops::{
-    CausalAttention, DequantizeBlocks, Epilogue, GatherRows, Kernels, Linear, OpError, QkNormRope, QuantizeRows,
-    Recorder, RmsNorm, Rope, RopePairs, Swiglu, Tap,
+    CausalAttention, DequantizeBlocks, Epilogue, GatherRows, Linear, QkNormRope, QuantizeRows, RmsNorm, Rope,
+    RopePairs, Swiglu,
 };
+use crate::params::Matrix;
 use crate::plan::typed;
 use crate::{DType, View, Weight};
 
@@ -11,29 +13,25 @@ use crate::{DType, View, Weight};
 ///
 /// # Errors
 /// What the backend reports.
-pub fn forward<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+pub fn forward<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &Qwen3Model,
     plan: &Qwen3Plan,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     embed(k, model, plan)?;
-    k.tap(Tap::Embed, &plan.x)?;
+    k.tap("embed", &plan.x)?;
     for (i, layer) in model.layers.iter().enumerate() {
         attention_branch(k, model, plan, layer)?;
         ffn_branch(k, model, plan, layer)?;
-        k.tap(Tap::Layer(i as u16), &plan.x)?;
+        k.tap(("layer", i), &plan.x)?;
     }
     let (weight, eps) = (model.final_norm, model.config.eps);
     k.rms_norm(&RmsNorm { x: plan.x, weight, eps, position: None, out: plan.out, out_scale: None })?;
-    k.tap(Tap::LastHiddenState, &plan.out)
+    k.tap("last_hidden_state", &plan.out)
 }
 
 /// x = embedding[id]
-fn embed<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
-    model: &Qwen3Model,
-    plan: &Qwen3Plan,
-) -> Result<(), OpError<K::Error>> {
+fn embed<B: Backend>(k: &mut Recorder<'_, B>, model: &Qwen3Model, plan: &Qwen3Plan) -> Result<(), OpError<B::Error>> {
     match (&model.embedding, plan.blocks) {
         (Matrix::Blocks(x), Some(blocks)) => {
             k.gather_rows(&GatherRows { x: *x, index: plan.ids, count: 1, out: blocks })?;
@@ -46,12 +44,12 @@ fn embed<K: Kernels + ?Sized>(
 }
 
 /// x += output(attention(rope(norm(q)), rope(norm(k)), v)),  (q, k, v) of attn_norm(x)
-fn attention_branch<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+fn attention_branch<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &Qwen3Model,
     plan: &Qwen3Plan,
     layer: &LayerParams,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let c = &model.config;
     let (q_width, kv_width) = (c.q_width(), c.kv_width());
     let q = plan.qkv.cols_from(0, q_width);
@@ -78,12 +76,12 @@ fn attention_branch<K: Kernels + ?Sized>(
 }
 
 /// x += down(SiLU(gate) · up),  (gate, up) of ffn_norm(x)
-fn ffn_branch<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+fn ffn_branch<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &Qwen3Model,
     plan: &Qwen3Plan,
     layer: &LayerParams,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let (c, x) = (&model.config, plan.ffn);
     let (gate, up) = (x.cols_from(0, c.ffn_hidden), x.cols_from(c.ffn_hidden, c.ffn_hidden));
     normed(k, plan, layer.ffn_norm, c.eps, &[(&layer.gate, gate), (&layer.up, up)])?;
@@ -94,13 +92,13 @@ fn ffn_branch<K: Kernels + ?Sized>(
 
 /// out = w · norm(x) of each pair of weights and output. Where the weights are of several types, the norm is made for
 /// each.
-fn normed<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+fn normed<B: Backend>(
+    k: &mut Recorder<'_, B>,
     plan: &Qwen3Plan,
     weight: View,
     eps: f32,
     layers: &[(&Matrix, View)],
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let mut made = None;
     for (matrix, to) in layers {
         let dtype = input_of(plan, matrix);
@@ -114,15 +112,15 @@ fn normed<K: Kernels + ?Sized>(
 }
 
 /// out = epilogue(x · wᵀ); Q8_0 blocks some rows at a time.
-fn linear<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+fn linear<B: Backend>(
+    k: &mut Recorder<'_, B>,
     plan: &Qwen3Plan,
     matrix: &Matrix,
     x: View,
     x_scale: Option<View>,
     out: View,
     epilogue: Epilogue,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     match (matrix, plan.slab) {
         (Matrix::Blocks(blocks), Some(slab)) => {
             for first in (0..blocks.rows).step_by(slab.rows) {

@@ -6,8 +6,9 @@ mod forward;
 mod params;
 mod plan;
 
+pub use crate::params::Matrix;
 pub use config::Qwen3Config;
 pub use encoder::{EncodeError, Encoder, prompt_embeds};
 pub use forward::forward;
-pub use params::{LayerParams, Matrix, Qwen3Model};
+pub use params::{LayerParams, Qwen3Model};
 pub use plan::Qwen3Plan;

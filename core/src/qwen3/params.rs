@@ -3,8 +3,8 @@ use heapless::Vec;
 use super::config::{MAX_DEPTH, Qwen3Config};
 use crate::error::ModelError;
 use crate::gguf::{Gguf, keys::qwen3::TOKEN_EMBEDDING};
-use crate::params::Tensors;
-use crate::{DType, View, Weight};
+use crate::params::{Matrix, Tensors};
+use crate::{DType, View};
 
 /// The network's weights as views into the model file, and its sizes. Tensor names are llama.cpp's.
 #[derive(Clone, Debug)]
@@ -17,33 +17,6 @@ pub struct Qwen3Model {
     pub layers: Vec<LayerParams, MAX_DEPTH>,
     /// `(1, hidden)` f32.
     pub final_norm: View,
-}
-
-/// A matrix as published files have it.
-#[derive(Clone, Copy, Debug)]
-pub enum Matrix {
-    /// In a type that linear layers take.
-    Plain(Weight),
-    /// Q8_0 blocks: `(rows, columns / 32 · 34)` bytes, dequantised on their way to the linear layer.
-    Blocks(View),
-}
-
-impl Matrix {
-    /// The weight, where linear layers take it as it is.
-    pub const fn plain(&self) -> Option<&Weight> {
-        match self {
-            Matrix::Plain(weight) => Some(weight),
-            Matrix::Blocks(_) => None,
-        }
-    }
-
-    /// Its type on the command line.
-    pub const fn type_name(&self) -> &'static str {
-        match self {
-            Matrix::Plain(weight) => weight.data.dtype.name(),
-            Matrix::Blocks(_) => "q8_0",
-        }
-    }
 }
 
 /// One layer's weights.

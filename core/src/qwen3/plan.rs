@@ -1,5 +1,6 @@
-use super::params::{Matrix, Qwen3Model};
+use super::params::Qwen3Model;
 use crate::ops::{BLOCK, BLOCK_BYTES};
+use crate::params::Matrix;
 use crate::plan::{Bump, PlanError, Precision};
 use crate::{DType, View};
 

@@ -2,6 +2,7 @@ use crate::error::ModelError;
 use crate::gguf::{Gguf, keys};
 use crate::jit::MAX_DEPTH;
 use crate::ops::MAX_HEAD_DIM;
+use crate::patches::Patches;
 
 /// Sizes of a text-to-image network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,11 @@ impl T2iConfig {
     /// Values of a patch.
     pub const fn patch_values(&self) -> usize {
         self.channels * self.patch_size * self.patch_size
+    }
+
+    /// How an image is cut into patches.
+    pub(crate) const fn patches(&self) -> Patches {
+        Patches { grid: self.grid(), size: self.patch_size }
     }
 
     /// Values of an image.

@@ -1,10 +1,8 @@
-use super::T2iPlan;
 use super::params::{JointBlock, T2iModel};
+use super::plan::T2iPlan;
+use crate::backend::{Backend, OpError, Recorder};
 use crate::block::{EPS, Pass};
-use crate::ops::{
-    Epilogue, GatherRows, Kernels, LayerNorm, OpError, Patchify, PixelOrder, QkNormRope, QuantizeRows, Recorder,
-    RmsNorm, Rope, RopePairs, Tap, Unpatchify,
-};
+use crate::ops::{Epilogue, GatherRows, LayerNorm, PixelOrder, QkNormRope, QuantizeRows, RmsNorm, Rope, RopePairs};
 use crate::plan::typed;
 use crate::{DType, TokenLayout};
 
@@ -15,12 +13,12 @@ use crate::{DType, TokenLayout};
 ///
 /// # Errors
 /// What the backend reports.
-pub fn modulation<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+pub fn modulation<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &T2iModel,
     plan: &T2iPlan,
     times: usize,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let (h, m) = (model.config.hidden, &plan.modulation);
     let wave = m.t_wave.rows_from(0, times);
     let hidden = m.t_hidden.rows_from(0, times);
@@ -28,7 +26,7 @@ pub fn modulation<K: Kernels + ?Sized>(
     // c = SiLU(W2 · SiLU(W0 · wave))
     k.linear(&model.t_mlp0.of(wave, None, hidden, Epilogue::Silu))?;
     k.linear(&model.t_mlp2.of(hidden, None, condition, Epilogue::Silu))?;
-    k.tap(Tap::Condition, &condition)?;
+    k.tap("condition", &condition)?;
     // (shift, scale, gate) · 2 = W · c
     for (i, block) in model.all_blocks().enumerate() {
         let out = m.table.rows_from(0, times).cols_from(6 * h * i, 6 * h);
@@ -42,12 +40,12 @@ pub fn modulation<K: Kernels + ?Sized>(
 ///
 /// # Errors
 /// What the backend reports.
-pub fn refine<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+pub fn refine<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &T2iModel,
     plan: &T2iPlan,
     texts: usize,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let c = &model.config;
     let layout = TokenLayout { images: texts, image_tokens: c.text_length, context_tokens: 0 };
     let (z, y) = (plan.text_z.rows_from(0, layout.rows()), plan.text.rows_from(0, layout.rows()));
@@ -56,7 +54,7 @@ pub fn refine<K: Kernels + ?Sized>(
     k.linear(&model.text_proj.of(texts, None, z, Epilogue::Store))?;
     let position = Some(model.text_position);
     k.rms_norm(&RmsNorm { x: z, weight: model.text_norm, eps: EPS, position, out: y, out_scale: None })?;
-    k.tap(Tap::TextEmbed, &y)?;
+    k.tap("text_embed", &y)?;
     let pass = Pass {
         plan: &plan.blocks,
         precision: plan.precision,
@@ -71,7 +69,7 @@ pub fn refine<K: Kernels + ?Sized>(
         pass.project(k, block, 6 * c.hidden * i)?;
         pass.attend(k, block, 6 * c.hidden * i)?;
         pass.feed_forward(k, block, 6 * c.hidden * i)?;
-        k.tap(Tap::TextBlock(i as u16), &y)?;
+        k.tap(("text", i), &y)?;
     }
     Ok(())
 }
@@ -81,12 +79,12 @@ pub fn refine<K: Kernels + ?Sized>(
 ///
 /// # Errors
 /// What the backend reports.
-pub fn text_keys<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+pub fn text_keys<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &T2iModel,
     plan: &T2iPlan,
     texts: usize,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let c = &model.config;
     let rows = texts * c.text_length;
     let y = plan.text.rows_from(0, rows);
@@ -119,20 +117,21 @@ pub fn text_keys<K: Kernels + ?Sized>(
 ///
 /// # Errors
 /// What the backend reports.
-pub fn forward<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+pub fn forward<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &T2iModel,
     plan: &T2iPlan,
     images: usize,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let c = &model.config;
     let h = c.hidden;
     let (queries, keys) = plan.layouts(model, images);
-    patch_embed(k, model, plan, queries.rows())?;
+    let tokens = plan.tokens.rows_from(0, queries.rows());
+    plan.ends.embed(k, &model.patch_embed, c.patches(), plan.trajectory.x_eval, model.pos_embed, tokens)?;
     let pass = Pass {
         plan: &plan.blocks,
         precision: plan.precision,
-        tokens: plan.tokens.rows_from(0, queries.rows()),
+        tokens,
         queries,
         keys,
         heads: c.heads,
@@ -151,48 +150,22 @@ pub fn forward<K: Kernels + ?Sized>(
         })?;
         pass.attend(k, &block.image, column)?;
         pass.feed_forward(k, &block.image, column)?;
-        k.tap(Tap::Block(i as u16), &pass.tokens)?;
+        k.tap(("block", i), &pass.tokens)?;
     }
     final_layer(k, model, plan, images)
 }
 
-/// tokens = proj2(proj1(patches)) + pos_embed
-fn patch_embed<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
-    model: &T2iModel,
-    plan: &T2iPlan,
-    rows: usize,
-) -> Result<(), OpError<K::Error>> {
-    let c = &model.config;
-    let (patches, bottleneck) = (plan.patches.rows_from(0, rows), plan.bottleneck.rows_from(0, rows));
-    let tokens = plan.tokens.rows_from(0, rows);
-    let image = plan.trajectory.x_eval;
-    k.patchify(&Patchify { image, grid: c.grid(), patch: c.patch_size, out: patches })?;
-    k.linear(&model.proj1.of(patches, None, bottleneck, Epilogue::Store))?;
-    k.linear(&model.proj2.of(bottleneck, None, tokens, Epilogue::AddPeriodic(model.pos_embed)))?;
-    k.tap(Tap::PatchEmbed, &tokens)
-}
-
 /// x̂ = unpatchify(linear(LayerNorm(tokens)))
-fn final_layer<K: Kernels + ?Sized>(
-    k: &mut Recorder<'_, K>,
+fn final_layer<B: Backend>(
+    k: &mut Recorder<'_, B>,
     model: &T2iModel,
     plan: &T2iPlan,
     images: usize,
-) -> Result<(), OpError<K::Error>> {
+) -> Result<(), OpError<B::Error>> {
     let c = &model.config;
     let rows = images * c.image_tokens();
-    let (z, out) = (plan.final_z.rows_from(0, rows), plan.out.rows_from(0, rows));
-    k.layer_norm(&LayerNorm { x: plan.tokens.rows_from(0, rows), eps: EPS, out: z, out_scale: None })?;
-    k.linear(&model.final_linear.of(z, None, out, Epilogue::Store))?;
-    k.tap(Tap::Final, &out)?;
+    let (x, out) = (plan.tokens.rows_from(0, rows), plan.ends.final_z.rows_from(0, rows));
+    k.layer_norm(&LayerNorm { x, eps: EPS, out, out_scale: None })?;
     let x_hat = plan.trajectory.x_hat.rows_from(0, images);
-    k.unpatchify(&Unpatchify {
-        x: out,
-        grid: c.grid(),
-        patch: c.patch_size,
-        order: PixelOrder::ChannelFirst,
-        out: x_hat,
-    })?;
-    k.tap(Tap::XHat, &x_hat)
+    plan.ends.unembed(k, &model.final_linear, c.patches(), PixelOrder::ChannelFirst, rows, x_hat)
 }

@@ -4,10 +4,10 @@ use super::kept::{self, KeptText};
 use super::plan::TEXTS;
 use super::{T2iModel, T2iPlan, forward, modulation, refine, text_keys};
 use crate::View;
-use crate::backend::{Backend, Program, run};
+use crate::backend::{Backend, OpError, Program, Recorder, run};
 use crate::denoiser::RunError;
 use crate::network::{At, Branches, Network};
-use crate::ops::{Kernels, MAX_HEAD_DIM, OpError, Recorder};
+use crate::ops::MAX_HEAD_DIM;
 use crate::plan::MAX_BATCH;
 
 /// What the images of a batch show: one text for all of them.
@@ -42,7 +42,7 @@ impl Network for T2iModel {
 
     /// x and y alternate from pair to pair; the positions run from 0 to the grid's side, both included, and so are no
     /// whole numbers.
-    fn write_constants<B: Backend>(&self, plan: &T2iPlan, backend: &mut B) -> Result<(), B::Error> {
+    fn write_constants<B: Backend>(&self, plan: &T2iPlan, backend: &mut B) -> Result<(), OpError<B::Error>> {
         let (grid, head_dim) = (self.config.grid(), self.config.head_dim());
         let step = grid as f64 / (grid.max(2) - 1) as f64;
         for token in 0..self.config.image_tokens() {
@@ -77,7 +77,7 @@ impl Network for T2iModel {
                 return Err(RunError::Text { len: text.len(), tokens, width });
             }
             let to = plan.texts.rows_from(i * tokens, tokens);
-            backend.write(&to, bytemuck::cast_slice(text)).map_err(OpError::Device)?;
+            backend.write(&to, bytemuck::cast_slice(text))?;
             if let Some(mut kept) = KeptText::of(&self.config, kept, i) {
                 kept.begin(text);
             }
@@ -85,7 +85,7 @@ impl Network for T2iModel {
         let text_of_image: Vec<u32, { 2 * MAX_BATCH }> =
             (0..2 * texts.images).map(|i| (i / texts.images) as u32).collect();
         let to = plan.text_of_image.cols_from(0, text_of_image.len());
-        backend.write(&to, bytemuck::cast_slice(&text_of_image)).map_err(OpError::Device)?;
+        backend.write(&to, bytemuck::cast_slice(&text_of_image))?;
         Ok(Session(()))
     }
 
@@ -97,13 +97,13 @@ impl Network for T2iModel {
         0
     }
 
-    fn modulate<K: Kernels + ?Sized>(
+    fn modulate<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         plan: &T2iPlan,
         times: usize,
         _variants: usize,
-    ) -> Result<(), OpError<K::Error>> {
+    ) -> Result<(), OpError<B::Error>> {
         modulation(k, self, plan, times)
     }
 
@@ -121,13 +121,13 @@ impl Network for T2iModel {
         while let Some(which) = refined.checked_sub(1) {
             let Some(text) = KeptText::of(&self.config, kept, which) else { break };
             let Some(rows) = text.find(at.t) else { break };
-            backend.write(&self.text_rows(plan, which), bytemuck::cast_slice(rows)).map_err(OpError::Device)?;
+            backend.write(&self.text_rows(plan, which), bytemuck::cast_slice(rows))?;
             refined = which;
         }
         if refined > 0 {
-            run(backend, Program::Refine { texts: refined }, |k| refine(k, self, plan, refined))?;
+            run(backend, Program::replayed("refine", [refined, 0]), |k| refine(k, self, plan, refined))?;
         }
-        run(backend, Program::TextKeys { texts }, |k| text_keys(k, self, plan, texts))
+        run(backend, Program::replayed("text_keys", [texts, 0]), |k| text_keys(k, self, plan, texts))
     }
 
     fn keep<B: Backend>(
@@ -142,18 +142,18 @@ impl Network for T2iModel {
             if text.find(at.t).is_none() {
                 let rows = self.text_rows(plan, which);
                 let read = |to: &mut [f32]| backend.read(&rows, bytemuck::cast_slice_mut(to));
-                text.keep(at.t, read).map_err(OpError::Device)?;
+                text.keep(at.t, read)?;
             }
         }
         Ok(())
     }
 
-    fn forward<K: Kernels + ?Sized>(
+    fn forward<B: Backend>(
         &self,
-        k: &mut Recorder<'_, K>,
+        k: &mut Recorder<'_, B>,
         plan: &T2iPlan,
         images: usize,
-    ) -> Result<(), OpError<K::Error>> {
+    ) -> Result<(), OpError<B::Error>> {
         forward(k, self, plan, images)
     }
 }

@@ -5,6 +5,7 @@ use crate::error::ModelError;
 use crate::gguf::Gguf;
 use crate::jit::MAX_DEPTH;
 use crate::params::{BlockParams, Dense, Tensors};
+use crate::patches::PatchEmbedParams;
 use crate::plan::TIMESTEP_WIDTH;
 use crate::{DType, View, Weight};
 
@@ -19,10 +20,8 @@ pub struct T2iModel {
     pub t_mlp0: Dense,
     /// `(hidden, hidden)` and bias.
     pub t_mlp2: Dense,
-    /// `(bottleneck, patch values)`.
-    pub proj1: Dense,
-    /// `(hidden, bottleneck)` and bias.
-    pub proj2: Dense,
+    /// Patch embedding.
+    pub patch_embed: PatchEmbedParams,
     /// `(image tokens, hidden)` f32.
     pub pos_embed: View,
     /// `(hidden, text width)` and bias.
@@ -63,8 +62,7 @@ impl T2iModel {
             file_bytes: gguf.len_bytes(),
             t_mlp0: file.affine(format_args!("t_embedder.mlp.0"), h, TIMESTEP_WIDTH)?,
             t_mlp2: file.affine(format_args!("t_embedder.mlp.2"), h, h)?,
-            proj1: file.linear(format_args!("x_embedder.proj1"), c.bottleneck, c.patch_values())?,
-            proj2: file.affine(format_args!("x_embedder.proj2"), h, c.bottleneck)?,
+            patch_embed: PatchEmbedParams::read(&file, h, c.bottleneck, c.patch_values())?,
             pos_embed: file.float(format_args!("pos_embed"), c.image_tokens(), h)?,
             text_proj: file.affine(format_args!("y_embedder.proj"), h, c.text_width)?,
             text_norm: file.float(format_args!("y_embedder.norm.weight"), 1, h)?,
@@ -88,10 +86,10 @@ impl T2iModel {
     /// The matrices that every evaluation reads, which a backend may want in another order. Not those of the
     /// modulation, which are read once for many evaluations.
     pub fn matrices(&self) -> impl Iterator<Item = Weight> + Clone {
-        let ends = [self.proj1, self.proj2, self.text_proj, self.final_linear].into_iter();
+        let ends = self.patch_embed.matrices().chain([self.text_proj.weight, self.final_linear.weight]);
         let texts = self.text_blocks.iter().flat_map(BlockParams::matrices);
         let images = self.blocks.iter().flat_map(|b| b.image.matrices().chain([b.kv_y.weight]));
-        ends.map(|layer| layer.weight).chain(texts).chain(images)
+        ends.chain(texts).chain(images)
     }
 
     /// The matrices of the modulation, which are read once for all steps of a chunk.

@@ -1,5 +1,6 @@
 use super::params::T2iModel;
 use crate::network::Plan;
+use crate::patches::PatchPlan;
 use crate::plan::{BlockPlan, BlockSizes, Bump, ModulationPlan, PlanError, Precision, Trajectory};
 use crate::{TokenLayout, View};
 
@@ -36,14 +37,8 @@ pub struct T2iPlan {
     pub rope: View,
     /// `(image rows, hidden)` f32: the image's residual stream.
     pub tokens: View,
-    /// `(image rows, patch values)` f32.
-    pub patches: View,
-    /// `(image rows, bottleneck)` f32.
-    pub bottleneck: View,
-    /// `(image rows, hidden)` f32: input of the final layer, which stays f32.
-    pub final_z: View,
-    /// `(image rows, patch values)` f32: the final layer's output.
-    pub out: View,
+    /// What both ends of the network work in.
+    pub ends: PatchPlan,
 }
 
 impl T2iPlan {
@@ -53,7 +48,7 @@ impl T2iPlan {
     /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
     pub fn new(model: &T2iModel, batch: usize, precision: Precision) -> Result<T2iPlan, PlanError> {
         let c = &model.config;
-        let (h, values) = (c.hidden, c.patch_values());
+        let h = c.hidden;
         let mut a = Bump::default();
         let trajectory = Trajectory::new(&mut a, batch, c.pixels())?;
         let images = 2 * batch;
@@ -74,12 +69,7 @@ impl T2iPlan {
         };
         let (blocks, shared) = BlockPlan::new(&mut a, sizes, precision, model.all_blocks())?;
         let text_z = a.f32(text_rows, h)?;
-        a.restart(shared);
-        let patches = a.f32(image_rows, values)?;
-        let bottleneck = a.f32(image_rows, c.bottleneck)?;
-        a.restart(shared);
-        let final_z = a.f32(image_rows, h)?;
-        let out = a.f32(image_rows, values)?;
+        let ends = PatchPlan::new(&mut a, shared, image_rows, c.patch_values(), c.bottleneck, h)?;
         Ok(T2iPlan {
             arena_bytes: a.bytes(),
             precision,
@@ -93,10 +83,7 @@ impl T2iPlan {
             text_kv,
             rope,
             tokens,
-            patches,
-            bottleneck,
-            final_z,
-            out,
+            ends,
         })
     }
 

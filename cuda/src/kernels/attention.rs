@@ -4,7 +4,7 @@ use denoir_core::ops::Attention;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, Tokens, arguments, word};
-use crate::engine::Cuda;
+use crate::launch::Launcher;
 use crate::modules::Kernel;
 
 arguments! { AttentionArgs, 96, {
@@ -36,20 +36,20 @@ const fn kernel(name: &'static str, width: usize, keys: usize) -> (usize, Kernel
     (width, Kernel { stem: "attention", name, threads: 128, shared, args: size_of::<AttentionArgs>() })
 }
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &Attention) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
     let head_dim = op.head_dim();
     let fits = KERNELS.iter().find(|(width, _)| *width >= head_dim);
     let limit = KERNELS[KERNELS.len() - 1].0 as u64;
     let (_, kernel) = fits.ok_or(Error::TooLarge { what: "an attention head", size: head_dim as u64, limit })?;
     let args = AttentionArgs {
-        q: cuda.matrix(&op.q)?,
-        k: cuda.matrix(&op.k)?,
-        v: cuda.matrix(&op.v)?,
-        out: cuda.any_matrix(&op.out)?,
+        q: on.matrix(&op.q)?,
+        k: on.matrix(&op.k)?,
+        v: on.matrix(&op.v)?,
+        out: on.any_matrix(&op.out)?,
         queries: Tokens::from(&op.queries),
         keys: Tokens::from(&op.keys),
         head_dim: word(head_dim),
         scale: LOG2_E / (head_dim as f32).sqrt(),
     };
-    cuda.run(kernel, [op.queries.tokens().div_ceil(QUERIES), op.heads, op.queries.images], &args)
+    on.run(kernel, [op.queries.tokens().div_ceil(QUERIES), op.heads, op.queries.images], &args)
 }

@@ -4,7 +4,7 @@ use denoir_core::ops::CausalAttention;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::engine::Cuda;
+use crate::launch::Launcher;
 use crate::modules::Kernel;
 
 arguments! { CausalAttentionArgs, 96, {
@@ -26,14 +26,14 @@ const HEADS: usize = 4;
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<CausalAttentionArgs>("causal_attention", 32 * HEADS as u32);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &CausalAttention) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &CausalAttention) -> Result<(), Error> {
     let head_dim = op.head_dim();
     let args = CausalAttentionArgs {
-        q: cuda.matrix(&op.q)?,
-        k: cuda.matrix(&op.k)?,
-        v: cuda.matrix(&op.v)?,
-        out: cuda.any_matrix(&op.out)?,
-        lengths: cuda.row(&op.lengths)?,
+        q: on.matrix(&op.q)?,
+        k: on.matrix(&op.k)?,
+        v: on.matrix(&op.v)?,
+        out: on.any_matrix(&op.out)?,
+        lengths: on.row(&op.lengths)?,
         tokens: word(op.out.rows / op.lengths.cols),
         heads: word(op.heads),
         group: word(op.heads / op.kv_heads),
@@ -41,5 +41,5 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &CausalAttention) -> Result<(), Error>
         scale: LOG2_E / (head_dim as f32).sqrt(),
         unused: 0,
     };
-    cuda.run(&KERNEL, [op.out.rows, op.heads.div_ceil(HEADS), 1], &args)
+    on.run(&KERNEL, [op.out.rows, op.heads.div_ceil(HEADS), 1], &args)
 }

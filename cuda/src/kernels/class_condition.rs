@@ -2,8 +2,7 @@ use denoir_core::ops::ClassCondition;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::engine::Cuda;
-use crate::launch::{LINE_THREADS, line};
+use crate::launch::{LINE_THREADS, Launcher, line};
 use crate::modules::Kernel;
 
 arguments! { ClassConditionArgs, 64, {
@@ -17,14 +16,14 @@ arguments! { ClassConditionArgs, 64, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<ClassConditionArgs>("class_condition", LINE_THREADS);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &ClassCondition) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &ClassCondition) -> Result<(), Error> {
     let args = ClassConditionArgs {
-        t_emb: cuda.matrix(&op.t_emb)?,
-        table: cuda.any_matrix(&op.table)?,
-        labels: cuda.row(&op.labels)?,
-        out: cuda.matrix(&op.out)?,
+        t_emb: on.matrix(&op.t_emb)?,
+        table: on.any_matrix(&op.table)?,
+        labels: on.row(&op.labels)?,
+        out: on.matrix(&op.out)?,
         label_count: word(op.labels.cols),
         cols: word(op.out.cols),
     };
-    cuda.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)
+    on.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)
 }

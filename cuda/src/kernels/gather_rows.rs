@@ -2,8 +2,7 @@ use denoir_core::ops::GatherRows;
 
 use crate::Error;
 use crate::args::{AnyMatrix, arguments, word};
-use crate::engine::Cuda;
-use crate::launch::{LINE_THREADS, line};
+use crate::launch::{LINE_THREADS, Launcher, line};
 use crate::modules::Kernel;
 
 arguments! { GatherRowsArgs, 56, {
@@ -18,15 +17,15 @@ arguments! { GatherRowsArgs, 56, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<GatherRowsArgs>("gather_rows", LINE_THREADS);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &GatherRows) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &GatherRows) -> Result<(), Error> {
     let args = GatherRowsArgs {
-        x: cuda.any_matrix(&op.x)?,
-        index: cuda.row(&op.index)?,
-        out: cuda.any_matrix(&op.out)?,
+        x: on.any_matrix(&op.x)?,
+        index: on.row(&op.index)?,
+        out: on.any_matrix(&op.out)?,
         rows: word(op.out.rows),
         cols: word(op.out.cols),
         count: word(op.count),
         unused: 0,
     };
-    cuda.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)
+    on.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)
 }

@@ -2,8 +2,7 @@ use denoir_core::ops::LayerNorm;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::engine::Cuda;
-use crate::launch::ROW_THREADS;
+use crate::launch::{Launcher, ROW_THREADS};
 use crate::modules::Kernel;
 
 arguments! { LayerNormArgs, 48, {
@@ -16,13 +15,13 @@ arguments! { LayerNormArgs, 48, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<LayerNormArgs>("layer_norm", ROW_THREADS);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &LayerNorm) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &LayerNorm) -> Result<(), Error> {
     let args = LayerNormArgs {
-        x: cuda.matrix(&op.x)?,
-        out: cuda.any_matrix(&op.out)?,
-        out_scale: cuda.row_if(op.out_scale.as_ref())?,
+        x: on.matrix(&op.x)?,
+        out: on.any_matrix(&op.out)?,
+        out_scale: on.row_if(op.out_scale.as_ref())?,
         cols: word(op.out.cols),
         eps: op.eps,
     };
-    cuda.run(&KERNEL, [op.out.rows, 1, 1], &args)
+    on.run(&KERNEL, [op.out.rows, 1, 1], &args)
 }

@@ -3,7 +3,7 @@ use denoir_core::ops::{Epilogue, Linear};
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, Tokens, arguments, word};
-use crate::engine::Cuda;
+use crate::launch::Launcher;
 use crate::modules::Kernel;
 
 arguments! { LinearArgs, 120, {
@@ -20,25 +20,6 @@ arguments! { LinearArgs, 120, {
     epilogue: u32,
     layout: Tokens,
 } }
-
-/// The tiles of tensor cores' linear kernels: rows × columns of outputs that a block makes, the largest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LinearTile {
-    T128x128,
-    T64x128,
-    T64x64,
-}
-
-impl LinearTile {
-    /// All of them.
-    pub const ALL: [LinearTile; 3] = [LinearTile::T128x128, LinearTile::T64x128, LinearTile::T64x64];
-
-    /// As kernels are named.
-    pub const fn name(self) -> &'static str {
-        ["128x128", "64x128", "64x64"][self as usize]
-    }
-}
 
 /// Outputs of a block, and how the device takes to such blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,18 +77,14 @@ pub(crate) fn kernels() -> impl Iterator<Item = Kernel> {
     F16.into_iter().chain(BF16).chain(INT8).chain([F32])
 }
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &Linear) -> Result<(), Error> {
-    if op.centre.is_some() {
-        return Err(Error::Form("centred activations"));
-    }
-    let code = epilogue(&op.epilogue)?;
+pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
-    let (x, w) = (cuda.any_matrix(&op.x)?, cuda.any_matrix(&op.w.data)?);
+    let (x, w) = (on.any_matrix(&op.x)?, on.any_matrix(&op.w.data)?);
     let (mut table, mut table_rows, mut layout) = (Matrix::default(), 0, Tokens::default());
     match &op.epilogue {
-        Epilogue::AddPeriodic(view) => table = cuda.matrix(view)?,
+        Epilogue::AddPeriodic(view) => table = on.matrix(view)?,
         Epilogue::GatedResidual { modulation, gate, layout: of } => {
-            (table, table_rows) = cuda.modulation(modulation)?;
+            (table, table_rows) = on.modulation(modulation)?;
             table.at += 4 * *gate as u64;
             layout = Tokens::from(of);
         }
@@ -116,22 +93,22 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &Linear) -> Result<(), Error> {
     let args = LinearArgs {
         x,
         w,
-        x_scale: cuda.row_if(op.x_scale.as_ref())?,
-        w_scale: cuda.row_if(op.w.scale.as_ref())?,
-        bias: cuda.row_if(op.bias.as_ref())?,
+        x_scale: on.row_if(op.x_scale.as_ref())?,
+        w_scale: on.row_if(op.w.scale.as_ref())?,
+        bias: on.row_if(op.bias.as_ref())?,
         table,
         table_rows,
-        out: cuda.matrix(&op.out)?,
+        out: on.matrix(&op.out)?,
         n: word(n),
         k: word(k),
-        epilogue: code,
+        epilogue: epilogue(&op.epilogue),
         layout,
     };
     let size = op.x.dtype.size();
     let aligned =
         |matrix: AnyMatrix| matrix.at.is_multiple_of(16) && (matrix.stride as usize * size).is_multiple_of(16);
     let best = match aligned(x) && aligned(w) {
-        true => cuda.tile.map_or_else(|| best_tile(m, n, cuda.info().multiprocessors), |forced| forced as usize),
+        true => on.tile.map_or_else(|| best_tile(m, n, on.info().multiprocessors), |forced| forced as usize),
         false => TILES.len(),
     };
     let (kernel, tile) = match op.x.dtype {
@@ -140,7 +117,7 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &Linear) -> Result<(), Error> {
         DType::I8 => (INT8[best], TILES[best.min(2)]),
         DType::F32 | DType::U32 => (F32, WIDE),
     };
-    cuda.run(&kernel, [n.div_ceil(tile.cols), m.div_ceil(tile.rows), 1], &args)
+    on.run(&kernel, [n.div_ceil(tile.cols), m.div_ceil(tile.rows), 1], &args)
 }
 
 /// The tile whose blocks, in as many rounds as the device needs for them, take the least time.
@@ -153,15 +130,16 @@ fn best_tile(m: usize, n: usize, multiprocessors: usize) -> usize {
     (0..TILES.len()).min_by_key(|&i| time(&TILES[i])).unwrap_or(0)
 }
 
-fn epilogue(of: &Epilogue) -> Result<u32, Error> {
-    Ok(match of {
+/// The epilogue as the kernels number it.
+fn epilogue(of: &Epilogue) -> u32 {
+    match of {
         Epilogue::Store => 0,
         Epilogue::Silu => 1,
         Epilogue::AddPeriodic(_) => 2,
         Epilogue::GatedResidual { .. } => 3,
         Epilogue::Residual => 4,
-        Epilogue::Swiglu { .. } => return Err(Error::Form("fused SwiGLU")),
-    })
+        Epilogue::Swiglu { .. } => unreachable!("core refuses what the device's precision excludes"),
+    }
 }
 
 #[cfg(test)]

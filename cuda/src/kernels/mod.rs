@@ -17,8 +17,6 @@ pub(crate) mod solver_step;
 pub(crate) mod swiglu;
 pub(crate) mod unpatchify;
 
-pub use linear::LinearTile;
-
 /// Every kernel there is.
 #[cfg(test)]
 pub(crate) fn all() -> Vec<crate::modules::Kernel> {

@@ -2,8 +2,7 @@ use denoir_core::ops::NormModulate;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, Tokens, arguments, word};
-use crate::engine::Cuda;
-use crate::launch::ROW_THREADS;
+use crate::launch::{Launcher, ROW_THREADS};
 use crate::modules::Kernel;
 
 arguments! { NormModulateArgs, 104, {
@@ -23,18 +22,15 @@ arguments! { NormModulateArgs, 104, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<NormModulateArgs>("norm_modulate", ROW_THREADS);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &NormModulate) -> Result<(), Error> {
-    if op.centre.is_some() {
-        return Err(Error::Form("centred activations"));
-    }
-    let (table, table_rows) = cuda.modulation(&op.modulation)?;
+pub(crate) fn launch(on: &mut Launcher, op: &NormModulate) -> Result<(), Error> {
+    let (table, table_rows) = on.modulation(&op.modulation)?;
     let args = NormModulateArgs {
-        x: cuda.matrix(&op.x)?,
-        weight: cuda.row(&op.weight)?,
+        x: on.matrix(&op.x)?,
+        weight: on.row(&op.weight)?,
         table,
         table_rows,
-        out: cuda.any_matrix(&op.out)?,
-        out_scale: cuda.row_if(op.out_scale.as_ref())?,
+        out: on.any_matrix(&op.out)?,
+        out_scale: on.row_if(op.out_scale.as_ref())?,
         cols: word(op.out.cols),
         shift: word(op.shift),
         scale: word(op.scale),
@@ -42,5 +38,5 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &NormModulate) -> Result<(), Error> {
         eps: op.eps,
         unused: 0,
     };
-    cuda.run(&KERNEL, [op.out.rows, 1, 1], &args)
+    on.run(&KERNEL, [op.out.rows, 1, 1], &args)
 }

@@ -2,8 +2,7 @@ use denoir_core::ops::Patchify;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::engine::Cuda;
-use crate::launch::{LINE_THREADS, line};
+use crate::launch::{LINE_THREADS, Launcher, line};
 use crate::modules::Kernel;
 
 arguments! { PatchifyArgs, 48, {
@@ -17,14 +16,14 @@ arguments! { PatchifyArgs, 48, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<PatchifyArgs>("patchify", LINE_THREADS);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &Patchify) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &Patchify) -> Result<(), Error> {
     let args = PatchifyArgs {
-        image: cuda.matrix(&op.image)?,
-        out: cuda.any_matrix(&op.out)?,
+        image: on.matrix(&op.image)?,
+        out: on.any_matrix(&op.out)?,
         rows: word(op.out.rows),
         cols: word(op.out.cols),
         grid: word(op.grid),
         patch: word(op.patch),
     };
-    cuda.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)
+    on.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)
 }

@@ -2,7 +2,7 @@ use denoir_core::ops::{QkNormRope, RopePairs};
 
 use crate::Error;
 use crate::args::{Matrix, arguments, word};
-use crate::engine::Cuda;
+use crate::launch::Launcher;
 use crate::modules::Kernel;
 
 arguments! { QkNormRopeArgs, 72, {
@@ -23,12 +23,12 @@ const HEADS: usize = 4;
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<QkNormRopeArgs>("qk_norm_rope", 32 * HEADS as u32);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &QkNormRope) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &QkNormRope) -> Result<(), Error> {
     let args = QkNormRopeArgs {
-        qkv: cuda.matrix(&op.qkv)?,
-        q_weight: cuda.row(&op.q_weight)?,
-        k_weight: cuda.row(&op.k_weight)?,
-        rope: op.rope.map_or(Ok(Matrix::default()), |rope| cuda.matrix(&rope.table))?,
+        qkv: on.matrix(&op.qkv)?,
+        q_weight: on.row(&op.q_weight)?,
+        k_weight: on.row(&op.k_weight)?,
+        rope: op.rope.map_or(Ok(Matrix::default()), |rope| on.matrix(&rope.table))?,
         rotated_rows: word(op.rope.map_or(0, |rope| rope.rows)),
         heads: word(op.heads),
         kv_heads: word(op.kv_heads),
@@ -36,5 +36,5 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &QkNormRope) -> Result<(), Error> {
         halves: u32::from(op.rope.is_some_and(|rope| rope.pairs == RopePairs::Halves)),
         eps: op.eps,
     };
-    cuda.run(&KERNEL, [op.qkv.rows, (op.heads + op.kv_heads).div_ceil(HEADS), 1], &args)
+    on.run(&KERNEL, [op.qkv.rows, (op.heads + op.kv_heads).div_ceil(HEADS), 1], &args)
 }

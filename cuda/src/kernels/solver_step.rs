@@ -2,8 +2,7 @@ use denoir_core::ops::SolverStep;
 
 use crate::Error;
 use crate::args::{Matrix, arguments, word};
-use crate::engine::Cuda;
-use crate::launch::{LINE_THREADS, line};
+use crate::launch::{LINE_THREADS, Launcher, line};
 use crate::modules::Kernel;
 
 arguments! { SolverStepArgs, 80, {
@@ -18,15 +17,15 @@ arguments! { SolverStepArgs, 80, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<SolverStepArgs>("solver_step", LINE_THREADS);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &SolverStep) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &SolverStep) -> Result<(), Error> {
     let args = SolverStepArgs {
-        x: cuda.matrix(&op.x)?,
-        x_eval: cuda.matrix(&op.x_eval)?,
-        x_hat: cuda.matrix(&op.x_hat)?,
-        velocity: cuda.matrix(&op.velocity)?,
-        step: cuda.row(&op.step)?,
+        x: on.matrix(&op.x)?,
+        x_eval: on.matrix(&op.x_eval)?,
+        x_hat: on.matrix(&op.x_hat)?,
+        velocity: on.matrix(&op.velocity)?,
+        step: on.row(&op.step)?,
         pixels: word(op.x.cols),
         guided: u32::from(op.guided()),
     };
-    cuda.run(&KERNEL, line(op.x.rows * op.x.cols)?, &args)
+    on.run(&KERNEL, line(op.x.rows * op.x.cols)?, &args)
 }

@@ -2,8 +2,7 @@ use denoir_core::ops::Swiglu;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::engine::Cuda;
-use crate::launch::ROW_THREADS;
+use crate::launch::{Launcher, ROW_THREADS};
 use crate::modules::Kernel;
 
 arguments! { SwigluArgs, 48, {
@@ -16,13 +15,13 @@ arguments! { SwigluArgs, 48, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<SwigluArgs>("swiglu", ROW_THREADS);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &Swiglu) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &Swiglu) -> Result<(), Error> {
     let args = SwigluArgs {
-        x: cuda.matrix(&op.x)?,
-        out: cuda.any_matrix(&op.out)?,
-        out_scale: cuda.row_if(op.out_scale.as_ref())?,
+        x: on.matrix(&op.x)?,
+        out: on.any_matrix(&op.out)?,
+        out_scale: on.row_if(op.out_scale.as_ref())?,
         cols: word(op.out.cols),
         rotated: u32::from(op.rotated),
     };
-    cuda.run(&KERNEL, [op.out.rows, 1, 1], &args)
+    on.run(&KERNEL, [op.out.rows, 1, 1], &args)
 }

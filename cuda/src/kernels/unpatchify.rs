@@ -2,8 +2,7 @@ use denoir_core::ops::{PixelOrder, Unpatchify};
 
 use crate::Error;
 use crate::args::{Matrix, arguments, word};
-use crate::engine::Cuda;
-use crate::launch::{LINE_THREADS, line};
+use crate::launch::{LINE_THREADS, Launcher, line};
 use crate::modules::Kernel;
 
 arguments! { UnpatchifyArgs, 56, {
@@ -19,10 +18,10 @@ arguments! { UnpatchifyArgs, 56, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<UnpatchifyArgs>("unpatchify", LINE_THREADS);
 
-pub(crate) fn launch(cuda: &mut Cuda, op: &Unpatchify) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &Unpatchify) -> Result<(), Error> {
     let args = UnpatchifyArgs {
-        x: cuda.matrix(&op.x)?,
-        out: cuda.matrix(&op.out)?,
+        x: on.matrix(&op.x)?,
+        out: on.matrix(&op.out)?,
         cols: word(op.out.cols),
         grid: word(op.grid),
         patch: word(op.patch),
@@ -30,5 +29,5 @@ pub(crate) fn launch(cuda: &mut Cuda, op: &Unpatchify) -> Result<(), Error> {
         channel_first: u32::from(op.order == PixelOrder::ChannelFirst),
         unused: 0,
     };
-    cuda.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)
+    on.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)
 }

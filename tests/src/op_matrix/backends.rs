@@ -13,7 +13,7 @@ use denoir_core::{DType, Executor, Region, View};
 use denoir_cuda::{Gpu, LinearTile};
 use denoir_vulkan::Tier;
 
-use super::Case;
+use super::case::Case;
 
 /// Runs a case and returns the arena as it is then.
 pub type Run = Box<dyn Fn(&Case) -> Result<Vec<u8>, String>>;
@@ -170,7 +170,7 @@ where
 {
     let all = View::dense(Region::Arena, DType::I8, 0, 1, case.arena.len());
     backend.write(&all, &case.arena).map_err(|e| format!("{e:?}"))?;
-    backend::run(backend, Program::Predict { images: 1 }, |k| case.op.record(k)).map_err(|e| format!("{e:?}"))?;
+    backend::run(backend, Program::replayed("op", [0; 2]), |k| k.op(&case.op)).map_err(|e| format!("{e:?}"))?;
     let mut after = vec![0; case.arena.len()];
     backend.read(&all, &mut after).map_err(|e| format!("{e:?}"))?;
     Ok(after)

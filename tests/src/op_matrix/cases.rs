@@ -20,7 +20,8 @@ mod unpatchify;
 use denoir_core::ops::Centre;
 use denoir_core::{DType, View};
 
-use super::{Table, Tolerance};
+use super::case::Tolerance;
+use super::table::Table;
 
 /// The types of activations that a linear layer takes.
 const ACTIVATIONS: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::I8];

@@ -5,7 +5,7 @@ use denoir::AlignedBytes;
 use denoir_core::ops::{Centre, Memory, Op, Rest};
 use denoir_core::{DType, Modulation, Region, TokenLayout, View, Weight};
 
-use super::{Case, Output, Tolerance};
+use super::case::{Case, Output, Tolerance, elements};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -232,10 +232,4 @@ impl Draw {
         let weights = AlignedBytes::copied(&self.weights).expect("memory");
         Case { op, weights, arena: self.arena, outputs, scratch: None }
     }
-}
-
-/// The first byte of every element.
-pub fn elements(view: &View) -> impl Iterator<Item = usize> + use<> {
-    let View { dtype, offset, rows, cols, stride, .. } = *view;
-    (0..rows).flat_map(move |r| (0..cols).map(move |c| offset + (r * stride + c) * dtype.size()))
 }

@@ -1,18 +1,16 @@
 use denoir_core::ops::Attention;
 
+use super::cut::{AttentionCut, PART, is_aligned};
 use super::linear_matrix::Room;
-use super::linear_texel::starts_at_texels;
 use super::{attention_matrix, attention_texel};
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, layout_words, word};
+use crate::launch::{Launch, Launcher, element_type, layout_words, word};
 use crate::shader::Shader;
 
 /// Invocations of a workgroup, at most, and how many of them share queries, at least.
 const THREADS: usize = 128;
 const LANES: usize = 8;
-/// Channels that `attention.comp` takes at once, and how many times an invocation does, at most.
-const PART: usize = 4;
+/// How many times an invocation takes [`PART`] channels at most.
 const QUADS: usize = 2;
 
 /// What an invocation of `attention.comp` has, the more the better.
@@ -29,25 +27,14 @@ const TILES: [Tile; 4] =
 /// For long heads where shared memory is short.
 const LEAST: Tile = Tile { rows: 1, keys: 1 };
 
-/// How queries are cut into workgroups.
-pub(crate) struct Cut {
-    pub(crate) shader: Shader,
-    /// Specialisation constants, from the first on.
-    pub(crate) constants: Vec<usize>,
-    /// Queries of a workgroup.
-    pub(crate) queries: usize,
-    /// The size of a subgroup, where the shader depends on it.
-    pub(crate) subgroup: Option<u32>,
-}
-
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
     let head_dim = op.head_dim();
-    let (about, limits) = (&vulkan.device().about, vulkan.device().limits());
+    let (about, limits) = (&on.device().about, on.device().limits());
     let room = Room::new(limits, about.unified());
-    let matrices = vulkan.tiers().matrix.and_then(|matrix| attention_matrix::cut(&matrix, room, op));
+    let matrices = on.tiers.matrix.and_then(|matrix| attention_matrix::cut(&matrix, room, op));
     let texels = || if about.is_processor() { attention_texel::cut(op) } else { None };
     let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(room, op));
-    let mut l = Launch::new(vulkan, cut.shader);
+    let mut l = Launch::new(on, cut.shader);
     l.subgroup(cut.subgroup);
     (0..).zip(cut.constants.into_iter().map(word)).for_each(|(id, value)| l.constant(id, value));
     let q = l.read(&op.q)?;
@@ -67,7 +54,7 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Attention) -> Result<(), Error> {
 }
 
 /// Workgroups of `attention.comp`: of the largest tile that keeps all cores busy, or of the smallest.
-fn tiled(room: Room, op: &Attention) -> Cut {
+fn tiled(room: Room, op: &Attention) -> AttentionCut {
     let head_dim = op.head_dim();
     let lanes = head_dim.div_ceil(PART * QUADS).max(LANES);
     let groups = THREADS / lanes;
@@ -75,17 +62,12 @@ fn tiled(room: Room, op: &Attention) -> Cut {
     let mut tiles = TILES.iter().filter(|tile| tile.shared_bytes(head_dim) <= room.shared_bytes);
     let busy = tiles.clone().find(|tile| workgroups(tile) >= room.cores).or_else(|| tiles.next_back());
     let tile = busy.unwrap_or(&LEAST);
-    Cut {
+    AttentionCut {
         shader: Shader::Attention,
         constants: vec![groups * lanes, lanes, tile.rows, tile.keys, head_dim, is_aligned(op).into()],
         queries: groups * tile.rows,
         subgroup: None,
     }
-}
-
-/// Whether four channels of queries, keys and values can be loaded as one wherever there are as many.
-pub(super) fn is_aligned(op: &Attention) -> bool {
-    op.head_dim().is_multiple_of(PART) && [&op.q, &op.k, &op.v].into_iter().all(starts_at_texels)
 }
 
 impl Tile {

@@ -3,7 +3,7 @@
 use denoir_core::DType;
 use denoir_core::ops::Attention;
 
-use super::attention::{Cut, is_aligned};
+use super::cut::{AttentionCut, is_aligned};
 use super::linear_matrix::Room;
 use crate::shader::Shader;
 use crate::tier::Matrix;
@@ -29,7 +29,7 @@ const REGISTERS: usize = 128;
 
 /// The workgroups of an attention; `None` where the device lists no matrices of f16, heads are too long for its
 /// registers, or no tile fits its shared memory.
-pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<Cut> {
+pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<AttentionCut> {
     let shape = matrix.f16?.map(|size| size as usize);
     let (subgroup, head_dim, split) = (matrix.subgroup as usize, op.head_dim(), op.products == DType::F32);
     let fits = |tile: &&Tile| {
@@ -45,7 +45,7 @@ pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<Cut> {
     let mut tiles = TILES.iter().filter(fits);
     let tile = tiles.clone().find(|tile| groups(tile) >= room.cores).or_else(|| tiles.next_back())?;
     let [tm, tn, tk] = shape;
-    Some(Cut {
+    Some(AttentionCut {
         shader: Shader::AttentionMatrix,
         constants: vec![
             tile.subgroups * subgroup,

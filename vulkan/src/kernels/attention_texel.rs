@@ -2,7 +2,7 @@
 
 use denoir_core::ops::Attention;
 
-use super::attention::{Cut, is_aligned};
+use super::cut::{AttentionCut, is_aligned};
 use super::linear_texel::LANES;
 use crate::shader::Shader;
 
@@ -13,11 +13,11 @@ const KEYS: usize = 8;
 const MAX_HEAD_DIM: usize = 64;
 
 /// The workgroups of an attention; `None` where rows are unaligned, or heads are too long or do not fill these tiles.
-pub(crate) fn cut(op: &Attention) -> Option<Cut> {
+pub(crate) fn cut(op: &Attention) -> Option<AttentionCut> {
     let head_dim = op.head_dim();
     let worth = op.queries.tokens() >= LANES * ROWS;
     let whole = head_dim <= MAX_HEAD_DIM && is_aligned(op);
-    (worth && whole).then(|| Cut {
+    (worth && whole).then(|| AttentionCut {
         shader: Shader::AttentionTexel,
         constants: vec![LANES, ROWS, KEYS, head_dim],
         queries: LANES * ROWS,

@@ -1,13 +1,12 @@
 use denoir_core::ops::CausalAttention;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, word};
+use crate::launch::{Launch, Launcher, element_type, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &CausalAttention) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &CausalAttention) -> Result<(), Error> {
     let (head_dim, tokens) = (op.head_dim(), op.out.rows / op.lengths.cols);
-    let mut l = Launch::new(vulkan, Shader::CausalAttention);
+    let mut l = Launch::new(on, Shader::CausalAttention);
     l.constant(1, element_type(op.out.dtype));
     l.constant(2, word(head_dim));
     let q = l.read(&op.q)?;

@@ -1,12 +1,11 @@
 use denoir_core::ops::ClassCondition;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, plane, word};
+use crate::launch::{Launch, Launcher, element_type, plane, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &ClassCondition) -> Result<(), Error> {
-    let mut l = Launch::new(vulkan, Shader::ClassCondition);
+pub(crate) fn launch(on: &mut Launcher, op: &ClassCondition) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::ClassCondition);
     l.constant(1, element_type(op.table.dtype));
     let t_emb = l.read(&op.t_emb)?;
     let table = l.read(&op.table)?;

@@ -1,12 +1,11 @@
 use denoir_core::ops::ContextTokens;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, plane, word};
+use crate::launch::{Launch, Launcher, element_type, plane, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &ContextTokens) -> Result<(), Error> {
-    let mut l = Launch::new(vulkan, Shader::ContextTokens);
+pub(crate) fn launch(on: &mut Launcher, op: &ContextTokens) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::ContextTokens);
     l.constant(1, element_type(op.table.dtype));
     let table = l.read(&op.table)?;
     let position = l.read(&op.position)?;

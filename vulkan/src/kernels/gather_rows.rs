@@ -1,12 +1,11 @@
 use denoir_core::ops::GatherRows;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, plane, word};
+use crate::launch::{Launch, Launcher, element_type, plane, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &GatherRows) -> Result<(), Error> {
-    let mut l = Launch::new(vulkan, Shader::GatherRows);
+pub(crate) fn launch(on: &mut Launcher, op: &GatherRows) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::GatherRows);
     l.constant(1, element_type(op.x.dtype));
     let x = l.read(&op.x)?;
     let index = l.read(&op.index)?;

@@ -1,12 +1,11 @@
 use denoir_core::ops::LayerNorm;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, word};
+use crate::launch::{Launch, Launcher, element_type, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &LayerNorm) -> Result<(), Error> {
-    let mut l = Launch::new(vulkan, Shader::LayerNorm);
+pub(crate) fn launch(on: &mut Launcher, op: &LayerNorm) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::LayerNorm);
     l.constant(1, element_type(op.out.dtype));
     let x = l.read(&op.x)?;
     let out = l.write(&op.out)?;

@@ -1,11 +1,11 @@
 use denoir_core::DType;
 use denoir_core::ops::{Epilogue, Linear};
 
+use super::cut::LinearCut;
 use super::linear_matrix::{self, Room};
 use super::linear_texel;
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Bound, Launch, element_type, layout_words, word};
+use crate::launch::{Bound, Launch, Launcher, element_type, layout_words, word};
 use crate::shader::Shader;
 use crate::tier::Tiers;
 
@@ -36,34 +36,15 @@ const SMALL: Tile = Tile { threads: 128, lanes: 16, tm: 4, tn: 2, bk: 16 };
 /// Large tiles that keep a large device busy.
 const BUSY: usize = 96;
 
-/// How the output of a product is cut into workgroups.
-pub(crate) struct Cut {
-    pub(crate) shader: Shader,
-    /// Specialisation constants: number and value.
-    pub(crate) constants: Vec<(u32, u32)>,
-    /// Rows and columns of `out` that a workgroup makes.
-    pub(crate) rows: usize,
-    pub(crate) cols: usize,
-    /// Elements that its vector loads take at once, and the constant that says whether every row starts at a multiple of
-    /// so many.
-    pub(crate) vector: Option<(usize, u32)>,
-    /// The size of a subgroup, where the shader depends on it.
-    pub(crate) subgroup: Option<u32>,
-}
-
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
-    if op.centre.is_some() {
-        return Err(Error::Form("centred activations"));
-    }
-    let code = epilogue(&op.epilogue)?;
+pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
     let int8 = op.x.dtype == DType::I8;
-    let tiers = vulkan.tiers();
-    let room = Room::new(vulkan.device().limits(), vulkan.device().about.unified());
+    let tiers = on.tiers;
+    let room = Room::new(on.device().limits(), on.device().about.unified());
     let matrices = tiers.matrix.and_then(|matrix| linear_matrix::cut(&matrix, room, op));
-    let texels = || if vulkan.device().about.is_processor() { linear_texel::cut(op) } else { None };
+    let texels = || if on.device().about.is_processor() { linear_texel::cut(op) } else { None };
     let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(&tiers, op));
-    let mut l = Launch::new(vulkan, cut.shader);
+    let mut l = Launch::new(on, cut.shader);
     l.subgroup(cut.subgroup);
     cut.constants.iter().for_each(|&(id, value)| l.constant(id, value));
     let x = l.read(&op.x)?;
@@ -101,13 +82,13 @@ pub(crate) fn launch(vulkan: &mut Vulkan, op: &Linear) -> Result<(), Error> {
     let args = [
         x.at, x.stride, w.at, w.stride, bias.at, table.at, table.stride, rows.at, out.at, out.stride,
         x_scale.at, w_scale.at, word(m), word(n), word(k), word(period), images, image_tokens, context_tokens,
-        code, u32::from(op.bias.is_some()),
+        epilogue(&op.epilogue), u32::from(op.bias.is_some()),
     ];
     l.run(&args, [n.div_ceil(cut.cols), m.div_ceil(cut.rows), 1], 2 * m * n * k)
 }
 
 /// Workgroups that do without cooperative matrices.
-fn tiled(tiers: &Tiers, op: &Linear) -> Cut {
+fn tiled(tiers: &Tiers, op: &Linear) -> LinearCut {
     let shader = match op.x.dtype {
         DType::I8 if tiers.int8 => Shader::LinearInt8Dot,
         DType::I8 => Shader::LinearInt8,
@@ -123,18 +104,19 @@ fn tiled(tiers: &Tiers, op: &Linear) -> Cut {
     if !int8 {
         constants.extend([(5, element_type(op.x.dtype)), (6, element_type(op.w.data.dtype))]);
     }
-    Cut { shader, constants, rows: tile.rows(), cols: tile.cols(), vector: Some((4, 7)), subgroup: None }
+    LinearCut { shader, constants, rows: tile.rows(), cols: tile.cols(), vector: Some((4, 7)), subgroup: None }
 }
 
-fn epilogue(of: &Epilogue) -> Result<u32, Error> {
-    Ok(match of {
+/// The epilogue as the shaders number it.
+fn epilogue(of: &Epilogue) -> u32 {
+    match of {
         Epilogue::Store => 0,
         Epilogue::Silu => 1,
         Epilogue::AddPeriodic(_) => 2,
         Epilogue::GatedResidual { .. } => 3,
         Epilogue::Residual => 4,
-        Epilogue::Swiglu { .. } => return Err(Error::Form("fused SwiGLU")),
-    })
+        Epilogue::Swiglu { .. } => unreachable!("core refuses what the device's precision excludes"),
+    }
 }
 
 /// Whether every row starts at a multiple of so many elements, so that they are loaded as one.

@@ -4,7 +4,7 @@ use ash::vk;
 use denoir_core::DType;
 use denoir_core::ops::Linear;
 
-use super::linear::Cut;
+use super::cut::LinearCut;
 use crate::launch::word;
 use crate::shader::Shader;
 use crate::tier::Matrix;
@@ -48,7 +48,7 @@ impl Room {
 }
 
 /// The workgroups of a product; `None` where the device lists no matrices for its types.
-pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Linear) -> Option<Cut> {
+pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Linear) -> Option<LinearCut> {
     let (shader, shape, vector) = match (op.x.dtype, op.w.data.dtype) {
         (DType::F16, DType::F16) => (Shader::LinearMatrix, matrix.f16?, 8),
         (DType::BF16, DType::BF16) => (Shader::LinearMatrixBf16, matrix.f16?, 8),
@@ -63,7 +63,7 @@ pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Linear) -> Option<Cut> {
     let tile = TILES.iter().filter(fits).min_by_key(cost)?;
     let ([sm, sn], [rm, rn]) = (tile.subgroups, tile.matrices);
     let values = [tile.threads(subgroup), tm, tn, tk, rm, rn, sm, sn];
-    Some(Cut {
+    Some(LinearCut {
         shader,
         constants: (0..).zip(values.map(word)).collect(),
         rows: tile.rows(tm),

@@ -1,10 +1,10 @@
 //! How a product is cut into workgroups on processors that run shaders.
 
+use denoir_core::DType;
 use denoir_core::ops::Linear;
-use denoir_core::{DType, View};
 
-use super::linear::Cut;
-use crate::launch::{TEXEL_BYTES, element_type, word};
+use super::cut::{LinearCut, starts_at_texels};
+use crate::launch::{element_type, word};
 use crate::shader::Shader;
 
 /// Invocations of a workgroup: what such a device computes at once. Elements along K that an invocation takes at once.
@@ -14,7 +14,7 @@ const ROWS: usize = 32;
 const COLS: usize = 8;
 
 /// The workgroups of a product; `None` where it has no f32 rows, too few to fill these tiles, or unaligned ones.
-pub(crate) fn cut(op: &Linear) -> Option<Cut> {
+pub(crate) fn cut(op: &Linear) -> Option<LinearCut> {
     let worth = op.out.rows >= ROWS && op.out.cols >= LANES * COLS && op.x.cols >= 512;
     // Weights have their rows padded on the device.
     let whole = op.x.cols.is_multiple_of(LANES) && starts_at_texels(&op.x);
@@ -23,7 +23,7 @@ pub(crate) fn cut(op: &Linear) -> Option<Cut> {
         return None;
     }
     let constants = [LANES, ROWS, COLS].map(word).into_iter().chain([element_type(op.w.data.dtype)]);
-    Some(Cut {
+    Some(LinearCut {
         shader: Shader::LinearTexel,
         constants: (0..).zip(constants).collect(),
         rows: ROWS,
@@ -31,9 +31,4 @@ pub(crate) fn cut(op: &Linear) -> Option<Cut> {
         vector: None,
         subgroup: None,
     })
-}
-
-/// Whether every row starts where a texel does.
-pub(super) fn starts_at_texels(view: &View) -> bool {
-    view.offset.is_multiple_of(TEXEL_BYTES) && (view.stride * view.dtype.size()).is_multiple_of(TEXEL_BYTES)
 }

@@ -1,15 +1,11 @@
 use denoir_core::ops::NormModulate;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, layout_words, word};
+use crate::launch::{Launch, Launcher, element_type, layout_words, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &NormModulate) -> Result<(), Error> {
-    if op.centre.is_some() {
-        return Err(Error::Form("centred activations"));
-    }
-    let mut l = Launch::new(vulkan, Shader::NormModulate);
+pub(crate) fn launch(on: &mut Launcher, op: &NormModulate) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::NormModulate);
     l.constant(1, element_type(op.out.dtype));
     let x = l.read(&op.x)?;
     let weight = l.read(&op.weight)?;

@@ -1,12 +1,11 @@
 use denoir_core::ops::Patchify;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, plane, word};
+use crate::launch::{Launch, Launcher, element_type, plane, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &Patchify) -> Result<(), Error> {
-    let mut l = Launch::new(vulkan, Shader::Patchify);
+pub(crate) fn launch(on: &mut Launcher, op: &Patchify) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::Patchify);
     l.constant(1, element_type(op.out.dtype));
     let image = l.read(&op.image)?;
     let out = l.write(&op.out)?;

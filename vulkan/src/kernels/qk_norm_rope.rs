@@ -1,16 +1,15 @@
 use denoir_core::ops::{QkNormRope, RopePairs};
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, word};
+use crate::launch::{Launch, Launcher, word};
 use crate::shader::Shader;
 
 /// Heads of a workgroup.
 const HEADS: usize = 4;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &QkNormRope) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut Launcher, op: &QkNormRope) -> Result<(), Error> {
     let heads = op.heads + op.kv_heads;
-    let mut l = Launch::new(vulkan, Shader::QkNormRope);
+    let mut l = Launch::new(on, Shader::QkNormRope);
     l.constant(1, u32::from(op.rope.is_some_and(|rope| rope.pairs == RopePairs::Halves)));
     let qkv = l.write(&op.qkv)?;
     let q_weight = l.read(&op.q_weight)?;

@@ -1,18 +1,11 @@
 use denoir_core::ops::QuantizeRows;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, word};
+use crate::launch::{Launch, Launcher, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &QuantizeRows) -> Result<(), Error> {
-    if op.centre.is_some() {
-        return Err(Error::Form("centred activations"));
-    }
-    if op.rotated {
-        return Err(Error::Form("rotation without SwiGLU"));
-    }
-    let mut l = Launch::new(vulkan, Shader::QuantizeRows);
+pub(crate) fn launch(on: &mut Launcher, op: &QuantizeRows) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::QuantizeRows);
     let x = l.read(&op.x)?;
     let out = l.write(&op.out)?;
     let scale = l.write(&op.out_scale)?;

@@ -1,12 +1,11 @@
 use denoir_core::ops::RmsNorm;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, word};
+use crate::launch::{Launch, Launcher, element_type, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &RmsNorm) -> Result<(), Error> {
-    let mut l = Launch::new(vulkan, Shader::RmsNorm);
+pub(crate) fn launch(on: &mut Launcher, op: &RmsNorm) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::RmsNorm);
     l.constant(1, element_type(op.out.dtype));
     l.constant(2, u32::from(op.position.is_some()));
     let x = l.read(&op.x)?;

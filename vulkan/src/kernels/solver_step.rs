@@ -1,12 +1,11 @@
 use denoir_core::ops::SolverStep;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, plane, word};
+use crate::launch::{Launch, Launcher, plane, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &SolverStep) -> Result<(), Error> {
-    let mut l = Launch::new(vulkan, Shader::SolverStep);
+pub(crate) fn launch(on: &mut Launcher, op: &SolverStep) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::SolverStep);
     l.constant(1, u32::from(op.guided()));
     let x = l.write(&op.x)?;
     let x_eval = l.write(&op.x_eval)?;

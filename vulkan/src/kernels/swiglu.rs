@@ -1,12 +1,11 @@
 use denoir_core::ops::Swiglu;
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, element_type, word};
+use crate::launch::{Launch, Launcher, element_type, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &Swiglu) -> Result<(), Error> {
-    let mut l = Launch::new(vulkan, Shader::Swiglu);
+pub(crate) fn launch(on: &mut Launcher, op: &Swiglu) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::Swiglu);
     l.constant(1, element_type(op.out.dtype));
     l.constant(2, u32::from(op.rotated));
     let x = l.write(&op.x)?;

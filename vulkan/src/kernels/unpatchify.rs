@@ -1,12 +1,11 @@
 use denoir_core::ops::{PixelOrder, Unpatchify};
 
 use crate::Error;
-use crate::engine::Vulkan;
-use crate::launch::{Launch, plane, word};
+use crate::launch::{Launch, Launcher, plane, word};
 use crate::shader::Shader;
 
-pub(crate) fn launch(vulkan: &mut Vulkan, op: &Unpatchify) -> Result<(), Error> {
-    let mut l = Launch::new(vulkan, Shader::Unpatchify);
+pub(crate) fn launch(on: &mut Launcher, op: &Unpatchify) -> Result<(), Error> {
+    let mut l = Launch::new(on, Shader::Unpatchify);
     let x = l.read(&op.x)?;
     let out = l.write(&op.out)?;
     #[rustfmt::skip]

@@ -3,8 +3,9 @@ use std::vec::Vec;
 
 use half::{bf16, f16};
 
+use crate::backend::{Program, run};
 use crate::cpu::{Cpu, Isa, pack, packed_bytes};
-use crate::ops::{Bounds, Centre, Epilogue, Kernels, Linear, Memory, Recorder, Rest};
+use crate::ops::{Bounds, Centre, Epilogue, Linear, Memory, Rest};
 use crate::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 
 /// Bytes at a multiple of 64.
@@ -118,18 +119,14 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let mut expected = arena.get().to_vec();
     let bounds = Bounds { weights: file.len, arena: arena.len };
     op.check(&bounds).unwrap();
-    let mut judge = Memory { weights: file.get(), arena: &mut expected };
-    // SAFETY: checked against these bounds.
-    let result = unsafe { judge.linear(&op) };
-    result.unwrap();
+    op.reference(&mut Memory { weights: file.get(), arena: &mut expected });
 
     let mut packed = Bytes::new(packed_bytes([op.w].into_iter(), isa).unwrap());
     let mut seen = 0;
     pack(file.get(), [op.w].into_iter(), isa, packed.get_mut(), &Serial, &mut |_| seen += 1);
     assert_eq!(seen, 1 + usize::from(int8));
     let mut cpu = Cpu::new(file.get(), arena.get_mut(), Serial, isa).unwrap().with_packed(packed.get());
-    // SAFETY: the bounds of the backend's own memory.
-    unsafe { Recorder::new(&mut cpu, bounds) }.linear(&op).unwrap();
+    run(&mut cpu, Program::once("linear", [0; 2]), |k| k.linear(&op)).unwrap();
 
     let judge = Memory { weights: file.get(), arena: &mut expected };
     let mut copy = arena.get().to_vec();
@@ -196,16 +193,12 @@ fn packed_halves_are_not_the_whole() {
         let (mut random, mut file, mut arena) = (Random(1), Bytes::new(file.0), Bytes::new(arena.0));
         random.fill(file.get_mut(), &data);
         random.fill(arena.get_mut(), &x);
-        let bounds = Bounds { weights: file.len, arena: arena.len };
         let mut expected = arena.get().to_vec();
-        let mut judge = Memory { weights: file.get(), arena: &mut expected };
-        // SAFETY: the bounds of the judge's memory.
-        unsafe { Recorder::new(&mut judge, bounds) }.linear(&op).unwrap();
+        op.reference(&mut Memory { weights: file.get(), arena: &mut expected });
         let mut packed = Bytes::new(packed_bytes(halves.into_iter(), isa).unwrap());
         pack(file.get(), halves.into_iter(), isa, packed.get_mut(), &Serial, &mut |_| {});
         let mut cpu = Cpu::new(file.get(), arena.get_mut(), Serial, isa).unwrap().with_packed(packed.get());
-        // SAFETY: the bounds of the backend's own memory.
-        unsafe { Recorder::new(&mut cpu, bounds) }.linear(&op).unwrap();
+        run(&mut cpu, Program::once("linear", [0; 2]), |k| k.linear(&op)).unwrap();
 
         let judge = Memory { weights: file.get(), arena: &mut expected };
         let mut copy = arena.get().to_vec();

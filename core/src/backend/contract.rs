@@ -1,0 +1,235 @@
+use crate::View;
+use crate::ops::{Bounds, InvalidOp, Op};
+use crate::plan::Precision;
+
+/// A device that runs the kernels on two regions of memory: the model file and the arena.
+///
+/// # Safety
+/// [`Backend::bounds`] are the true sizes of the regions: every descriptor is checked against them before it reaches
+/// [`Backend::kernel`], which trusts it.
+pub unsafe trait Backend {
+    /// What can go wrong on the device.
+    type Error;
+
+    /// The activation types and forms of kernels that this device wants.
+    fn precision(&self) -> Precision;
+
+    /// The sizes of both regions in bytes.
+    fn bounds(&self) -> Bounds;
+
+    /// Opens a program. `true`: its kernels follow, to be run or recorded. `false`: it is recorded already, and
+    /// [`Backend::submit`] follows at once.
+    ///
+    /// # Errors
+    /// What the device reports.
+    fn begin(&mut self, program: Program) -> Result<bool, Self::Error>;
+
+    /// Runs a kernel, or appends it to the recording under way.
+    ///
+    /// # Errors
+    /// What the device reports.
+    /// # Safety
+    /// `op` has passed [`Op::check`] against [`Backend::bounds`].
+    unsafe fn kernel(&mut self, op: &Op) -> Result<(), Self::Error>;
+
+    /// Closes the program and runs it. Work that follows sees its results; the host sees them after a read.
+    ///
+    /// # Errors
+    /// What the device reports.
+    fn submit(&mut self, program: Program) -> Result<(), Self::Error>;
+
+    /// Copies `bytes` into the arena, from byte `at` on.
+    ///
+    /// # Errors
+    /// What the device reports.
+    /// # Safety
+    /// `at + bytes.len()` lies inside the arena.
+    unsafe fn upload(&mut self, at: usize, bytes: &[u8]) -> Result<(), Self::Error>;
+
+    /// Copies bytes out of the arena, from byte `at` on, after all submitted work.
+    ///
+    /// # Errors
+    /// What the device reports.
+    /// # Safety
+    /// `at + bytes.len()` lies inside the arena.
+    unsafe fn download(&mut self, at: usize, bytes: &mut [u8]) -> Result<(), Self::Error>;
+
+    /// Shows a named intermediate tensor to whoever compares passes; nothing by default.
+    ///
+    /// # Errors
+    /// What the device reports.
+    fn tap(&mut self, _tap: Tap, _view: &View) -> Result<(), OpError<Self::Error>> {
+        Ok(())
+    }
+
+    /// Copies `bytes` to the start of an arena view whose rows are not padded.
+    ///
+    /// # Errors
+    /// [`OpError::Invalid`] unless the bytes fit the view and the view fits the arena, else what the device reports.
+    fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), OpError<Self::Error>> {
+        self.bounds().transfer("write", view, bytes.len())?;
+        // SAFETY: `transfer` found the view inside the arena, and the bytes inside the view.
+        unsafe { self.upload(view.offset, bytes) }.map_err(OpError::Device)
+    }
+
+    /// Copies from the start of an arena view whose rows are not padded, after all submitted work.
+    ///
+    /// # Errors
+    /// As [`Backend::write`].
+    fn read(&mut self, view: &View, bytes: &mut [u8]) -> Result<(), OpError<Self::Error>> {
+        self.bounds().transfer("read", view, bytes.len())?;
+        // SAFETY: `transfer` found the view inside the arena, and the bytes inside the view.
+        unsafe { self.download(view.offset, bytes) }.map_err(OpError::Device)
+    }
+}
+
+// SAFETY: every method is the backend's own, and so are its bounds.
+unsafe impl<B: Backend> Backend for &mut B {
+    type Error = B::Error;
+
+    fn precision(&self) -> Precision {
+        (**self).precision()
+    }
+
+    fn bounds(&self) -> Bounds {
+        (**self).bounds()
+    }
+
+    fn begin(&mut self, program: Program) -> Result<bool, B::Error> {
+        (**self).begin(program)
+    }
+
+    unsafe fn kernel(&mut self, op: &Op) -> Result<(), B::Error> {
+        // SAFETY: the caller checked `op` against `bounds`, which are the same.
+        unsafe { (**self).kernel(op) }
+    }
+
+    fn submit(&mut self, program: Program) -> Result<(), B::Error> {
+        (**self).submit(program)
+    }
+
+    unsafe fn upload(&mut self, at: usize, bytes: &[u8]) -> Result<(), B::Error> {
+        // SAFETY: the caller promises that the bytes fit the arena, which is the same.
+        unsafe { (**self).upload(at, bytes) }
+    }
+
+    unsafe fn download(&mut self, at: usize, bytes: &mut [u8]) -> Result<(), B::Error> {
+        // SAFETY: the caller promises that the bytes fit the arena, which is the same.
+        unsafe { (**self).download(at, bytes) }
+    }
+
+    fn tap(&mut self, tap: Tap, view: &View) -> Result<(), OpError<B::Error>> {
+        (**self).tap(tap, view)
+    }
+}
+
+/// The key of a list of kernels whose arguments never change, so that a device can record it once and replay it. Equal
+/// keys stand for equal kernels. What does change between runs is data in the arena, written with [`Backend::write`]
+/// before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Program {
+    /// What it does, in its network's words.
+    pub name: &'static str,
+    /// The counts that its kernels depend on.
+    pub sizes: [usize; 2],
+    /// Whether it runs often enough to be recorded and to have its weights kept on the device; otherwise each of its
+    /// kernels runs at once.
+    pub replayed: bool,
+}
+
+impl Program {
+    /// A program that runs for every evaluation or so.
+    pub const fn replayed(name: &'static str, sizes: [usize; 2]) -> Program {
+        Program { name, sizes, replayed: true }
+    }
+
+    /// A program that runs a few times an image.
+    pub const fn once(name: &'static str, sizes: [usize; 2]) -> Program {
+        Program { name, sizes, replayed: false }
+    }
+}
+
+/// The name of an intermediate tensor, and the number of the block that it leaves, where it leaves one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// The tensor's name.
+    pub name: &'static str,
+    /// The block's number.
+    pub block: Option<usize>,
+}
+
+impl From<&'static str> for Tap {
+    fn from(name: &'static str) -> Tap {
+        Tap { name, block: None }
+    }
+}
+
+impl From<(&'static str, usize)> for Tap {
+    fn from((name, block): (&'static str, usize)) -> Tap {
+        Tap { name, block: Some(block) }
+    }
+}
+
+impl core::fmt::Display for Tap {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name)?;
+        self.block.map_or(Ok(()), |block| write!(f, ".{block}"))
+    }
+}
+
+/// Why a kernel or a copy did not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpError<E> {
+    /// The descriptor does not fit its regions: a defect of the caller of the seam, never of a model file.
+    Invalid(InvalidOp),
+    /// The device has no such form of the kernel: [`Backend::precision`] excludes it.
+    Form(&'static str),
+    /// The device failed.
+    Device(E),
+}
+
+impl<E> OpError<E> {
+    /// The same error with the device's part wrapped, for code that has several backends.
+    pub fn map_device<F>(self, wrap: impl FnOnce(E) -> F) -> OpError<F> {
+        match self {
+            OpError::Invalid(e) => OpError::Invalid(e),
+            OpError::Form(form) => OpError::Form(form),
+            OpError::Device(e) => OpError::Device(wrap(e)),
+        }
+    }
+}
+
+impl<E> From<InvalidOp> for OpError<E> {
+    fn from(e: InvalidOp) -> Self {
+        OpError::Invalid(e)
+    }
+}
+
+impl<E: core::fmt::Display> core::fmt::Display for OpError<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            OpError::Invalid(e) => e.fmt(f),
+            OpError::Form(form) => write!(f, "the device has no kernel for {form}"),
+            OpError::Device(e) => e.fmt(f),
+        }
+    }
+}
+
+impl<E: core::error::Error> core::error::Error for OpError<E> {}
+
+/// A model file that a device brings weights from, one by one, for as long as it may need more of them.
+pub trait ModelFile: Send + Sync {
+    /// The file's bytes: always the same.
+    fn bytes(&self) -> &[u8];
+
+    /// Told of each matrix that is on the device now: its pages can be given back, and a device that shares the
+    /// processor's memory then holds it once. It may be read again.
+    fn has_read(&self, _matrix: &View) {}
+}
+
+impl<T: AsRef<[u8]> + Send + Sync> ModelFile for T {
+    fn bytes(&self) -> &[u8] {
+        self.as_ref()
+    }
+}

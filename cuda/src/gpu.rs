@@ -1,0 +1,97 @@
+//! Opening a device.
+
+use std::sync::{Arc, Mutex};
+
+use denoir_core::backend::ModelFile;
+use denoir_core::plan::Precision;
+
+use crate::calls::{Calls, Faults};
+use crate::device::{Context, DeviceInfo, Driver};
+use crate::engine::{Cuda, PRECISION};
+use crate::modules::Modules;
+use crate::{Error, LinearTile, self_test};
+
+/// Opens devices without the self-test where it is `skip`: to look into what the test finds.
+const SELF_TEST: &str = "DENOIR_CUDA_SELF_TEST";
+
+/// How a device is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The device's number; the first by default.
+    pub device: Option<usize>,
+    /// Makes a call fail: for tests.
+    pub faults: Option<Arc<Faults>>,
+}
+
+/// An open device: what engines are made on.
+#[derive(Clone)]
+pub struct Gpu {
+    /// Before the context, which they are in.
+    modules: Arc<Mutex<Modules>>,
+    context: Arc<Context>,
+    tile: Option<LinearTile>,
+    checked: bool,
+}
+
+impl Gpu {
+    /// Opens a device and checks that it computes rightly, but for the check where the environment's
+    /// `DENOIR_CUDA_SELF_TEST` is `skip`.
+    ///
+    /// # Errors
+    /// [`Error`], naming what this machine or device lacks, or the kernels that compute wrongly.
+    pub fn open(options: &Options) -> Result<Gpu, Error> {
+        let context = Driver::open(Calls::new(options.faults.clone()))?.context(options.device)?;
+        let modules = Arc::new(Mutex::new(Modules::new(&context)));
+        let checked = std::env::var_os(SELF_TEST).is_none_or(|how| how != "skip");
+        let gpu = Gpu { modules, context, tile: None, checked };
+        if checked {
+            self_test::run(&gpu.info().name, &|tile, file, arena_bytes| gpu.engine_with(tile, file, arena_bytes))?;
+        }
+        Ok(gpu)
+    }
+
+    /// The same device with one tile for all linear layers of tensor cores that can have it, for tests of each.
+    pub fn with_tile(&self, tile: LinearTile) -> Gpu {
+        Gpu { tile: Some(tile), ..self.clone() }
+    }
+
+    /// Whether the device passed its self-test; otherwise it was skipped.
+    pub fn is_checked(&self) -> bool {
+        self.checked
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.context.info
+    }
+
+    /// The activation types that an engine on this device wants.
+    pub fn precision(&self) -> Precision {
+        PRECISION
+    }
+
+    /// An engine over a model file and an arena of so many bytes.
+    ///
+    /// # Errors
+    /// [`Error`], above all when the device is out of memory.
+    pub fn engine(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Cuda, Error> {
+        self.engine_with(self.tile, file, arena_bytes)
+    }
+}
+
+impl Gpu {
+    fn engine_with(
+        &self,
+        tile: Option<LinearTile>,
+        file: Arc<dyn ModelFile>,
+        arena_bytes: usize,
+    ) -> Result<Cuda, Error> {
+        Cuda::new(&self.context, &self.modules, tile, file, arena_bytes)
+    }
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Gpu").field(self.info()).finish()
+    }
+}

@@ -1,0 +1,18 @@
+/// The tiles of tensor cores' linear kernels: rows × columns of outputs that a block makes, the largest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum LinearTile {
+    T128x128,
+    T64x128,
+    T64x64,
+}
+
+impl LinearTile {
+    /// All of them.
+    pub const ALL: [LinearTile; 3] = [LinearTile::T128x128, LinearTile::T64x128, LinearTile::T64x64];
+
+    /// As kernels are named.
+    pub const fn name(self) -> &'static str {
+        ["128x128", "64x128", "64x64"][self as usize]
+    }
+}

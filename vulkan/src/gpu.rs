@@ -1,0 +1,138 @@
+//! Opening a device.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use denoir_core::backend::ModelFile;
+use denoir_core::plan::Precision;
+
+use crate::calls::{Calls, Faults};
+use crate::device::{Device, DeviceInfo, candidates};
+use crate::engine::Vulkan;
+use crate::instance::{Instance, Validation};
+use crate::pipelines::Pipelines;
+use crate::tier::Tiers;
+use crate::{Error, Tier, disk_cache, self_test};
+
+/// How an engine is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The device's number; the first by default.
+    pub device: Option<usize>,
+    /// The highest tier to use; by default all that the device has.
+    pub tier: Option<Tier>,
+    /// A folder for compiled kernels; nothing is kept without one.
+    pub cache: Option<PathBuf>,
+    /// Whether the validation layers watch.
+    pub validation: Validation,
+    /// Makes a call fail: for tests.
+    pub faults: Option<Arc<Faults>>,
+    /// Writes to a device that shares the processor's memory as to a card: for tests.
+    pub apart: bool,
+}
+
+/// The devices of this machine.
+///
+/// # Errors
+/// [`Error::NoLoader`] without Vulkan, or what the loader reports.
+pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
+    let instance = match Instance::new(Calls::default(), &Validation::Off) {
+        Err(Error::NoDevice) => return Ok(Vec::new()),
+        other => other?,
+    };
+    Ok(candidates(&instance)?.iter().enumerate().map(|(i, c)| c.info(i)).collect())
+}
+
+/// An open device: what engines are made on.
+#[derive(Clone)]
+pub struct Gpu {
+    device: Arc<Device>,
+    info: DeviceInfo,
+    tiers: Tiers,
+    wrong: Vec<Tier>,
+    flop_per_second: f64,
+    pipelines: Arc<Mutex<Pipelines>>,
+}
+
+impl Gpu {
+    /// Opens a device and checks every tier that it is to use.
+    ///
+    /// # Errors
+    /// [`Error`], naming what this machine or device lacks.
+    pub fn open(options: &Options) -> Result<Gpu, Error> {
+        let calls = Calls::new(options.faults.clone());
+        let instance = Instance::new(calls, &options.validation)?;
+        let device = Device::open(instance, options.device, options.apart)?;
+        let info = device.about.info(options.device.unwrap_or(0));
+        let cache = options.cache.as_deref().map(|folder| disk_cache::path(folder, &device.about.properties));
+        let mut tiers = info.tiers;
+        if let Some(tier) = options.tier {
+            if !tiers.has(tier) {
+                return Err(Error::NoTier { device: info.name, tier });
+            }
+            tiers = tiers.up_to(tier);
+        }
+        let pipelines = Arc::new(Mutex::new(Pipelines::new(&device, cache)?));
+        let mut gpu = Gpu { device, info, tiers, wrong: Vec::new(), flop_per_second: 1e9, pipelines };
+        gpu.wrong = self_test::wrong_tiers(tiers, &|tiers, file, bytes| gpu.engine_with(tiers, file, bytes))?;
+        if gpu.wrong.contains(&Tier::Floor) {
+            return Err(Error::SelfTest { device: gpu.info.name });
+        }
+        gpu.tiers = gpu.wrong.iter().fold(tiers, |tiers, &tier| tiers.without(tier));
+        gpu.flop_per_second = self_test::speed(gpu.tiers, &|tiers, file, bytes| gpu.engine_with(tiers, file, bytes))?;
+        match options.tier {
+            Some(tier) if gpu.wrong.contains(&tier) => Err(Error::NoTier { device: gpu.info.name, tier }),
+            _ => Ok(gpu),
+        }
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// The tiers in use.
+    pub fn tiers(&self) -> Tiers {
+        self.tiers
+    }
+
+    /// The tiers that the device claims but computes wrongly; they are not used.
+    pub fn wrong_tiers(&self) -> &[Tier] {
+        &self.wrong
+    }
+
+    /// Submissions to the device so far, of all engines.
+    pub fn submissions(&self) -> usize {
+        self.device.submissions.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory that engines on this device hold now.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.device.allocated.load(Ordering::Relaxed)
+    }
+
+    /// The activation types that an engine on this device wants.
+    pub fn precision(&self) -> Precision {
+        self.tiers.precision()
+    }
+
+    /// An engine over a model file and an arena of so many bytes.
+    ///
+    /// # Errors
+    /// [`Error`], above all when the device is out of memory.
+    pub fn engine(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
+        self.engine_with(self.tiers, file, arena_bytes)
+    }
+
+    /// An engine that uses other tiers.
+    fn engine_with(&self, tiers: Tiers, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
+        Vulkan::new(&self.device, &self.pipelines, tiers, self.flop_per_second, file, arena_bytes)
+    }
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu").field("info", &self.info).field("tiers", &self.tiers).finish_non_exhaustive()
+    }
+}
