@@ -1,10 +1,11 @@
 //! One kernel and the memory that it works in, on one thread of the CPU.
 
 use denoir::{AlignedBytes, Isa};
+use denoir_core::Rest;
 use denoir_core::backend::{Program, run};
 use denoir_core::cpu::{Cpu, pack, packed_bytes};
 use denoir_core::ops::{
-    Attention, Centre, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Rest, Rope, RopePairs,
+    Attention, Centre, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Rope, RopePairs,
 };
 use denoir_core::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 

@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use denoir::core::ModelError;
+use denoir::core::Precision;
 use denoir::core::gguf::{Gguf, TensorInfo, keys};
 use denoir::core::jit::{JitConfig, JitModel, JitPlan};
-use denoir::core::plan::Precision;
 use denoir::core::qwen3::Qwen3Model;
 use denoir::core::sampler::Method;
 use denoir::core::t2i::{T2iModel, T2iPlan};

@@ -1,6 +1,6 @@
 //! Conversion of elements, block by block. Every loop is plain enough for the compiler to vectorise.
 
-use denoir_core::ops::Rest;
+use denoir_core::Rest;
 use half::bf16;
 use half::f16;
 use half::slice::HalfFloatSliceExt;

@@ -1,8 +1,9 @@
 //! What will be written: metadata, the list of tensors, and how each is made from the checkpoint.
 
 use denoir_core::DType;
+use denoir_core::Rest;
 use denoir_core::gguf::{GgmlType, keys};
-use denoir_core::ops::{ROTATION, Rest};
+use denoir_core::ops::ROTATION;
 
 use crate::arch::{self, Network, Role};
 use crate::checkpoint::{Checkpoint, Selection, select};

@@ -6,8 +6,8 @@
 //!
 //! ```no_run
 //! use core::ops::ControlFlow;
-//! use denoir_core::{cpu::{Cpu, Isa}, gguf::Gguf, jit::{JitModel, JitPlan}, noise::Rng, plan::Precision};
-//! use denoir_core::{Denoiser, Job, Serial, sampler::Settings};
+//! use denoir_core::{cpu::{Cpu, Isa}, gguf::Gguf, jit::{JitModel, JitPlan}, noise::Rng};
+//! use denoir_core::{Denoiser, Job, Precision, Serial, sampler::Settings};
 //!
 //! # fn draw(file: &[u8], arena: &mut [u8], image: &mut [f32]) -> Result<(), Box<dyn core::error::Error>> {
 //! let gguf = Gguf::parse(file)?;                              // checks the whole header
@@ -28,34 +28,20 @@
 #![no_std]
 
 pub mod backend;
-mod block;
 pub mod checked;
 pub mod cpu;
-mod denoiser;
-pub mod dtype;
-pub mod error;
-pub mod exec;
 pub mod gguf;
-pub mod jit;
-pub mod network;
-pub mod noise;
+pub mod models;
 pub mod ops;
-pub mod params;
-mod patches;
-pub mod plan;
-mod precision;
-pub mod qwen3;
-pub mod sampler;
+pub mod sampling;
 pub mod self_test;
-pub mod t2i;
-mod view;
+mod tensor;
 
-pub use denoiser::{Denoiser, EVALUATE, Job, Progress, RunError};
-pub use dtype::DType;
-pub use error::ModelError;
-pub use exec::{Executor, Serial};
-pub use network::Network;
-pub use view::{Modulation, Region, TokenLayout, View, Weight};
+pub use cpu::{Executor, Serial};
+pub use models::network::Network;
+pub use models::{ModelError, jit, network, params, plan, qwen3, t2i};
+pub use sampling::{Denoiser, EVALUATE, Job, Progress, RunError, noise, sampler};
+pub use tensor::{DType, Modulation, Precision, Region, Rest, TokenLayout, View, Weight};
 
 #[cfg(test)]
 extern crate std;

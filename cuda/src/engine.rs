@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use denoir_core::Precision;
 use denoir_core::backend::{Backend, ModelFile, Program};
 use denoir_core::ops::{Bounds, Op};
-use denoir_core::plan::Precision;
 use denoir_core::{DType, EVALUATE};
 
 use crate::device::Context;

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use denoir_core::Precision;
 use denoir_core::backend::ModelFile;
-use denoir_core::plan::Precision;
 
 use crate::calls::{Calls, Faults};
 use crate::device::{Context, DeviceInfo, Driver};

@@ -2,11 +2,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use denoir_core::Precision;
 use denoir_core::backend::{Backend, TapFn, Tapped};
 use denoir_core::cpu::Cpu;
 use denoir_core::jit::JitPlan;
 use denoir_core::network::Plan;
-use denoir_core::plan::Precision;
 use denoir_core::t2i::{T2iPlan, Texts};
 use denoir_core::{DType, Denoiser, Job, RunError, View};
 

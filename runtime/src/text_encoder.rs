@@ -1,9 +1,9 @@
 use std::path::Path;
 
+use denoir_core::Precision;
 use denoir_core::backend::{TapFn, Tapped};
 use denoir_core::cpu::Cpu;
 use denoir_core::gguf::{Gguf, Name, keys};
-use denoir_core::plan::Precision;
 use denoir_core::qwen3::{Encoder, Qwen3Model, Qwen3Plan, prompt_embeds};
 use denoir_core::{ModelError, View};
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use denoir::{AlignedBytes, Condition, Engine, Error, Method, Model, Network, Rng, Settings};
+use denoir_core::Precision;
 use denoir_core::backend::Backend;
 use denoir_core::backend::OpError;
 use denoir_core::jit::JitPlan;
 use denoir_core::network::{Network as _, Plan};
-use denoir_core::plan::Precision;
 use denoir_core::t2i::{T2iPlan, Texts};
 use denoir_core::{DType, Denoiser, Job, RunError};
 use safetensors::SafeTensors;

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use denoir_convert::{Config, ConvertError, Options, convert, convert_bytes};
 use denoir_core::DType;
+use denoir_core::Rest;
 use denoir_core::gguf::{GgmlType, Gguf, keys};
-use denoir_core::ops::{Rest, rotate};
+use denoir_core::ops::rotate;
 use denoir_tests::convert_checkpoint::{
     Float, Pickle, TINY_CONFIG, Tensor, jit_pth, lightning, prefixed, safetensors, tiny_jit, tiny_t2i,
 };

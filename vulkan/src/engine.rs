@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use denoir_core::Precision;
 use denoir_core::backend::{Backend, ModelFile, Program};
 use denoir_core::ops::{Bounds, Op};
-use denoir_core::plan::Precision;
 
 use crate::device::Device;
 use crate::launch::Launcher;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use denoir_core::Precision;
 use denoir_core::backend::ModelFile;
-use denoir_core::plan::Precision;
 
 use crate::calls::{Calls, Faults};
 use crate::device::{Device, DeviceInfo, candidates};

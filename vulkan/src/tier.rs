@@ -1,7 +1,7 @@
 //! Which features of a device the kernels use.
 
 use denoir_core::DType;
-use denoir_core::plan::Precision;
+use denoir_core::Precision;
 
 /// A level of device features. Each can be forced, and each is checked against the reference when a device is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

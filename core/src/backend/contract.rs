@@ -1,6 +1,6 @@
 use crate::View;
 use crate::ops::{Bounds, InvalidOp, Op};
-use crate::plan::Precision;
+use crate::tensor::Precision;
 
 /// A device that runs the kernels on two regions of memory: the model file and the arena.
 ///

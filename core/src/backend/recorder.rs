@@ -1,7 +1,7 @@
 use super::contract::{Backend, OpError, Program, Tap};
 use crate::View;
 use crate::ops::*;
-use crate::precision::Precision;
+use crate::tensor::Precision;
 
 /// The checked front of a backend, which the networks are written against: one method per kernel.
 pub struct Recorder<'b, B> {

@@ -3,7 +3,7 @@ use core::convert::Infallible;
 use super::contract::{Backend, Program};
 use crate::DType;
 use crate::ops::{Bounds, Memory, Op};
-use crate::precision::Precision;
+use crate::tensor::Precision;
 
 /// The judge: every form of every kernel, in f64.
 // SAFETY: the bounds are the lengths of its slices.

@@ -1,7 +1,7 @@
 use super::contract::{Backend, OpError, Program, Tap};
 use crate::View;
 use crate::ops::{Bounds, InvalidOp, Op};
-use crate::precision::Precision;
+use crate::tensor::Precision;
 
 /// What sees a pass's intermediate tensors: the name, the view and its bytes without padding.
 pub type TapFn<'a> = dyn FnMut(Tap, &View, &[u8]) + 'a;

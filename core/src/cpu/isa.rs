@@ -8,8 +8,8 @@ use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
 use super::simd::{Dot, I8mm, Neon};
 use super::simd::{Scalar, Simd};
 use crate::DType;
-use crate::exec::Executor;
-use crate::plan::Precision;
+use crate::cpu::exec::Executor;
+use crate::tensor::Precision;
 
 /// An instruction set that the kernels are compiled for. Made by detection, so that holding one proves that the
 /// machine has it.

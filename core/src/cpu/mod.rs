@@ -9,6 +9,7 @@ mod centre;
 mod class_condition;
 mod context_tokens;
 mod dequantize_blocks;
+mod exec;
 mod gather_rows;
 mod isa;
 mod layer_norm;
@@ -29,13 +30,13 @@ mod unpatchify;
 use core::convert::Infallible;
 use core::marker::PhantomData;
 
+pub use exec::{Executor, Serial};
 pub use isa::Isa;
 pub use pack::{pack, packed_bytes};
 
 use crate::backend::{Backend, Program};
-use crate::exec::Executor;
 use crate::ops::{Bounds, Centre, Linear, Op};
-use crate::plan::Precision;
+use crate::tensor::Precision;
 use crate::{Region, View};
 use memory::Arena;
 use pack::Packed;
@@ -66,7 +67,7 @@ impl core::fmt::Display for Misaligned {
 impl core::error::Error for Misaligned {}
 
 impl<'a, E: Executor> Cpu<'a, E> {
-    /// A backend over the whole model file and an arena of [`Plan::arena_bytes`](crate::network::Plan) or more.
+    /// A backend over the whole model file and an arena of [`Plan::arena_bytes`](crate::models::network::Plan) or more.
     ///
     /// # Errors
     /// [`Misaligned`] unless both start at multiples of 64 bytes.

@@ -5,7 +5,7 @@
 //! groups of `k` follow each other, four bytes to a column (f16: two): `[k / group][panel][group]`. This is the
 //! order of `vpdpbusd`, `vdpbf16ps`, `sdot` and AMX's tiles alike; int8 for `smmla` has eight bytes to a column. `n`
 //! and `k` are padded with zeros. Where an instruction set multiplies unsigned activations, int8 panels end with 128
-//! times the sum of each column, i32. What follows is the [`Rest`](crate::ops::Rest) of int8 weights, where they have one,
+//! times the sum of each column, i32. What follows is the [`Rest`](crate::Rest) of int8 weights, where they have one,
 //! as words `[k / 16][panel]`.
 
 use bytemuck::Pod;
@@ -13,7 +13,7 @@ use bytemuck::Pod;
 use super::isa::{self, Isa};
 use super::simd::product::CHUNK;
 use crate::checked::range;
-use crate::exec::Executor;
+use crate::cpu::exec::Executor;
 use crate::{DType, Region, View, Weight};
 
 /// A packed matrix.
@@ -23,7 +23,7 @@ pub(super) struct PackedWeight<'a> {
     pub(super) panel_bytes: usize,
     /// Columns of a panel.
     pub(super) panel: usize,
-    /// Bytes of [`Rest`](crate::ops::Rest) at the end of a panel; 0 where the weight has none.
+    /// Bytes of [`Rest`](crate::Rest) at the end of a panel; 0 where the weight has none.
     rest_bytes: usize,
 }
 
@@ -41,7 +41,7 @@ impl<'a> PackedWeight<'a> {
         bytemuck::cast_slice(&self.bytes[end - size_of::<i32>() * self.panel..end])
     }
 
-    /// The panel's [`Rest`](crate::ops::Rest): words of a column follow each other a panel's width apart.
+    /// The panel's [`Rest`](crate::Rest): words of a column follow each other a panel's width apart.
     #[inline(always)]
     pub(super) fn rest(&self, panel: usize) -> &'a [u8] {
         let end = (panel + 1) * self.panel_bytes;

@@ -10,7 +10,7 @@ const SAMPLES: usize = 32;
 /// every token. Rounded with the tokens it takes most of their 255 steps, and the weights' own rounding acts on it alike
 /// in all of them, so that nothing averages out. So a producer ([`NormModulate`](super::NormModulate),
 /// [`QuantizeRows`](super::QuantizeRows)) writes `centre` and rounds `x − centre`, and
-/// [`Linear`](super::Linear) adds `centre · wᵀ`, computed once for an image and with finer weights ([`Rest`]).
+/// [`Linear`](super::Linear) adds `centre · wᵀ`, computed once for an image and with finer weights ([`Rest`](crate::Rest)).
 ///
 /// An image's centre is the mean of every `n`-th of its image tokens, about 32 of them, rounded to int8 as
 /// [`QuantizeRows`](super::QuantizeRows) rounds a row. Any row would be right: what is taken out is added again.
@@ -99,39 +99,5 @@ impl Centre {
                 mem.store(&self.value, image, c, value);
             }
         }
-    }
-}
-
-/// What rounding a weight to int8 left over: two bits each, which divide the step of a row's scale into four. A code of
-/// `c` stands for `(c − 1.5) / 4` of a step.
-///
-/// Sixteen weights share a word of four bytes: weight `k` is in byte `k mod 4` of word `k / 16`, in the bits from
-/// `2 · (k mod 16 / 4)` on. So one mask and one shift give four neighbours, byte by byte, as int8 products take them.
-/// Words are padded with zeros, which do not count.
-#[derive(Clone, Copy, Debug)]
-pub struct Rest;
-
-impl Rest {
-    /// Weights of a word.
-    pub const WORD: usize = 16;
-
-    /// Bytes of a row of `k` weights.
-    pub const fn bytes(k: usize) -> usize {
-        k.div_ceil(Rest::WORD).saturating_mul(size_of::<u32>())
-    }
-
-    /// Byte and lowest bit of weight `k`.
-    pub const fn place(k: usize) -> (usize, usize) {
-        (k / Rest::WORD * size_of::<u32>() + k % 4, k % Rest::WORD / 4 * 2)
-    }
-
-    /// The code of what is left of a weight of `exact` steps after rounding it to `rounded`.
-    pub fn code(exact: f32, rounded: f32) -> u8 {
-        ((exact - rounded) * 4.0 + 2.0).clamp(0.0, 3.0) as u8
-    }
-
-    /// What a code stands for, in steps.
-    pub const fn value(code: u8) -> f32 {
-        (code as f32 - 1.5) / 4.0
     }
 }

@@ -1,5 +1,6 @@
+use super::Centre;
 use super::memory::{Bounds, InvalidOp, Memory, require, silu};
-use super::{Centre, Rest};
+use crate::Rest;
 use crate::{DType, Modulation, TokenLayout, View, Weight};
 
 /// `out = epilogue(x · wᵀ + bias)`, accumulated in f32 (i32 for int8), for `x (m, k)` and `w (n, k)`.

@@ -28,7 +28,7 @@ mod unpatchify;
 
 pub use attention::Attention;
 pub use causal_attention::CausalAttention;
-pub use centre::{Centre, Rest};
+pub use centre::Centre;
 pub use class_condition::ClassCondition;
 pub use context_tokens::ContextTokens;
 pub use dequantize_blocks::{BLOCK, BLOCK_BYTES, DequantizeBlocks};
@@ -45,7 +45,7 @@ pub use solver_step::{HISTORY, SolverStep, StepValues};
 pub use swiglu::{ROTATION, Swiglu, rotate};
 pub use unpatchify::{PixelOrder, Unpatchify};
 
-use crate::precision::Precision;
+use crate::tensor::Precision;
 
 /// The kernels, listed once: hands their stems and descriptors to a macro.
 macro_rules! kernels {

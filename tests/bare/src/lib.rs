@@ -9,11 +9,13 @@ use core::convert::Infallible;
 use core::fmt;
 use core::ops::ControlFlow;
 
+use denoir_core::Precision;
 use denoir_core::backend::OpError;
 use denoir_core::cpu::{Cpu, Isa, Misaligned};
 use denoir_core::gguf::Gguf;
-use denoir_core::jit::{JitModel, JitPlan, PlanError, Precision};
+use denoir_core::jit::{JitModel, JitPlan};
 use denoir_core::noise::Rng;
+use denoir_core::plan::PlanError;
 use denoir_core::sampler::{Settings, SettingsError};
 use denoir_core::{Denoiser, Job, ModelError, RunError, Serial};
 

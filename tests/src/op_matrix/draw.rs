@@ -2,7 +2,8 @@
 //! that nobody may touch.
 
 use denoir::AlignedBytes;
-use denoir_core::ops::{Centre, Memory, Op, Rest};
+use denoir_core::Rest;
+use denoir_core::ops::{Centre, Memory, Op};
 use denoir_core::{DType, Modulation, Region, TokenLayout, View, Weight};
 
 use super::case::{Case, Output, Tolerance, elements};

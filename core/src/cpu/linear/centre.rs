@@ -4,7 +4,8 @@ use super::super::memory::{Arena, Source};
 use super::super::pack::PackedWeight;
 use super::super::simd::product::{Block, MAX_PANEL, MAX_ROWS, Sums};
 use super::super::simd::{MAX_LANES, Simd};
-use crate::ops::{Centre, Rest};
+use crate::Rest;
+use crate::ops::Centre;
 use crate::{TokenLayout, View};
 
 /// The centres of the rows that a layer multiplies.

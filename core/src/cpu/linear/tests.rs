@@ -3,9 +3,10 @@ use std::vec::Vec;
 
 use half::{bf16, f16};
 
+use crate::Rest;
 use crate::backend::{Program, run};
 use crate::cpu::{Cpu, Isa, pack, packed_bytes};
-use crate::ops::{Bounds, Centre, Epilogue, Linear, Memory, Rest};
+use crate::ops::{Bounds, Centre, Epilogue, Linear, Memory};
 use crate::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 
 /// Bytes at a multiple of 64.

@@ -123,7 +123,7 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn splat_i8(self, x: u32) -> Self::Bytes {
         self.splat_bytes(x)
     }
-    /// A word of each column of a vector, taken apart into [`Rest`](crate::ops::Rest)'s codes of four groups of four
+    /// A word of each column of a vector, taken apart into [`Rest`](crate::Rest)'s codes of four groups of four
     /// neighbours.
     ///
     /// # Safety

@@ -13,7 +13,6 @@ pub use network::Session;
 pub use params::JitModel;
 pub use plan::JitPlan;
 
-pub use crate::block::EPS;
-pub use crate::params::BlockParams;
-pub use crate::patches::{PatchEmbedParams, PatchPlan};
-pub use crate::plan::{MAX_BATCH, PlanError, Precision, TIMESTEP_WIDTH};
+pub use crate::models::block::EPS;
+pub use crate::models::params::BlockParams;
+pub use crate::models::patches::{PatchEmbedParams, PatchPlan};

@@ -1,8 +1,8 @@
-use crate::error::ModelError;
 use crate::gguf::{Gguf, keys};
-use crate::jit::MAX_DEPTH;
+use crate::models::error::ModelError;
+use crate::models::jit::MAX_DEPTH;
+use crate::models::patches::Patches;
 use crate::ops::MAX_HEAD_DIM;
-use crate::patches::Patches;
 
 /// Sizes of a text-to-image network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 use super::params::Qwen3Model;
+use crate::models::params::Matrix;
+use crate::models::plan::{Bump, PlanError};
 use crate::ops::{BLOCK, BLOCK_BYTES};
-use crate::params::Matrix;
-use crate::plan::{Bump, PlanError, Precision};
+use crate::tensor::Precision;
 use crate::{DType, View};
 
 /// Most prompts that are encoded together.

@@ -1,10 +1,10 @@
 //! Both ends of an image network: from pixels to tokens, and from tokens to x̂.
 
 use crate::backend::{Backend, OpError, Recorder};
-use crate::error::ModelError;
+use crate::models::error::ModelError;
+use crate::models::params::{Dense, Tensors};
+use crate::models::plan::{Bump, PlanError};
 use crate::ops::{Epilogue, Patchify, PixelOrder, Unpatchify};
-use crate::params::{Dense, Tensors};
-use crate::plan::{Bump, PlanError};
 use crate::{View, Weight};
 
 /// How an image is cut into patches.

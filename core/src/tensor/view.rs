@@ -1,14 +1,14 @@
 //! Where a matrix lies: descriptors that mean the same to a slice, a buffer object and a device pointer.
 
 use crate::DType;
-use crate::ops::Rest;
+use crate::Rest;
 
 /// One of the two memories that a backend owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Region {
     /// The model file's bytes, read-only.
     Weights,
-    /// The activation arena, laid out by a [`Plan`](crate::network::Plan).
+    /// The activation arena, laid out by a [`Plan`](crate::models::network::Plan).
     Arena,
 }
 

@@ -1,9 +1,9 @@
 use super::params::{JointBlock, T2iModel};
 use super::plan::T2iPlan;
 use crate::backend::{Backend, OpError, Recorder};
-use crate::block::{EPS, Pass};
+use crate::models::block::{EPS, Pass};
+use crate::models::plan::typed;
 use crate::ops::{Epilogue, GatherRows, LayerNorm, PixelOrder, QkNormRope, QuantizeRows, RmsNorm, Rope, RopePairs};
-use crate::plan::typed;
 use crate::{DType, TokenLayout};
 
 /// The modulation vectors of every block for `times` time points, from the sinusoids in `plan.modulation.t_wave`.

@@ -2,7 +2,7 @@ use super::params::JitModel;
 use super::plan::JitPlan;
 use crate::TokenLayout;
 use crate::backend::{Backend, OpError, Recorder};
-use crate::block::{EPS, Pass};
+use crate::models::block::{EPS, Pass};
 use crate::ops::{ClassCondition, ContextTokens, Epilogue, NormModulate, PixelOrder, Rope, RopePairs};
 
 /// The modulation vectors of every block for `times` time points and `labels` labels, from the sinusoids in

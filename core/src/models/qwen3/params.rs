@@ -1,9 +1,9 @@
 use heapless::Vec;
 
 use super::config::{MAX_DEPTH, Qwen3Config};
-use crate::error::ModelError;
 use crate::gguf::{Gguf, keys::qwen3::TOKEN_EMBEDDING};
-use crate::params::{Matrix, Tensors};
+use crate::models::error::ModelError;
+use crate::models::params::{Matrix, Tensors};
 use crate::{DType, View};
 
 /// The network's weights as views into the model file, and its sizes. Tensor names are llama.cpp's.

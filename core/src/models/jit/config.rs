@@ -1,7 +1,7 @@
-use crate::error::ModelError;
 use crate::gguf::{Gguf, keys};
+use crate::models::error::ModelError;
+use crate::models::patches::Patches;
 use crate::ops::MAX_HEAD_DIM;
-use crate::patches::Patches;
 
 /// Sizes of a class-conditional network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

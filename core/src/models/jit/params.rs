@@ -1,11 +1,11 @@
 use heapless::Vec;
 
 use super::config::{JitConfig, MAX_DEPTH};
-use crate::error::ModelError;
 use crate::gguf::Gguf;
-use crate::params::{BlockParams, Dense, Tensors};
-use crate::patches::PatchEmbedParams;
-use crate::plan::TIMESTEP_WIDTH;
+use crate::models::error::ModelError;
+use crate::models::params::{BlockParams, Dense, Tensors};
+use crate::models::patches::PatchEmbedParams;
+use crate::models::plan::TIMESTEP_WIDTH;
 use crate::{DType, Region, View, Weight};
 
 /// The network's weights as views into the model file, and its sizes.

@@ -2,10 +2,9 @@ use heapless::Vec;
 
 use super::{JitModel, JitPlan, forward, modulation};
 use crate::backend::{Backend, OpError, Recorder};
-use crate::denoiser::RunError;
-use crate::network::{Branches, Network};
+use crate::models::network::{Branches, ConditionError, Network};
+use crate::models::plan::MAX_BATCH;
 use crate::ops::MAX_HEAD_DIM;
-use crate::plan::MAX_BATCH;
 
 /// Labels of a pass, the null class's for the second branch.
 type PassLabels = Vec<u32, { 2 * MAX_BATCH }>;
@@ -68,6 +67,14 @@ impl Network for JitModel {
         Ok(())
     }
 
+    fn check(&self, labels: &[u32], branches: Branches) -> Result<(), ConditionError> {
+        let classes = self.config.classes + usize::from(branches == Branches::Either);
+        match labels.iter().find(|&&label| label as usize >= classes) {
+            Some(&label) => Err(ConditionError::Label { label, classes }),
+            None => Ok(()),
+        }
+    }
+
     fn begin<B: Backend>(
         &self,
         plan: &JitPlan,
@@ -75,11 +82,7 @@ impl Network for JitModel {
         labels: &[u32],
         branches: Branches,
         _kept: &mut [u32],
-    ) -> Result<Session, RunError<B::Error>> {
-        let classes = self.config.classes + usize::from(branches == Branches::Either);
-        if let Some(&label) = labels.iter().find(|&&label| label as usize >= classes) {
-            return Err(RunError::Label { label, classes });
-        }
+    ) -> Result<Session, OpError<B::Error>> {
         let session = Session::new(labels, self.config.null_label() as u32, branches == Branches::Both);
         let mut write = |view: &crate::View, labels: &[u32]| {
             backend.write(&view.cols_from(0, labels.len()), bytemuck::cast_slice(labels))

@@ -1,9 +1,10 @@
 //! The transformer block that the image networks share, as a flat list of kernels.
 
 use crate::backend::{Backend, OpError, Recorder};
+use crate::models::params::{BlockParams, Dense};
+use crate::models::plan::{BlockPlan, typed};
 use crate::ops::{Attention, Centre, Epilogue, Linear, NormModulate, QkNormRope, QuantizeRows, Rope, Swiglu};
-use crate::params::{BlockParams, Dense};
-use crate::plan::{BlockPlan, Precision, typed};
+use crate::tensor::Precision;
 use crate::{DType, Modulation, TokenLayout, View, Weight};
 
 /// RMSNorm's and LayerNorm's epsilon in the image networks, everywhere.

@@ -5,11 +5,11 @@ use core::ops::ControlFlow;
 use heapless::Vec;
 
 use crate::backend::{Backend, OpError, Program, run};
-use crate::network::{At, Branches, Network, Plan};
-use crate::noise::Rng;
+use crate::models::network::{At, Branches, ConditionError, Network, Plan};
+use crate::models::plan::{MAX_BATCH, TIMESTEP_WIDTH};
 use crate::ops::SolverStep;
-use crate::plan::{MAX_BATCH, TIMESTEP_WIDTH};
-use crate::sampler::{Evaluation, Settings, SettingsError};
+use crate::sampling::noise::Rng;
+use crate::sampling::sampler::{Evaluation, Settings, SettingsError};
 
 /// The program of one evaluation of the network and the solver's step after it.
 pub const EVALUATE: &str = "evaluate";
@@ -59,22 +59,8 @@ pub enum RunError<E> {
         /// Images that the plan has room for.
         room: usize,
     },
-    /// There is no class of this number.
-    Label {
-        /// The number given.
-        label: u32,
-        /// Number of classes.
-        classes: usize,
-    },
-    /// A text has another size than the network takes.
-    Text {
-        /// Values given.
-        len: usize,
-        /// Tokens that the network takes.
-        tokens: usize,
-        /// Width of each.
-        width: usize,
-    },
+    /// The network cannot draw under the condition.
+    Condition(ConditionError),
     /// The output slice has another length than the images need.
     Output {
         /// Values given.
@@ -96,8 +82,7 @@ impl<E> RunError<E> {
         match self {
             RunError::Settings(e) => RunError::Settings(e),
             RunError::Batch { images, seeds, room } => RunError::Batch { images, seeds, room },
-            RunError::Label { label, classes } => RunError::Label { label, classes },
-            RunError::Text { len, tokens, width } => RunError::Text { len, tokens, width },
+            RunError::Condition(e) => RunError::Condition(e),
             RunError::Output { len, needed } => RunError::Output { len, needed },
             RunError::Cancelled => RunError::Cancelled,
             RunError::NotFinite => RunError::NotFinite,
@@ -119,12 +104,7 @@ impl<E: core::fmt::Display> core::fmt::Display for RunError<E> {
             RunError::Batch { images, seeds, room } => {
                 write!(f, "{images} images and {seeds} seeds: there must be as many of both, 1 to {room}")
             }
-            RunError::Label { label, classes } => {
-                write!(f, "class {label} does not exist: there are {classes}, from 0")
-            }
-            RunError::Text { len, tokens, width } => {
-                write!(f, "a text of {len} values: the network takes {tokens} × {width}")
-            }
+            RunError::Condition(e) => e.fmt(f),
             RunError::Output { len, needed } => write!(f, "the output holds {len} values, the images need {needed}"),
             RunError::Cancelled => f.write_str("cancelled"),
             RunError::NotFinite => {
@@ -194,6 +174,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         let (evaluations, steps) = (settings.evaluations(), settings.steps as usize);
         let guided = (0..evaluations).any(|i| settings.evaluation(i).guidance.is_some());
         let branches = if guided { Branches::Both } else { Branches::Conditional };
+        self.network.check(job.condition, branches).map_err(RunError::Condition)?;
         let session = self.network.begin(&self.plan, &mut self.backend, job.condition, branches, self.kept)?;
         self.start_from_noise(job.rng, job.seeds, settings.noise_scale, images)?;
 
@@ -232,6 +213,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     /// [`RunError`] for an unusable condition, or what the backend reports.
     pub fn prepare(&mut self, t: f64, condition: N::Condition<'_>) -> Result<(), RunError<B::Error>> {
         let count = self.check_batch(condition, N::images(condition))?;
+        self.network.check(condition, Branches::Either).map_err(RunError::Condition)?;
         let session = self.network.begin(&self.plan, &mut self.backend, condition, Branches::Either, &mut [])?;
         self.modulate(core::iter::once(t), N::variants(&session))?;
         self.write_rows((0..count).map(|i| N::variant(&session, i) as u32))?;

@@ -1,12 +1,12 @@
 use super::params::{LayerParams, Qwen3Model};
 use super::plan::Qwen3Plan;
 use crate::backend::{Backend, OpError, Recorder};
+use crate::models::params::Matrix;
+use crate::models::plan::typed;
 use crate::ops::{
     CausalAttention, DequantizeBlocks, Epilogue, GatherRows, Linear, QkNormRope, QuantizeRows, RmsNorm, Rope,
     RopePairs, Swiglu,
 };
-use crate::params::Matrix;
-use crate::plan::typed;
 use crate::{DType, View, Weight};
 
 /// Tokens and lengths in `plan.ids` and `plan.lengths` to the last hidden states in `plan.out`.

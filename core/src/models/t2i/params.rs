@@ -1,12 +1,12 @@
 use heapless::Vec;
 
 use super::config::{MAX_TEXT_DEPTH, T2iConfig};
-use crate::error::ModelError;
 use crate::gguf::Gguf;
-use crate::jit::MAX_DEPTH;
-use crate::params::{BlockParams, Dense, Tensors};
-use crate::patches::PatchEmbedParams;
-use crate::plan::TIMESTEP_WIDTH;
+use crate::models::error::ModelError;
+use crate::models::jit::MAX_DEPTH;
+use crate::models::params::{BlockParams, Dense, Tensors};
+use crate::models::patches::PatchEmbedParams;
+use crate::models::plan::TIMESTEP_WIDTH;
 use crate::{DType, View, Weight};
 
 /// The network's weights as views into the model file, and its sizes.

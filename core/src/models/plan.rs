@@ -1,8 +1,8 @@
 //! Where activations lie: one arena, handed out from its start.
 
+use crate::models::params::BlockParams;
 use crate::ops::{Centre, HISTORY, StepValues};
-use crate::params::BlockParams;
-pub use crate::precision::Precision;
+use crate::tensor::Precision;
 use crate::{DType, Modulation, Region, TokenLayout, View};
 
 /// Most images in a batch; with both guidance branches a pass has twice as many.

@@ -5,10 +5,9 @@ use super::plan::TEXTS;
 use super::{T2iModel, T2iPlan, forward, modulation, refine, text_keys};
 use crate::View;
 use crate::backend::{Backend, OpError, Program, Recorder, run};
-use crate::denoiser::RunError;
-use crate::network::{At, Branches, Network};
+use crate::models::network::{At, Branches, ConditionError, Network};
+use crate::models::plan::MAX_BATCH;
 use crate::ops::MAX_HEAD_DIM;
-use crate::plan::MAX_BATCH;
 
 /// What the images of a batch show: one text for all of them.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +18,14 @@ pub struct Texts<'c> {
     pub negative: &'c [f32],
     /// Number of images.
     pub images: usize,
+}
+
+impl<'c> Texts<'c> {
+    /// The texts that are read for these branches.
+    fn read(self, branches: Branches) -> impl Iterator<Item = &'c [f32]> {
+        let negative = (branches == Branches::Both).then_some(self.negative);
+        core::iter::once(self.prompt).chain(negative)
+    }
 }
 
 /// Nothing: the texts are on the device.
@@ -62,6 +69,14 @@ impl Network for T2iModel {
         kept::words(&self.config, times)
     }
 
+    fn check(&self, texts: Texts<'_>, branches: Branches) -> Result<(), ConditionError> {
+        let (tokens, width) = (self.config.text_length, self.config.text_width);
+        match texts.read(branches).find(|text| text.len() != self.config.text_values()) {
+            Some(text) => Err(ConditionError::Text { len: text.len(), tokens, width }),
+            None => Ok(()),
+        }
+    }
+
     fn begin<B: Backend>(
         &self,
         plan: &T2iPlan,
@@ -69,13 +84,9 @@ impl Network for T2iModel {
         texts: Texts<'_>,
         branches: Branches,
         kept: &mut [u32],
-    ) -> Result<Session, RunError<B::Error>> {
-        let (tokens, width) = (self.config.text_length, self.config.text_width);
-        let negative = (branches == Branches::Both).then_some(texts.negative);
-        for (i, text) in core::iter::once(texts.prompt).chain(negative).enumerate() {
-            if text.len() != self.config.text_values() {
-                return Err(RunError::Text { len: text.len(), tokens, width });
-            }
+    ) -> Result<Session, OpError<B::Error>> {
+        let tokens = self.config.text_length;
+        for (i, text) in texts.read(branches).enumerate() {
             let to = plan.texts.rows_from(i * tokens, tokens);
             backend.write(&to, bytemuck::cast_slice(text))?;
             if let Some(mut kept) = KeptText::of(&self.config, kept, i) {

@@ -1,7 +1,8 @@
 use super::params::JitModel;
-use crate::network::Plan;
-use crate::patches::PatchPlan;
-use crate::plan::{BlockPlan, BlockSizes, Bump, ModulationPlan, PlanError, Precision, Trajectory};
+use crate::models::network::Plan;
+use crate::models::patches::PatchPlan;
+use crate::models::plan::{BlockPlan, BlockSizes, Bump, ModulationPlan, PlanError, Trajectory};
+use crate::tensor::Precision;
 use crate::{TokenLayout, View};
 
 /// The modulation table of one chunk of steps grows up to this size.

@@ -1,8 +1,7 @@
 //! What a network is to the sampling loop.
 
 use crate::backend::{Backend, OpError, Recorder};
-use crate::denoiser::RunError;
-use crate::plan::{ModulationPlan, Trajectory};
+use crate::models::plan::{ModulationPlan, Trajectory};
 
 /// Where a network's activations lie.
 pub trait Plan: Copy {
@@ -51,11 +50,17 @@ pub trait Network {
         0
     }
 
-    /// Checks a condition, of no more images than the plan has room for, and brings it to the device. What `kept` holds
+    /// Checks a condition for these branches.
+    ///
+    /// # Errors
+    /// [`ConditionError`] for one that there is not.
+    fn check(&self, condition: Self::Condition<'_>, branches: Branches) -> Result<(), ConditionError>;
+
+    /// Brings a condition that was checked, of no more images than the plan has room for, to the device. What `kept` holds
     /// of other conditions is forgotten.
     ///
     /// # Errors
-    /// [`RunError`] for a condition that there is not, or what the backend reports.
+    /// What the backend reports.
     fn begin<B: Backend>(
         &self,
         plan: &Self::Plan,
@@ -63,7 +68,7 @@ pub trait Network {
         condition: Self::Condition<'_>,
         branches: Branches,
         kept: &mut [u32],
-    ) -> Result<Self::Session, RunError<B::Error>>;
+    ) -> Result<Self::Session, OpError<B::Error>>;
 
     /// Rows of the modulation table for one time point.
     fn variants(session: &Self::Session) -> usize;
@@ -145,3 +150,40 @@ pub enum Branches {
     /// One evaluation of whatever the condition names, the null class included.
     Either,
 }
+
+/// A condition that a network cannot draw under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConditionError {
+    /// There is no class of this number.
+    Label {
+        /// The number given.
+        label: u32,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A text has another size than the network takes.
+    Text {
+        /// Values given.
+        len: usize,
+        /// Tokens that the network takes.
+        tokens: usize,
+        /// Width of each.
+        width: usize,
+    },
+}
+
+impl core::fmt::Display for ConditionError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            ConditionError::Label { label, classes } => {
+                write!(f, "class {label} does not exist: there are {classes}, from 0")
+            }
+            ConditionError::Text { len, tokens, width } => {
+                write!(f, "a text of {len} values: the network takes {tokens} × {width}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ConditionError {}

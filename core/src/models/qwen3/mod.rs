@@ -6,7 +6,7 @@ mod forward;
 mod params;
 mod plan;
 
-pub use crate::params::Matrix;
+pub use crate::models::params::Matrix;
 pub use config::Qwen3Config;
 pub use encoder::{EncodeError, Encoder, prompt_embeds};
 pub use forward::forward;

@@ -1,8 +1,9 @@
 //! Weights as views into the model file: what the networks share, and the look-up that checks them.
 
-use crate::error::ModelError;
+use crate::Rest;
 use crate::gguf::{GgmlType, Gguf, GgufError, Name, TensorInfo, Value, keys};
-use crate::ops::{BLOCK, BLOCK_BYTES, Epilogue, Linear, ROTATION, Rest};
+use crate::models::error::ModelError;
+use crate::ops::{BLOCK, BLOCK_BYTES, Epilogue, Linear, ROTATION};
 use crate::{DType, Region, View, Weight};
 
 /// A linear layer.

@@ -1,5 +1,5 @@
-use crate::error::ModelError;
 use crate::gguf::{Gguf, keys};
+use crate::models::error::ModelError;
 use crate::ops::MAX_HEAD_DIM;
 
 /// Sizes of a Qwen3 network.
