@@ -27,19 +27,14 @@ pub(crate) fn doc(project: &Project) -> Result<Outcome, Error> {
     Ok(Outcome::Passed)
 }
 
-/// The ggml project's own reader of model files.
-const GGUF_READER: [&str; 1] = ["gguf==0.19.0"];
-
 /// Runs the tests and counts them from the closing lines of their programs.
 pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
     let mut command = project.cargo(["test", "--workspace", "--no-fail-fast"]);
     if let Some(devices) = &project.require {
-        // The last is a check of its own.
-        let devices: Vec<&str> = devices.split(',').filter(|device| *device != "aarch64").collect();
-        command.env("DENOIR_REQUIRE", devices.join(","));
+        command.env("DENOIR_REQUIRE", devices);
     }
-    if std::env::var_os("DENOIR_PYTHON").is_none() {
-        match python::with(project, "gguf-reader", &GGUF_READER) {
+    if !python::is_named() {
+        match python::GGUF.make(project) {
             Ok(python) => drop(command.env("DENOIR_PYTHON", python)),
             Err(e) => println!("test: Python's gguf package cannot be had, its test will be skipped: {e}"),
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Counts, Error};
 use crate::tool::Project;
-use crate::{aarch64, bare, capi, cargo, cuda, generate, gpu_kit, licences, lint, testing};
+use crate::{aarch64, bare, capi, cargo, cuda, generate, gpu_kit, licences, lint, setup, testing};
 
 /// A check.
 pub(crate) struct Step {
@@ -50,36 +50,44 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Runs every check, also after one that failed, and sums up.
+/// How a check ended; without a result it was left out.
+fn verdict(result: Option<&Result<Outcome, Error>>) -> String {
+    match result {
+        None => "left out".into(),
+        Some(Ok(outcome)) => outcome.to_string(),
+        // That is no pass either.
+        Some(Err(e @ Error::Missing { .. })) => format!("NOT RUN: {e}"),
+        Some(Err(e)) => format!("FAILED: {e}"),
+    }
+}
+
+/// Brings what the checks need, runs every one that is not left out, also after one that failed, and sums up.
 pub(crate) fn run(project: &Project) -> Result<(), Error> {
     let start = Instant::now();
+    setup::run(project)?;
     let mut done = Vec::new();
     for (i, step) in STEPS.iter().enumerate() {
         println!("\n== {}/{} {}: {}", i + 1, STEPS.len(), step.name, step.title);
         let start = Instant::now();
-        let result = (step.run)(project);
-        match &result {
-            Ok(outcome) => println!("== {}: {outcome} ({})", step.name, seconds(start.elapsed())),
-            Err(e) => println!("== {}: FAILED: {e} ({})", step.name, seconds(start.elapsed())),
-        }
+        let result = (!project.leaves_out(step.name)).then(|| (step.run)(project));
+        println!("== {}: {} ({})", step.name, verdict(result.as_ref()), seconds(start.elapsed()));
         done.push((step, result, start.elapsed()));
     }
     println!("\n== summary ({})", seconds(start.elapsed()));
     for (step, result, time) in &done {
-        let text = result.as_ref().map_or_else(|e| format!("FAILED: {e}"), Outcome::to_string);
-        println!("{:>8}  {:<9} {text}", seconds(*time), step.name);
+        println!("{:>8}  {:<9} {}", seconds(*time), step.name, verdict(result.as_ref()));
     }
     let counts = done.iter().find_map(|(_, result, _)| match result {
-        Ok(Outcome::Tests(counts)) | Err(Error::Tests(counts)) => Some(*counts),
+        Some(Ok(Outcome::Tests(counts)) | Err(Error::Tests(counts))) => Some(*counts),
         _ => None,
     });
     println!("{}", counts.unwrap_or_default());
-    match done.iter().filter(|(_, result, _)| result.is_err()).count() {
+    match done.iter().filter(|(_, result, _)| matches!(result, Some(Err(_)))).count() {
         0 => Ok(()),
         failed => Err(Error::Checks(failed)),
     }
 }
 
-fn seconds(time: Duration) -> String {
+pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
