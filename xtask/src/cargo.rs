@@ -1,7 +1,7 @@
 //! Checks that cargo itself carries out.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::ci::Outcome;
 use crate::error::{Counts, Error};
@@ -14,9 +14,15 @@ pub(crate) fn fmt(project: &Project) -> Result<Outcome, Error> {
 }
 
 pub(crate) fn clippy(project: &Project) -> Result<Outcome, Error> {
-    tool::run(&mut project.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    clippy_all(project)?;
     // In the workspace the tests bring CUDA to the runtime; by default it has none.
     tool::run(&mut project.cargo(["clippy", "--package", "denoir-cli", "--", "-D", "warnings"]))?;
+    Ok(Outcome::Passed)
+}
+
+/// Clippy with the features that the tests have.
+pub(crate) fn clippy_all(project: &Project) -> Result<Outcome, Error> {
+    tool::run(&mut project.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     Ok(Outcome::Passed)
 }
 
@@ -39,10 +45,15 @@ pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
             Err(e) => println!("test: Python's gguf package cannot be had, its test will be skipped: {e}"),
         }
     }
+    counted(&mut command)
+}
+
+/// Runs a command that tests, and counts. That no test ran is a failure.
+pub(crate) fn counted(command: &mut Command) -> Result<Outcome, Error> {
     if std::io::stdout().is_terminal() {
-        command.args(["--color", "always"]);
+        command.env("CARGO_TERM_COLOR", "always");
     }
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(tool::start(&command))?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(tool::start(command))?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let counts = std::thread::scope(|scope| {
         let err = scope.spawn(|| err.map(|err| count(err, std::io::stderr())));
@@ -50,10 +61,10 @@ pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
         counts.skipped += err.join().ok().flatten().unwrap_or_default().skipped;
         counts
     });
-    let status = child.wait().map_err(tool::start(&command))?;
+    let status = child.wait().map_err(tool::start(command))?;
     match (status.success(), counts.passed + counts.failed) {
         (true, 1..) => Ok(Outcome::Tests(counts)),
-        (false, _) if counts.failed == 0 => Err(tool::failed(&command)),
+        (false, _) if counts.failed == 0 => Err(tool::failed(command)),
         _ => Err(Error::Tests(counts)),
     }
 }

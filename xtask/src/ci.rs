@@ -50,8 +50,11 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How a check ended; without a result it was left out.
-fn verdict(result: Option<&Result<Outcome, Error>>) -> String {
+/// How a check ended; nothing where it was left out.
+type Ended = Option<Result<Outcome, Error>>;
+
+/// How a check ended, in words.
+fn verdict(result: &Ended) -> String {
     match result {
         None => "left out".into(),
         Some(Ok(outcome)) => outcome.to_string(),
@@ -61,33 +64,54 @@ fn verdict(result: Option<&Result<Outcome, Error>>) -> String {
     }
 }
 
-/// Brings what the checks need, runs every one that is not left out, also after one that failed, and sums up.
-pub(crate) fn run(project: &Project) -> Result<(), Error> {
-    let start = Instant::now();
-    setup::run(project)?;
-    let mut done = Vec::new();
-    for (i, step) in STEPS.iter().enumerate() {
-        println!("\n== {}/{} {}: {}", i + 1, STEPS.len(), step.name, step.title);
+/// What checks gave, in order.
+pub(crate) struct Report {
+    start: Instant,
+    done: Vec<(&'static str, Ended, Duration)>,
+}
+
+impl Report {
+    pub(crate) fn new() -> Report {
+        Report { start: Instant::now(), done: Vec::new() }
+    }
+
+    /// Carries a check out and says how it ended.
+    pub(crate) fn add(&mut self, name: &'static str, check: impl FnOnce() -> Ended) {
         let start = Instant::now();
-        let result = (!project.leaves_out(step.name)).then(|| (step.run)(project));
-        println!("== {}: {} ({})", step.name, verdict(result.as_ref()), seconds(start.elapsed()));
-        done.push((step, result, start.elapsed()));
+        let result = check();
+        println!("== {name}: {} ({})", verdict(&result), seconds(start.elapsed()));
+        self.done.push((name, result, start.elapsed()));
     }
-    println!("\n== summary ({})", seconds(start.elapsed()));
-    for (step, result, time) in &done {
-        println!("{:>8}  {:<9} {}", seconds(*time), step.name, verdict(result.as_ref()));
-    }
-    let counts = done.iter().find_map(|(_, result, _)| match result {
-        Some(Ok(Outcome::Tests(counts)) | Err(Error::Tests(counts))) => Some(*counts),
-        _ => None,
-    });
-    println!("{}", counts.unwrap_or_default());
-    match done.iter().filter(|(_, result, _)| matches!(result, Some(Err(_)))).count() {
-        0 => Ok(()),
-        failed => Err(Error::Checks(failed)),
+
+    /// Sums up; an error where a check did not pass.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        println!("\n== summary ({})", seconds(self.start.elapsed()));
+        for (name, result, time) in &self.done {
+            println!("{:>8}  {name:<9} {}", seconds(*time), verdict(result));
+        }
+        let counts = self.done.iter().find_map(|(_, result, _)| match result {
+            Some(Ok(Outcome::Tests(counts)) | Err(Error::Tests(counts))) => Some(*counts),
+            _ => None,
+        });
+        println!("{}", counts.unwrap_or_default());
+        match self.done.iter().filter(|(_, result, _)| matches!(result, Some(Err(_)))).count() {
+            0 => Ok(()),
+            count => Err(Error::Checks(count)),
+        }
     }
 }
 
-pub(crate) fn seconds(time: Duration) -> String {
+/// Brings what the checks need, runs every one that is not left out, also after one that failed, and sums up.
+pub(crate) fn run(project: &Project) -> Result<(), Error> {
+    let mut report = Report::new();
+    setup::run(project)?;
+    for (step, i) in STEPS.iter().zip(1..) {
+        println!("\n== {i}/{} {}: {}", STEPS.len(), step.name, step.title);
+        report.add(step.name, || (!project.leaves_out(step.name)).then(|| (step.run)(project)));
+    }
+    report.finish()
+}
+
+fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }

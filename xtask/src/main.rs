@@ -13,6 +13,7 @@ mod licences;
 mod lint;
 mod peers;
 mod python;
+mod quick;
 mod setup;
 mod shaders;
 mod testing;
@@ -27,6 +28,7 @@ use tool::Project;
 const HELP: &str = "\
 cargo xtask COMMAND
 
+  quick          format, lints, and the tests for what changed since the branch or --since REVISION; no installing
   ci             looks for what the checks need, installs it (Debian; elsewhere it says what to install), then runs
                  every check below, in this order, with times and a summary
   fmt            formatting: cargo fmt --check
@@ -76,6 +78,7 @@ struct Args {
     command: Option<String>,
     check: bool,
     prefix: Option<String>,
+    since: Option<String>,
     require: Option<String>,
     without: Option<String>,
 }
@@ -89,6 +92,7 @@ impl Args {
                 "--require" => parsed.require = Some(value()?),
                 "--without" => parsed.without = Some(value()?),
                 "--prefix" => parsed.prefix = Some(value()?),
+                "--since" => parsed.since = Some(value()?),
                 "--check" => parsed.check = true,
                 "-h" | "--help" => parsed.command = Some("help".to_owned()),
                 _ if arg.starts_with('-') => return Err(Error::Usage(format!("unknown option {arg}"))),
@@ -103,6 +107,9 @@ impl Args {
         if parsed.prefix.is_some() != (command == Some("install")) {
             return Err(Error::Usage("install and --prefix DIR belong together".into()));
         }
+        if parsed.since.is_some() && command != Some("quick") {
+            return Err(Error::Usage("--since is for quick".into()));
+        }
         Ok(parsed)
     }
 }
@@ -112,7 +119,7 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     if args.next_if(|arg| arg == "peers").is_some() {
         return peers::run(&Project::new(None, None)?, &args.collect::<Vec<_>>());
     }
-    let Args { command, check, prefix, require, without } = Args::parse(args)?;
+    let Args { command, check, prefix, since, require, without } = Args::parse(args)?;
     let command = command.ok_or_else(|| Error::Usage("which command?".into()))?;
     if command == "help" {
         print!("{HELP}");
@@ -124,6 +131,7 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     }
     match command.as_str() {
         "ci" => ci::run(&project),
+        "quick" => quick::run(&project, since.as_deref()),
         "setup" => setup::run(&project),
         "gpu-kit" => gpu_kit::write(&project),
         "generate" if !check => generate::write(&project),
