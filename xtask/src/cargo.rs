@@ -26,6 +26,11 @@ pub(crate) fn clippy_all(project: &Project) -> Result<Outcome, Error> {
     Ok(Outcome::Passed)
 }
 
+/// Puts the libraries and examples where their names say, with the features that the tests have: those have built them.
+pub(crate) fn build(project: &Project) -> Result<(), Error> {
+    tool::run(&mut project.cargo(["build", "--workspace", "--lib", "--examples"]))
+}
+
 /// Documents libraries only: the binary `denoir` would overwrite the pages of the library `denoir`.
 pub(crate) fn doc(project: &Project) -> Result<Outcome, Error> {
     let mut command = project.cargo(["doc", "--workspace", "--no-deps", "--lib"]);
