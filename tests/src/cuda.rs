@@ -11,7 +11,9 @@ const EMULATOR: &str = env!("DENOIR_CUDA_EMULATOR");
 
 /// The driver in use.
 static EMULATED: LazyLock<Option<Library>> = LazyLock::new(|| {
-    let asked = std::env::var("DENOIR_CUDA").is_ok_and(|how| how == "emulated");
+    let how = std::env::var("DENOIR_CUDA").unwrap_or_default();
+    assert!(["", "emulated"].contains(&how.as_str()), "DENOIR_CUDA is {how:?}; it can be `emulated`");
+    let asked = !how.is_empty();
     if EMULATOR.is_empty() || !(asked || matches!(denoir_cuda::devices(), Err(Error::NoDriver))) {
         return None;
     }

@@ -17,9 +17,15 @@ use denoir_core::DType;
 
 /// The folder `fixtures`: the one that `DENOIR_FIXTURES` names, for test programs that were taken elsewhere, or that of the
 /// sources.
+///
+/// # Panics
+/// Where the environment names no folder.
 pub fn fixtures() -> PathBuf {
-    let sources = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
-    std::env::var_os("DENOIR_FIXTURES").map_or_else(sources, PathBuf::from)
+    let Some(named) = std::env::var_os("DENOIR_FIXTURES").map(PathBuf::from) else {
+        return Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+    };
+    assert!(named.is_dir(), "DENOIR_FIXTURES is no folder: {}", named.display());
+    named
 }
 
 /// A checkpoint of `fixtures/checkpoints`, converted to weights of this type.

@@ -2,8 +2,8 @@
 //!
 //! A case is a descriptor, the bytes of both regions, and what each output may differ by. Its outputs are poisoned
 //! first, its numbers come from a seed and its name: `DENOIR_SEED` sets the seed, `DENOIR_CASE` runs only the cases
-//! whose name contains a word, `DENOIR_CASES` at most so many of them, spread over the table, and
-//! `DENOIR_ROW` only the rows whose name contains a word.
+//! whose name contains a word, `DENOIR_CASES` at most so many of a kernel's, spread over the table, and
+//! `DENOIR_ROW` only the rows whose name contains one of these words, between commas. A word that fits nothing fails.
 
 pub mod backends;
 mod case;
@@ -18,6 +18,7 @@ pub use seed::{base_seed, hash};
 pub use table::Table;
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use denoir_core::cpu::Isa;
@@ -66,10 +67,11 @@ pub fn scalar_hash(kernel: &str, count: usize) -> u64 {
 pub fn run(kernel: &str) {
     let (seed, start, rows) = (base_seed(), Instant::now(), backends::rows());
     let only = std::env::var("DENOIR_CASE").unwrap_or_default();
-    let most = std::env::var("DENOIR_CASES").map_or(usize::MAX, |n| n.parse().expect("DENOIR_CASES is a number"));
+    let most =
+        std::env::var("DENOIR_CASES").map_or(NonZeroUsize::MAX, |n| n.parse().expect("DENOIR_CASES counts from 1"));
     let (mut ran, mut failed, mut worst) = (0usize, Vec::new(), Worst::new());
     let plans: Vec<Plan> = cases::of(kernel).0.into_iter().filter(|plan| plan.name.contains(&only)).collect();
-    for plan in plans.iter().step_by(plans.len().div_ceil(most).max(1)) {
+    for plan in plans.iter().step_by(plans.len().div_ceil(most.get()).max(1)) {
         let failures = run_case(&plan.name, &plan.draw(seed), &rows, &mut worst);
         failed.extend(failures.into_iter().map(|what| format!("{kernel}: {}: {what}", plan.name)));
         ran += 1;
@@ -78,7 +80,7 @@ pub fn run(kernel: &str) {
     for (row, (share, name)) in rows.iter().filter_map(|row| Some((&row.name, worst.get(&row.name)?))) {
         println!("{kernel}: {row}: at most {:.0}% of what is allowed ({name})", share * 100.0);
     }
-    assert!(ran > 0, "{kernel}: no case ran");
+    assert!(ran > 0, "{kernel}: no case ran; DENOIR_CASE={only:?} is in no name");
     let shown = failed.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
     assert!(failed.is_empty(), "{} failures in {ran} cases; DENOIR_SEED={seed:#x}\n{shown}", failed.len());
 }

@@ -17,7 +17,8 @@ pub fn gpu(tier: Tier) -> Result<&'static Gpu, &'static Error> {
 
 /// How tests open a device: synchronisation is validated too.
 pub fn options(tier: Option<Tier>) -> Options {
-    let device = std::env::var("DENOIR_VULKAN_DEVICE").ok().and_then(|n| n.parse().ok());
+    let device =
+        std::env::var("DENOIR_VULKAN_DEVICE").ok().map(|n| n.parse().expect("DENOIR_VULKAN_DEVICE is a number"));
     Options { device, tier, validation: Validation::Synchronisation(MESSAGES.clone()), ..Options::default() }
 }
 

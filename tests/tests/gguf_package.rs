@@ -19,6 +19,7 @@ fn has_package() -> Result<bool> {
     if python().args(["-c", "import gguf"]).output().is_ok_and(|run| run.status.success()) {
         return Ok(true);
     }
+    ensure!(std::env::var_os("DENOIR_PYTHON").is_none(), "DENOIR_PYTHON names a Python without the package gguf");
     // Past the test runner's capture.
     writeln!(
         std::io::stderr(),

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::bare;
 use crate::ci::Outcome;
 use crate::error::Error;
+use crate::testing;
 use crate::tool::{self, Project};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -19,7 +20,7 @@ const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 const STD: &str = "libstd-rust-web-dev";
 const COMPILER: &str = "rustc-web";
 const CURE: &str = "run `cargo xtask setup`";
-/// What `--require` calls this check.
+/// What Rust calls the architecture.
 const NAME: &str = "aarch64";
 
 /// A processor that QEMU plays, and a level that it has.
@@ -39,17 +40,11 @@ const PROCESSORS: &[Processor] = &[
 
 /// The op matrix, and the golden image that the scalar kernels draw to the same bytes on every architecture.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
-    if std::env::consts::ARCH == NAME {
+    if is_native() {
         return Ok(Outcome::Note("this machine is one: `test` has run them".into()));
     }
-    let missing = || Error::Missing { what: "Rust's standard library for aarch64".into(), cure: CURE.into() };
-    let Some(toolchain) = Toolchain::find(project) else {
-        if project.requires(NAME) {
-            return Err(missing());
-        }
-        println!("skipped: kernels of aarch64: {}", missing());
-        return Ok(Outcome::Note("NOT RUN".into()));
-    };
+    let missing = || Error::Missing { what: "Rust's library for aarch64".into(), cure: CURE.into() };
+    let toolchain = Toolchain::find(project).ok_or_else(missing)?;
     for processor in PROCESSORS {
         println!("{}:", processor.name);
         let mut command = toolchain.cargo(project)?;
@@ -95,13 +90,20 @@ impl Toolchain {
     }
 }
 
+/// Whether this machine is one.
+pub(crate) fn is_native() -> bool {
+    std::env::consts::ARCH == NAME
+}
+
+/// Whether some toolchain builds for aarch64.
+pub(crate) fn is_ready(project: &Project) -> bool {
+    is_native() || Toolchain::find(project).is_some()
+}
+
 /// Brings a standard library for aarch64 where no toolchain has one: by rustup, or Debian's.
 pub(crate) fn make(project: &Project) -> Result<(), Error> {
-    let ready = || std::env::consts::ARCH == NAME || Toolchain::find(project).is_some();
-    if !ready() {
-        bare::add_target(project, TARGET);
-    }
-    if ready() { Ok(()) } else { unpack(project) }
+    bare::add_target(project, TARGET);
+    if is_ready(project) { Ok(()) } else { unpack(project) }
 }
 
 /// Unpacks Debian's beside the build: apt-get finds and checks the package, as an ordinary user and with lists of its own.
@@ -124,8 +126,10 @@ fn unpack(project: &Project) -> Result<(), Error> {
         ]);
         command
     };
-    tool::run(apt().arg("update"))?;
-    tool::run(apt().arg("download").arg(format!("{STD}:arm64={version}")))?;
+    // apt-get has said why; its command line is long.
+    let unreachable = |_| Error::Form { what: format!("apt-get cannot fetch Debian's {STD}") };
+    tool::run(apt().arg("update").args(testing::IMPATIENT)).map_err(unreachable)?;
+    tool::run(apt().arg("download").arg(format!("{STD}:arm64={version}"))).map_err(unreachable)?;
     let (archives, tree) = (fs::read_dir(&folder).map_err(Error::file(&folder))?, folder.join("tree"));
     for entry in archives {
         let path = entry.map_err(Error::file(&folder))?.path();

@@ -101,9 +101,14 @@ pub(crate) fn add_targets(project: &Project) {
 
 /// Adds a target to the rustup toolchain, where there is one that can.
 pub(crate) fn add_target(project: &Project, target: &str) {
+    rustup(project, &["target", "add", target]);
+}
+
+/// Runs rustup, where there is one.
+pub(crate) fn rustup(project: &Project, args: &[&str]) {
     if tool::exists("rustup") {
-        println!("setup: rustup target add {target}");
-        if let Err(e) = tool::run_for(project.command("rustup").args(["target", "add", target]), TIME_LIMIT) {
+        println!("setup: rustup {}", args.join(" "));
+        if let Err(e) = tool::run_for(project.command("rustup").args(args), TIME_LIMIT) {
             println!("setup: {e}");
         }
     }

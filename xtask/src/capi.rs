@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::cargo;
 use crate::ci::Outcome;
 use crate::error::Error;
 use crate::tool::{self, Project};
@@ -29,7 +30,7 @@ pub(crate) fn install(project: &Project, prefix: &Path) -> Result<(), Error> {
 /// Installs the library in the build folder, then builds and runs the examples against it as a program would: by
 /// pkg-config, by CMake, shared and static.
 pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
-    tool::run(&mut project.cargo(["build", "--package", "denoir-capi"]))?;
+    cargo::build(project)?;
     let work = tool::target_folder()?.join("capi");
     match fs::remove_dir_all(&work) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file(&work)(e)),

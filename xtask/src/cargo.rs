@@ -1,7 +1,7 @@
 //! Checks that cargo itself carries out.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::ci::Outcome;
 use crate::error::{Counts, Error};
@@ -14,10 +14,21 @@ pub(crate) fn fmt(project: &Project) -> Result<Outcome, Error> {
 }
 
 pub(crate) fn clippy(project: &Project) -> Result<Outcome, Error> {
-    tool::run(&mut project.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    clippy_all(project)?;
     // In the workspace the tests bring CUDA to the runtime; by default it has none.
     tool::run(&mut project.cargo(["clippy", "--package", "denoir-cli", "--", "-D", "warnings"]))?;
     Ok(Outcome::Passed)
+}
+
+/// Clippy with the features that the tests have.
+pub(crate) fn clippy_all(project: &Project) -> Result<Outcome, Error> {
+    tool::run(&mut project.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    Ok(Outcome::Passed)
+}
+
+/// Puts the libraries and examples where their names say, with the features that the tests have: those have built them.
+pub(crate) fn build(project: &Project) -> Result<(), Error> {
+    tool::run(&mut project.cargo(["build", "--workspace", "--lib", "--examples"]))
 }
 
 /// Documents libraries only: the binary `denoir` would overwrite the pages of the library `denoir`.
@@ -27,27 +38,27 @@ pub(crate) fn doc(project: &Project) -> Result<Outcome, Error> {
     Ok(Outcome::Passed)
 }
 
-/// The ggml project's own reader of model files.
-const GGUF_READER: [&str; 1] = ["gguf==0.19.0"];
-
 /// Runs the tests and counts them from the closing lines of their programs.
 pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
     let mut command = project.cargo(["test", "--workspace", "--no-fail-fast"]);
     if let Some(devices) = &project.require {
-        // The last is a check of its own.
-        let devices: Vec<&str> = devices.split(',').filter(|device| *device != "aarch64").collect();
-        command.env("DENOIR_REQUIRE", devices.join(","));
+        command.env("DENOIR_REQUIRE", devices);
     }
-    if std::env::var_os("DENOIR_PYTHON").is_none() {
-        match python::with(project, "gguf-reader", &GGUF_READER) {
+    if !python::is_named() {
+        match python::GGUF.make(project) {
             Ok(python) => drop(command.env("DENOIR_PYTHON", python)),
             Err(e) => println!("test: Python's gguf package cannot be had, its test will be skipped: {e}"),
         }
     }
+    counted(&mut command)
+}
+
+/// Runs a command that tests, and counts. That no test ran is a failure.
+pub(crate) fn counted(command: &mut Command) -> Result<Outcome, Error> {
     if std::io::stdout().is_terminal() {
-        command.args(["--color", "always"]);
+        command.env("CARGO_TERM_COLOR", "always");
     }
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(tool::start(&command))?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(tool::start(command))?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let counts = std::thread::scope(|scope| {
         let err = scope.spawn(|| err.map(|err| count(err, std::io::stderr())));
@@ -55,10 +66,10 @@ pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
         counts.skipped += err.join().ok().flatten().unwrap_or_default().skipped;
         counts
     });
-    let status = child.wait().map_err(tool::start(&command))?;
+    let status = child.wait().map_err(tool::start(command))?;
     match (status.success(), counts.passed + counts.failed) {
         (true, 1..) => Ok(Outcome::Tests(counts)),
-        (false, _) if counts.failed == 0 => Err(tool::failed(&command)),
+        (false, _) if counts.failed == 0 => Err(tool::failed(command)),
         _ => Err(Error::Tests(counts)),
     }
 }

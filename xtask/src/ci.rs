@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Counts, Error};
 use crate::tool::Project;
-use crate::{aarch64, bare, capi, cargo, cuda, generate, gpu_kit, licences, lint, testing};
+use crate::{aarch64, bare, capi, cargo, cuda, generate, gpu_kit, licences, lint, setup, testing};
 
 /// A check.
 pub(crate) struct Step {
@@ -50,34 +50,66 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Runs every check, also after one that failed, and sums up.
-pub(crate) fn run(project: &Project) -> Result<(), Error> {
-    let start = Instant::now();
-    let mut done = Vec::new();
-    for (i, step) in STEPS.iter().enumerate() {
-        println!("\n== {}/{} {}: {}", i + 1, STEPS.len(), step.name, step.title);
+/// How a check ended; nothing where it was left out.
+type Ended = Option<Result<Outcome, Error>>;
+
+/// How a check ended, in words.
+fn verdict(result: &Ended) -> String {
+    match result {
+        None => "left out".into(),
+        Some(Ok(outcome)) => outcome.to_string(),
+        // That is no pass either.
+        Some(Err(e @ Error::Missing { .. })) => format!("NOT RUN: {e}"),
+        Some(Err(e)) => format!("FAILED: {e}"),
+    }
+}
+
+/// What checks gave, in order.
+pub(crate) struct Report {
+    start: Instant,
+    done: Vec<(&'static str, Ended, Duration)>,
+}
+
+impl Report {
+    pub(crate) fn new() -> Report {
+        Report { start: Instant::now(), done: Vec::new() }
+    }
+
+    /// Carries a check out and says how it ended.
+    pub(crate) fn add(&mut self, name: &'static str, check: impl FnOnce() -> Ended) {
         let start = Instant::now();
-        let result = (step.run)(project);
-        match &result {
-            Ok(outcome) => println!("== {}: {outcome} ({})", step.name, seconds(start.elapsed())),
-            Err(e) => println!("== {}: FAILED: {e} ({})", step.name, seconds(start.elapsed())),
+        let result = check();
+        println!("== {name}: {} ({})", verdict(&result), seconds(start.elapsed()));
+        self.done.push((name, result, start.elapsed()));
+    }
+
+    /// Sums up; an error where a check did not pass.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        println!("\n== summary ({})", seconds(self.start.elapsed()));
+        for (name, result, time) in &self.done {
+            println!("{:>8}  {name:<9} {}", seconds(*time), verdict(result));
         }
-        done.push((step, result, start.elapsed()));
+        let counts = self.done.iter().find_map(|(_, result, _)| match result {
+            Some(Ok(Outcome::Tests(counts)) | Err(Error::Tests(counts))) => Some(*counts),
+            _ => None,
+        });
+        println!("{}", counts.unwrap_or_default());
+        match self.done.iter().filter(|(_, result, _)| matches!(result, Some(Err(_)))).count() {
+            0 => Ok(()),
+            count => Err(Error::Checks(count)),
+        }
     }
-    println!("\n== summary ({})", seconds(start.elapsed()));
-    for (step, result, time) in &done {
-        let text = result.as_ref().map_or_else(|e| format!("FAILED: {e}"), Outcome::to_string);
-        println!("{:>8}  {:<9} {text}", seconds(*time), step.name);
+}
+
+/// Brings what the checks need, runs every one that is not left out, also after one that failed, and sums up.
+pub(crate) fn run(project: &Project) -> Result<(), Error> {
+    let mut report = Report::new();
+    setup::run(project)?;
+    for (step, i) in STEPS.iter().zip(1..) {
+        println!("\n== {i}/{} {}: {}", STEPS.len(), step.name, step.title);
+        report.add(step.name, || (!project.leaves_out(step.name)).then(|| (step.run)(project)));
     }
-    let counts = done.iter().find_map(|(_, result, _)| match result {
-        Ok(Outcome::Tests(counts)) | Err(Error::Tests(counts)) => Some(*counts),
-        _ => None,
-    });
-    println!("{}", counts.unwrap_or_default());
-    match done.iter().filter(|(_, result, _)| result.is_err()).count() {
-        0 => Ok(()),
-        failed => Err(Error::Checks(failed)),
-    }
+    report.finish()
 }
 
 fn seconds(time: Duration) -> String {

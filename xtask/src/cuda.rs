@@ -8,8 +8,6 @@ use crate::error::Error;
 use crate::python;
 use crate::tool::{self, Project};
 
-/// NVRTC and ptxas. The newest whose PTX JetPack 6 reads.
-const COMPILERS: [&str; 2] = ["nvidia-cuda-nvrtc-cu12==12.6.85", "nvidia-cuda-nvcc-cu12==12.6.85"];
 /// What a kernel must not have, in ptxas' report: memory for what its registers do not hold.
 const LOCAL_MEMORY: [&str; 3] = ["bytes stack", "bytes spill stores", "bytes spill loads"];
 
@@ -44,7 +42,7 @@ pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
 }
 
 fn compile(project: &Project, out: &Path) -> Result<(), Error> {
-    tool::run(project.command(python::with(project, "cuda-compilers", &COMPILERS)?).arg("cuda/compile.py").arg(out))
+    tool::run(project.command(python::CUDA.make(project)?).arg("cuda/compile.py").arg(out))
 }
 
 /// Names of a folder's files, sorted.

@@ -23,7 +23,7 @@ pub(crate) enum Error {
     Form { what: String },
     /// Rules are broken; the findings have been printed.
     Findings(usize),
-    /// Checks of `ci` failed; the summary names them.
+    /// Checks of `ci` failed or could not run; the summary names them.
     Checks(usize),
 }
 
@@ -57,13 +57,13 @@ impl fmt::Display for Error {
             Error::Failed { command } => write!(f, "{command} failed"),
             Error::Tests(counts) if counts.passed + counts.failed == 0 => f.write_str("no test ran"),
             Error::Tests(counts) => counts.fmt(f),
-            Error::Missing { what, cure } => write!(f, "{what} is missing: {cure}"),
+            Error::Missing { what, cure } => write!(f, "{what} missing: {cure}"),
             Error::File { path, source } => write!(f, "{}: {source}", path.display()),
             Error::Form { what } => f.write_str(what),
             Error::Findings(1) => f.write_str("1 finding"),
             Error::Findings(n) => write!(f, "{n} findings"),
-            Error::Checks(1) => f.write_str("1 check failed"),
-            Error::Checks(n) => write!(f, "{n} checks failed"),
+            Error::Checks(1) => f.write_str("1 check did not pass"),
+            Error::Checks(n) => write!(f, "{n} checks did not pass"),
         }
     }
 }

@@ -52,15 +52,10 @@ pub(crate) fn rehearse(project: &Project) -> Result<Outcome, Error> {
     for part in ["benches", "cuda/modules", "fixtures", "tests/bare"] {
         copy_folder(project, &project.root.join(part), &away.join(part))?;
     }
-    let python = python::with(project, "numpy", &["numpy==2.4.6"]);
     let mut command = Command::new("bash");
     command.current_dir(&away).args(["benches/gpu_day.sh", "--rehearse", "--out", "report"]);
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LIMIT", REHEARSAL);
-    match python {
-        Ok(python) => drop(command.env("PYTHON", python)),
-        Err(e) => println!("gpu-day: NumPy cannot be had, its steps are not rehearsed: {e}"),
-    }
-    tool::run(&mut command)?;
+    tool::run(command.env("PYTHON", python::NUMPY.make(project)?))?;
     let summary = away.join("report/summary.txt");
     let text = fs::read_to_string(&summary).map_err(Error::file(&summary))?;
     let steps = text.lines().filter(|line| line.starts_with("step ")).count();

@@ -13,6 +13,7 @@ mod licences;
 mod lint;
 mod peers;
 mod python;
+mod quick;
 mod setup;
 mod shaders;
 mod testing;
@@ -27,13 +28,15 @@ use tool::Project;
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  ci             every check below but setup, in this order, with times and a summary
+  quick          format, lints, and the tests for what changed since the branch or --since REVISION; no installing
+  ci             looks for what the checks need, installs it (Debian; elsewhere it says what to install), then runs
+                 every check below, in this order, with times and a summary
   fmt            formatting: cargo fmt --check
   lint           the project's own rules: arrows between crates, no std in core, no machine paths, ...
   licences       licences and sources of all dependencies against deny.toml
   clippy         cargo clippy on all targets, warnings denied
   test           cargo test on the workspace; no test at all is a failure
-  matrix         kernels with cooperative matrices on Debian testing's software Vulkan, which setup unpacks
+  matrix         kernels with cooperative matrices on Debian testing's software Vulkan
   cuda           the CUDA kernels compiled anew and compared, by NVIDIA's compilers from PyPI; no spills
   doc            cargo doc, warnings denied
   capi           the C library installed, and C and C++ programs built against it and run
@@ -46,11 +49,13 @@ cargo xtask COMMAND
   generate       writes the generated files; with --check (as in ci) says whether they are up to date
   install        builds libdenoir and puts it, its header, pkg-config and CMake files below --prefix DIR
   peers ...      times denoir beside PyTorch, ONNX Runtime and OpenVINO; what follows is for benches/peers/run.py
-  setup          installs what the checks need, where it is missing (Debian; elsewhere it prints what to install)
+  setup          the first part of ci alone: what the checks need
   help           this text
 
   --require DEVICES   for ci and test: what must be here, so that nothing is skipped for the lack of it: vulkan, cuda,
-                      avx2, avx512, aarch64 (ci), separated by commas. Tests read it from DENOIR_REQUIRE.
+                      avx2, avx512, separated by commas. Tests read it from DENOIR_REQUIRE.
+  --without CHECKS    for ci and setup: checks that are left out, with what only they need, separated by commas. The
+                      summary names them. Without matrix, generate does not compile the shaders with cooperative matrices.
 ";
 
 fn main() -> ExitCode {
@@ -67,43 +72,66 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the command line says.
+#[derive(Default)]
+struct Args {
+    command: Option<String>,
+    check: bool,
+    prefix: Option<String>,
+    since: Option<String>,
+    require: Option<String>,
+    without: Option<String>,
+}
+
+impl Args {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, Error> {
+        let mut parsed = Args::default();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| Error::Usage(format!("{arg} needs a value")));
+            match arg.as_str() {
+                "--require" => parsed.require = Some(value()?),
+                "--without" => parsed.without = Some(value()?),
+                "--prefix" => parsed.prefix = Some(value()?),
+                "--since" => parsed.since = Some(value()?),
+                "--check" => parsed.check = true,
+                "-h" | "--help" => parsed.command = Some("help".to_owned()),
+                _ if arg.starts_with('-') => return Err(Error::Usage(format!("unknown option {arg}"))),
+                _ if parsed.command.is_some() => return Err(Error::Usage(format!("unexpected argument {arg}"))),
+                _ => parsed.command = Some(arg),
+            }
+        }
+        let command = parsed.command.as_deref();
+        if parsed.check && command != Some("generate") {
+            return Err(Error::Usage("--check is for generate".into()));
+        }
+        if parsed.prefix.is_some() != (command == Some("install")) {
+            return Err(Error::Usage("install and --prefix DIR belong together".into()));
+        }
+        if parsed.since.is_some() && command != Some("quick") {
+            return Err(Error::Usage("--since is for quick".into()));
+        }
+        Ok(parsed)
+    }
+}
+
 fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
-    let mut command = None;
-    let mut require = None;
-    let mut check = false;
-    let mut prefix = None;
     let mut args = args.peekable();
     if args.next_if(|arg| arg == "peers").is_some() {
-        return peers::run(&Project::new(None)?, &args.collect::<Vec<_>>());
+        return peers::run(&Project::new(None, None)?, &args.collect::<Vec<_>>());
     }
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--require" => require = Some(args.next().ok_or_else(|| Error::Usage("--require needs devices".into()))?),
-            "--prefix" => prefix = Some(args.next().ok_or_else(|| Error::Usage("--prefix needs a folder".into()))?),
-            "--check" => check = true,
-            "-h" | "--help" => command = Some("help".to_owned()),
-            _ if arg.starts_with('-') => return Err(Error::Usage(format!("unknown option {arg}"))),
-            _ if command.is_some() => return Err(Error::Usage(format!("unexpected argument {arg}"))),
-            _ => command = Some(arg),
-        }
-    }
+    let Args { command, check, prefix, since, require, without } = Args::parse(args)?;
     let command = command.ok_or_else(|| Error::Usage("which command?".into()))?;
     if command == "help" {
         print!("{HELP}");
         return Ok(());
     }
-    if check && command != "generate" {
-        return Err(Error::Usage(format!("{command} has no option --check")));
-    }
-    if prefix.is_some() != (command == "install") {
-        return Err(Error::Usage("install and --prefix DIR belong together".into()));
-    }
-    let project = Project::new(require)?;
+    let project = Project::new(require, without)?;
     if let Some(prefix) = prefix {
         return capi::install(&project, Path::new(&prefix));
     }
     match command.as_str() {
         "ci" => ci::run(&project),
+        "quick" => quick::run(&project, since.as_deref()),
         "setup" => setup::run(&project),
         "gpu-kit" => gpu_kit::write(&project),
         "generate" if !check => generate::write(&project),

@@ -6,16 +6,53 @@ use std::path::PathBuf;
 use crate::error::Error;
 use crate::tool::{self, Project};
 
-/// A Python with these packages of PyPI, installed where they are not yet.
-pub(crate) fn with(project: &Project, name: &str, packages: &[&str]) -> Result<PathBuf, Error> {
-    let folder = project.root.join("target").join(name);
-    let (python, done) = (folder.join("bin/python"), folder.join("installed"));
-    let wanted = packages.join("\n");
-    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
+/// The ggml project's own reader of model files.
+pub(crate) const GGUF: Environment = Environment { name: "gguf-reader", packages: &["gguf==0.19.0"] };
+/// NVRTC and ptxas. The newest whose PTX JetPack 6 reads.
+pub(crate) const CUDA: Environment = Environment {
+    name: "cuda-compilers",
+    packages: &["nvidia-cuda-nvrtc-cu12==12.6.85", "nvidia-cuda-nvcc-cu12==12.6.85"],
+};
+/// What `benches/gpu_day` computes with.
+pub(crate) const NUMPY: Environment = Environment { name: "numpy", packages: &["numpy==2.4.6"] };
+/// A registry that cannot be reached is known to be so at once.
+const IMPATIENT: [&str; 4] = ["--retries", "1", "--timeout", "15"];
+
+/// A Python with packages of PyPI.
+pub(crate) struct Environment {
+    name: &'static str,
+    packages: &'static [&'static str],
+}
+
+impl Environment {
+    /// Whether it was made, with these packages.
+    pub(crate) fn is_ready(&self, project: &Project) -> bool {
+        fs::read_to_string(self.folder(project).join("installed")).is_ok_and(|installed| installed == self.wanted())
     }
-    tool::run(project.command("python3").args(["-m", "venv"]).arg(&folder))?;
-    tool::run(project.command(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
-    fs::write(&done, wanted).map_err(Error::file(&done))?;
-    Ok(python)
+
+    /// Its Python; made where it was not yet.
+    pub(crate) fn make(&self, project: &Project) -> Result<PathBuf, Error> {
+        let folder = self.folder(project);
+        let (python, done) = (folder.join("bin/python"), folder.join("installed"));
+        if !self.is_ready(project) {
+            tool::run(project.command("python3").args(["-m", "venv"]).arg(&folder))?;
+            let mut pip = project.command(&python);
+            tool::run(pip.args(["-m", "pip", "install", "--quiet"]).args(IMPATIENT).args(self.packages))?;
+            fs::write(&done, self.wanted()).map_err(Error::file(&done))?;
+        }
+        Ok(python)
+    }
+
+    fn folder(&self, project: &Project) -> PathBuf {
+        project.root.join("target").join(self.name)
+    }
+
+    fn wanted(&self) -> String {
+        self.packages.join("\n")
+    }
+}
+
+/// Whether the environment's `DENOIR_PYTHON` says which Python tests take.
+pub(crate) fn is_named() -> bool {
+    std::env::var_os("DENOIR_PYTHON").is_some()
 }

@@ -1,4 +1,4 @@
-//! Installs what the checks need.
+//! What the checks need: looked for before the first of them starts, and installed where this machine lets us.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,43 +6,122 @@ use std::process::Command;
 use crate::error::Error;
 use crate::testing::{self, Testing};
 use crate::tool::{self, Project};
-use crate::{aarch64, bare, shaders};
+use crate::{aarch64, bare, python, shaders};
 
-/// What a check needs: how to see that it is there, and the Debian packages that bring it.
+/// Something that checks need.
 struct Need {
     what: &'static str,
-    present: fn() -> bool,
-    packages: &'static [&'static str],
+    /// The checks that need it; none named: most of them.
+    checks: &'static [&'static str],
+    present: fn(&Project) -> bool,
+    from: From,
 }
 
+/// Where a need comes from.
+enum From {
+    /// Debian packages, which only root installs.
+    Packages(&'static [&'static str]),
+    /// Something made below `target`, or the sentence that says why it cannot be.
+    Made(fn(&Project) -> Result<(), Error>),
+}
+
+use From::{Made, Packages};
+
 const NEEDS: &[Need] = &[
-    Need { what: "a C compiler", present: || tool::exists("cc"), packages: &["gcc", "libc6-dev"] },
-    Need { what: "a C++ compiler", present: || tool::exists("c++"), packages: &["g++"] },
-    Need { what: "CMake", present: || tool::exists("cmake"), packages: &["cmake", "make"] },
-    Need { what: "pkg-config", present: || tool::exists("pkg-config"), packages: &["pkg-config"] },
-    Need { what: "xz", present: || tool::exists("xz"), packages: &["xz-utils"] },
-    Need { what: "Python's environments", present: has_venv, packages: &["python3-venv"] },
+    Need { what: "a C compiler", checks: &[], present: |_| tool::exists("cc"), from: Packages(&["gcc", "libc6-dev"]) },
+    Need { what: "git", checks: &["lint"], present: |_| tool::exists("git"), from: Packages(&["git"]) },
+    Need { what: "rustfmt", checks: &["fmt"], present: has_rustfmt, from: Packages(&["rustfmt"]) },
+    Need { what: "clippy", checks: &["clippy"], present: has_clippy, from: Packages(&["rust-clippy"]) },
+    Need {
+        what: "a C++ compiler",
+        checks: &["test", "capi"],
+        present: |_| tool::exists("c++"),
+        from: Packages(&["g++"]),
+    },
+    Need {
+        what: "CMake",
+        checks: &["capi"],
+        present: |_| tool::exists("cmake") && tool::exists("make"),
+        from: Packages(&["cmake", "make"]),
+    },
+    Need {
+        what: "pkg-config",
+        checks: &["capi"],
+        present: |_| tool::exists("pkg-config"),
+        from: Packages(&["pkg-config"]),
+    },
+    Need { what: "xz", checks: &["gpu-day"], present: |_| tool::exists("xz"), from: Packages(&["xz-utils"]) },
+    Need {
+        what: "Python's venv",
+        checks: &["test", "cuda", "gpu-day"],
+        present: has_venv,
+        from: Packages(&["python3-venv"]),
+    },
     Need {
         what: "core for bare targets",
-        present: bare::has_toolchains,
-        packages: &["rustc-web", "cargo-web", "rust-web-src"],
+        checks: &["bare"],
+        present: |_| bare::has_toolchains(),
+        from: Packages(&["rustc-web", "cargo-web", "rust-web-src"]),
     },
-    Need { what: "an ELF linker for bare targets", present: bare::has_linker, packages: &["lld"] },
-    Need { what: "QEMU for Arm", present: bare::has_emulators, packages: &["qemu-system-arm"] },
+    Need {
+        what: "an ELF linker for bare targets",
+        checks: &["bare"],
+        present: |_| bare::has_linker(),
+        from: Packages(&["lld"]),
+    },
+    Need {
+        what: "QEMU for Arm",
+        checks: &["bare"],
+        present: |_| bare::has_emulators(),
+        from: Packages(&["qemu-system-arm"]),
+    },
     Need {
         what: "a compiler and an emulator for aarch64 processes",
-        present: || tool::exists(aarch64::LINKER) && tool::exists(aarch64::EMULATOR),
-        packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"],
+        checks: &["aarch64"],
+        present: |_| aarch64::is_native() || tool::exists(aarch64::LINKER) && tool::exists(aarch64::EMULATOR),
+        from: Packages(&["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"]),
     },
     Need {
         what: "a shader compiler",
-        present: || tool::exists(shaders::COMPILER) && tool::exists(shaders::VALIDATOR),
-        packages: &["glslang-tools", "spirv-tools"],
+        checks: &["generate"],
+        present: |_| tool::exists(shaders::COMPILER) && tool::exists(shaders::VALIDATOR),
+        from: Packages(&["glslang-tools", "spirv-tools"]),
     },
     Need {
         what: "a Vulkan driver with the validation layers",
+        checks: &["test"],
         present: has_vulkan,
-        packages: &["libvulkan1", "mesa-vulkan-drivers", "vulkan-validationlayers"],
+        from: Packages(&["libvulkan1", "mesa-vulkan-drivers", "vulkan-validationlayers"]),
+    },
+    Need {
+        what: "Rust's library for aarch64",
+        checks: &["aarch64"],
+        present: aarch64::is_ready,
+        from: Made(aarch64::make),
+    },
+    Need {
+        what: "Debian testing's Vulkan",
+        checks: &["matrix"],
+        present: |project| Testing::find(project).is_some(),
+        from: Made(make_testing),
+    },
+    Need {
+        what: "a Python with gguf",
+        checks: &["test"],
+        present: |project| python::is_named() || python::GGUF.is_ready(project),
+        from: Made(make_gguf),
+    },
+    Need {
+        what: "a Python with NVIDIA's compilers",
+        checks: &["cuda"],
+        present: |project| python::CUDA.is_ready(project),
+        from: Made(|project| python::CUDA.make(project).map(drop)),
+    },
+    Need {
+        what: "a Python with NumPy",
+        checks: &["gpu-day"],
+        present: |project| python::NUMPY.is_ready(project),
+        from: Made(|project| python::NUMPY.make(project).map(drop)),
     },
 ];
 
@@ -50,7 +129,7 @@ const NEEDS: &[Need] = &[
 const VULKAN_FOLDERS: &[&str] = &["/usr/share/vulkan", "/etc/vulkan", "/usr/local/share/vulkan"];
 
 /// Whether a driver and the validation layers have told the loader of themselves.
-fn has_vulkan() -> bool {
+fn has_vulkan(_: &Project) -> bool {
     let any = |folder: &str, word: &str| {
         let entries = VULKAN_FOLDERS.iter().filter_map(|of| Path::new(of).join(folder).read_dir().ok()).flatten();
         entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains(word))
@@ -59,58 +138,102 @@ fn has_vulkan() -> bool {
 }
 
 /// Whether Python can make an environment with pip: Debian keeps a part of that in a package of its own.
-fn has_venv() -> bool {
-    Command::new("python3").args(["-c", "import venv, ensurepip"]).output().is_ok_and(|output| output.status.success())
+fn has_venv(_: &Project) -> bool {
+    tool::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
 }
 
-/// Installs what is missing, and unpacks Rust's library for aarch64 and Debian testing's Vulkan where apt-get can fetch
-/// them.
+fn has_rustfmt(project: &Project) -> bool {
+    tool::succeeds(&mut project.cargo(["fmt", "--version"]))
+}
+
+fn has_clippy(project: &Project) -> bool {
+    tool::succeeds(&mut project.cargo(["clippy", "--version"]))
+}
+
+/// Looks for all that the checks need, but for those that are left out, and brings what is missing. Where it cannot, the
+/// error says in one line what to install.
 pub(crate) fn run(project: &Project) -> Result<(), Error> {
-    install(project)?;
-    if let Err(e) = aarch64::make(project) {
-        println!("setup: Rust for aarch64 cannot be had, `cargo xtask aarch64` will be skipped: {e}");
-    }
-    if Testing::find(project).is_some() {
-        return Ok(());
-    }
-    let made = testing::mirror(project).or_else(|e| match apt(project) {
-        // The lists of packages, which name the archive, may have been thrown away.
-        Some(mut apt) => tool::run(apt().args(["update", "-q"])).and_then(|()| testing::mirror(project)),
-        None => Err(e),
-    });
-    match made.and_then(|mirror| testing::make(project, &mirror)) {
-        Ok(()) => println!("setup: Debian testing's Vulkan is unpacked below target"),
-        Err(e) => println!("setup: Debian testing's Vulkan cannot be had, `cargo xtask matrix` will be skipped: {e}"),
-    }
-    Ok(())
-}
-
-/// Installs the packages of the needs that are not met, or prints the command where it cannot.
-fn install(project: &Project) -> Result<(), Error> {
-    if !bare::has_toolchains() {
-        bare::add_targets(project);
-    }
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.present)()).collect();
+    let wanted = |need: &&Need| need.checks.is_empty() || need.checks.iter().any(|check| !project.leaves_out(check));
+    let mut missing: Vec<&Need> = NEEDS.iter().filter(wanted).filter(|need| !(need.present)(project)).collect();
     if missing.is_empty() {
         println!("setup: nothing is missing");
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
-    for need in &missing {
-        println!("setup: {} is missing", need.what);
+    by_rustup(project);
+    missing.retain(|need| !(need.present)(project));
+    install(project, &missing)?;
+    for need in missing {
+        if let Made(make) = need.from {
+            println!("setup: making {}", need.what);
+            make(project).map_err(|e| lacking(&[need], &e.to_string()))?;
+        }
+        if !(need.present)(project) {
+            return Err(lacking(&[need], "what should bring it did not"));
+        }
+    }
+    Ok(())
+}
+
+/// An error that names what is missing, the cure, and how to do without.
+fn lacking(needs: &[&Need], cure: &str) -> Error {
+    let what = needs.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
+    let mut checks: Vec<&str> = needs.iter().flat_map(|need| need.checks).copied().collect();
+    checks.sort_unstable();
+    checks.dedup();
+    let without = match needs.iter().any(|need| need.checks.is_empty()) {
+        true => String::new(),
+        false => format!("; or leave out the checks that need it: --without {}", checks.join(",")),
+    };
+    Error::Missing { what, cure: format!("{cure}{without}") }
+}
+
+/// Adds to the rustup toolchain what it lacks and can have.
+fn by_rustup(project: &Project) {
+    if !project.leaves_out("bare") && !bare::has_toolchains() {
+        bare::add_targets(project);
+    }
+    if !(has_rustfmt(project) && has_clippy(project)) {
+        bare::rustup(project, &["component", "add", "rustfmt", "clippy"]);
+    }
+}
+
+/// Installs the packages among the needs, or says how to where it has no right to.
+fn install(project: &Project, missing: &[&Need]) -> Result<(), Error> {
+    let packages = |need: &Need| match need.from {
+        Packages(packages) => packages,
+        Made(_) => &[],
+    };
+    let needs: Vec<&Need> = missing.iter().copied().filter(|need| !packages(need).is_empty()).collect();
+    let packages: Vec<&str> = needs.iter().flat_map(|need| packages(need)).copied().collect();
+    if packages.is_empty() {
+        return Ok(());
     }
     let install = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
     let Some(mut apt) = apt(project) else {
-        let what = missing.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
-        return Err(Error::Missing { what, cure: format!("on Debian, as root: {install}") });
+        return Err(lacking(&needs, &format!("on Debian, as root: {install}")));
     };
     println!("setup: {install}");
-    tool::run(apt().arg("update").arg("-q"))?;
-    tool::run(apt().args(["install", "-y", "-q", "--no-install-recommends"]).args(&packages))?;
-    match missing.iter().find(|need| !(need.present)()) {
-        None => Ok(()),
-        Some(need) => Err(Error::Missing { what: need.what.into(), cure: "its packages did not bring it".into() }),
-    }
+    let installed = tool::run(apt().args(["update", "-q"]).args(testing::IMPATIENT))
+        .and_then(|()| tool::run(apt().args(["install", "-y", "-q", "--no-install-recommends"]).args(&packages)));
+    installed.map_err(|e| lacking(&needs, &e.to_string()))
+}
+
+/// Unpacks Debian testing's Vulkan.
+fn make_testing(project: &Project) -> Result<(), Error> {
+    let mirror = testing::mirror(project).or_else(|e| match apt(project) {
+        // The lists of packages, which name the archive, may have been thrown away.
+        Some(mut apt) => {
+            tool::run(apt().args(["update", "-q"]).args(testing::IMPATIENT)).and_then(|()| testing::mirror(project))
+        }
+        None => Err(e),
+    })?;
+    testing::make(project, &mirror)
+}
+
+/// Makes Python's environment for the test of model files.
+fn make_gguf(project: &Project) -> Result<(), Error> {
+    let or = |e| Error::Form { what: format!("{e}; or name a Python that has it: DENOIR_PYTHON=python3") };
+    python::GGUF.make(project).map(drop).map_err(or)
 }
 
 /// How to run apt-get as root without asking anything; `None` where there is no apt-get or no right to use it.
@@ -119,7 +242,7 @@ fn apt(project: &Project) -> Option<impl FnMut() -> Command> {
         return None;
     }
     let root = tool::output(project.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    let sudo = !root && Command::new("sudo").args(["-n", "true"]).output().is_ok_and(|o| o.status.success());
+    let sudo = !root && tool::succeeds(Command::new("sudo").args(["-n", "true"]));
     (root || sudo).then_some(move || {
         let mut command = Command::new(if root { "env" } else { "sudo" });
         command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);

@@ -14,6 +14,16 @@ use crate::tool::{self, Project};
 const RELEASE: &str = "forky";
 const PACKAGES: &[&str] =
     &["mesa-vulkan-drivers", "vulkan-validationlayers", "glslang-tools", "spirv-tools", "libvulkan1"];
+/// For `apt-get update`: an archive that cannot be reached is an error, and soon.
+pub(crate) const IMPATIENT: &[&str] = &[
+    "--error-on=any",
+    "-o",
+    "Acquire::Retries=1",
+    "-o",
+    "Acquire::http::Timeout=15",
+    "-o",
+    "Acquire::https::Timeout=15",
+];
 /// What the release is signed with.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The row of the op matrix that only this Mesa runs.
@@ -43,16 +53,11 @@ impl Testing {
         (stamp(project).is_file() && loader.is_file()).then_some(Testing { root, libraries, loader })
     }
 
-    /// The tree; without it a line says what is skipped, or `--require vulkan` makes that an error.
-    pub(crate) fn find_or_skip(project: &Project, what: &str) -> Result<Option<Testing>, Error> {
-        let found = Testing::find(project);
-        let missing = || Error::Missing { what: "Debian testing's Vulkan".into(), cure: "cargo xtask setup".into() };
-        match found {
-            None if project.requires("vulkan") => return Err(missing()),
-            None => println!("skipped: {what}: {}", missing()),
-            Some(_) => {}
-        }
-        Ok(found)
+    /// The tree, or an error that says how to make it.
+    pub(crate) fn get(project: &Project) -> Result<Testing, Error> {
+        let missing =
+            || Error::Missing { what: "Debian testing's Vulkan".into(), cure: "run `cargo xtask setup`".into() };
+        Testing::find(project).ok_or_else(missing)
     }
 
     /// One of its own programs.
@@ -90,9 +95,7 @@ impl Testing {
 
 /// The kernels with cooperative matrices, and forward passes with them, on Debian testing's software Vulkan.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
-    let Some(testing) = Testing::find_or_skip(project, "kernels with cooperative matrices")? else {
-        return Ok(Outcome::Note("NOT RUN".into()));
-    };
+    let testing = Testing::get(project)?;
     let mut command = project.cargo(["test", "--workspace", "--test", "op_matrix", "--test", "vulkan"]);
     command.args(["--", "linear", "attention", "forward_passes"]);
     // Of linear layers every third case: software multiplies small matrices slowly.
@@ -115,8 +118,12 @@ pub(crate) fn make(project: &Project, mirror: &str) -> Result<(), Error> {
     write(&folder.join("sources.list"), &source)?;
     // Nothing is installed there yet, so that every dependency is fetched.
     write(&folder.join("status"), "")?;
-    tool::run(apt(project).args(["-q", "update"]))?;
-    tool::run(apt(project).args(["-q", "-y", "--no-install-recommends", "--download-only", "install"]).args(PACKAGES))?;
+    // apt-get has said why; its command line is long.
+    let unreachable = |_| Error::Form { what: format!("apt-get cannot fetch it from {mirror}") };
+    tool::run(apt(project).args(["-q", "update"]).args(IMPATIENT)).map_err(unreachable)?;
+    let mut download = apt(project);
+    download.args(["-q", "-y", "--no-install-recommends", "--download-only", "install"]).args(PACKAGES);
+    tool::run(&mut download).map_err(unreachable)?;
     let archives = folder.join("archives");
     for entry in fs::read_dir(&archives).map_err(Error::file(&archives))? {
         let path = entry.map_err(Error::file(&archives))?.path();

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::ci;
 use crate::error::Error;
 
-/// What tests and checks may need and a machine may lack.
-const DEVICES: &[&str] = &["vulkan", "cuda", "avx2", "avx512", "aarch64"];
+/// What tests may need and a machine may lack.
+const DEVICES: &[&str] = &["vulkan", "cuda", "avx2", "avx512"];
 
 /// Where the project is, and what was asked for.
 #[derive(Debug)]
@@ -17,25 +18,32 @@ pub(crate) struct Project {
     pub(crate) root: PathBuf,
     /// Devices whose tests must run, separated by commas.
     pub(crate) require: Option<String>,
+    /// Checks of `ci` that are left out, and what only they need with them.
+    without: Vec<String>,
 }
 
 impl Project {
-    pub(crate) fn new(require: Option<String>) -> Result<Project, Error> {
+    /// `require` and `without` are words between commas.
+    pub(crate) fn new(require: Option<String>, without: Option<String>) -> Result<Project, Error> {
         for device in require.iter().flat_map(|devices| devices.split(',')) {
             if !DEVICES.contains(&device) {
                 let known = DEVICES.join(", ");
                 return Err(Error::Usage(format!("--require knows {known}, not {device}")));
             }
         }
+        let without: Vec<String> = without.iter().flat_map(|checks| checks.split(',')).map(str::to_owned).collect();
+        if let Some(unknown) = without.iter().find(|check| ci::STEPS.iter().all(|step| step.name != *check)) {
+            return Err(Error::Usage(format!("--without knows the checks of ci, not {unknown}")));
+        }
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let root = manifest.as_deref().and_then(Path::parent).map(Path::to_owned);
         let root = root.ok_or_else(|| Error::Usage("run this as `cargo xtask`".into()))?;
-        Ok(Project { root, require })
+        Ok(Project { root, require, without })
     }
 
-    /// Whether tests that need this device must run.
-    pub(crate) fn requires(&self, device: &str) -> bool {
-        self.require.iter().flat_map(|devices| devices.split(',')).any(|required| required == device)
+    /// Whether a check of `ci` is left out.
+    pub(crate) fn leaves_out(&self, check: &str) -> bool {
+        self.without.iter().any(|left| left == check)
     }
 
     /// The cargo that runs this.
@@ -89,7 +97,12 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Error> {
 
 /// Whether a program is on the path and starts.
 pub(crate) fn exists(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+    succeeds(Command::new(program).arg("--version"))
+}
+
+/// Whether a command starts and ends well; its output is thrown away.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Where cargo builds: what it built this program into.

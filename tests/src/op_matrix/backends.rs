@@ -50,6 +50,9 @@ impl Row {
 }
 
 /// Every row that is asked for. A new backend adds its own: open a device, then [`drive`] it.
+///
+/// # Panics
+/// Where `DENOIR_ROW` has a word that is in no name, or `DENOIR_REQUIRE` names a row that cannot run.
 pub fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Isa::available().flat_map(cpu).collect();
     let missing = Isa::NAMES.iter().filter(|name| Isa::from_name(name).is_none());
@@ -60,13 +63,21 @@ pub fn rows() -> Vec<Row> {
         rows.extend(cuda());
     }
     rows.retain(|row| asked_for(&row.name));
+    let words = std::env::var("DENOIR_ROW").unwrap_or_default();
+    for word in words.split(',') {
+        let like = "such as scalar/1, avx2+packed/3, vulkan/floor or emulated-cuda";
+        assert!(
+            rows.iter().any(|row| row.name.contains(word)),
+            "DENOIR_ROW: {word:?} is in the name of no row, {like}"
+        );
+    }
     announce(&rows);
     rows
 }
 
-/// Whether `DENOIR_ROW` is absent or part of a row's name.
+/// Whether `DENOIR_ROW` is absent or one of its words, between commas, is part of a row's name.
 pub fn asked_for(name: &str) -> bool {
-    std::env::var("DENOIR_ROW").map_or(true, |part| name.contains(&part))
+    std::env::var("DENOIR_ROW").map_or(true, |words| words.split(',').any(|word| name.contains(word)))
 }
 
 fn absent(name: &str, why: &str) -> Row {
