@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::bare;
-use crate::ci::Outcome;
 use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::testing;
 use crate::tool::{self, Project};
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::ci::Outcome;
 use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::tool::{self, Project};
 
 /// A bare target and an emulator of a machine for it.

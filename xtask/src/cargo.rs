@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::ci::Outcome;
 use crate::error::{Counts, Error};
+use crate::outcome::Outcome;
 use crate::python;
 use crate::tool::{self, Project};
 

@@ -1,9 +1,7 @@
 //! All checks, one after the other.
 
-use std::fmt;
-use std::time::{Duration, Instant};
-
-use crate::error::{Counts, Error};
+use crate::error::Error;
+use crate::outcome::{Outcome, Report};
 use crate::tool::Project;
 use crate::{aarch64, bare, capi, cargo, cuda, generate, gpu_kit, licences, lint, setup, testing};
 
@@ -14,13 +12,6 @@ pub(crate) struct Step {
     /// What it shows.
     title: &'static str,
     pub(crate) run: fn(&Project) -> Result<Outcome, Error>,
-}
-
-/// What a check that passed has to say.
-pub(crate) enum Outcome {
-    Passed,
-    Note(String),
-    Tests(Counts),
 }
 
 /// The checks in order, cheap ones first.
@@ -40,67 +31,6 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "bare", title: "core and a program on bare machines", run: bare::run },
 ];
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Outcome::Passed => f.write_str("ok"),
-            Outcome::Note(note) => write!(f, "ok, {note}"),
-            Outcome::Tests(counts) => write!(f, "ok, {counts}"),
-        }
-    }
-}
-
-/// How a check ended; nothing where it was left out.
-type Ended = Option<Result<Outcome, Error>>;
-
-/// How a check ended, in words.
-fn verdict(result: &Ended) -> String {
-    match result {
-        None => "left out".into(),
-        Some(Ok(outcome)) => outcome.to_string(),
-        // That is no pass either.
-        Some(Err(e @ Error::Missing { .. })) => format!("NOT RUN: {e}"),
-        Some(Err(e)) => format!("FAILED: {e}"),
-    }
-}
-
-/// What checks gave, in order.
-pub(crate) struct Report {
-    start: Instant,
-    done: Vec<(&'static str, Ended, Duration)>,
-}
-
-impl Report {
-    pub(crate) fn new() -> Report {
-        Report { start: Instant::now(), done: Vec::new() }
-    }
-
-    /// Carries a check out and says how it ended.
-    pub(crate) fn add(&mut self, name: &'static str, check: impl FnOnce() -> Ended) {
-        let start = Instant::now();
-        let result = check();
-        println!("== {name}: {} ({})", verdict(&result), seconds(start.elapsed()));
-        self.done.push((name, result, start.elapsed()));
-    }
-
-    /// Sums up; an error where a check did not pass.
-    pub(crate) fn finish(self) -> Result<(), Error> {
-        println!("\n== summary ({})", seconds(self.start.elapsed()));
-        for (name, result, time) in &self.done {
-            println!("{:>8}  {name:<9} {}", seconds(*time), verdict(result));
-        }
-        let counts = self.done.iter().find_map(|(_, result, _)| match result {
-            Some(Ok(Outcome::Tests(counts)) | Err(Error::Tests(counts))) => Some(*counts),
-            _ => None,
-        });
-        println!("{}", counts.unwrap_or_default());
-        match self.done.iter().filter(|(_, result, _)| matches!(result, Some(Err(_)))).count() {
-            0 => Ok(()),
-            count => Err(Error::Checks(count)),
-        }
-    }
-}
-
 /// Brings what the checks need, runs every one that is not left out, also after one that failed, and sums up.
 pub(crate) fn run(project: &Project) -> Result<(), Error> {
     let mut report = Report::new();
@@ -110,8 +40,4 @@ pub(crate) fn run(project: &Project) -> Result<(), Error> {
         report.add(step.name, || (!project.leaves_out(step.name)).then(|| (step.run)(project)));
     }
     report.finish()
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.1} s", time.as_secs_f64())
 }

@@ -195,7 +195,10 @@ mod tests {
 
     #[test]
     fn trees_of_use_become_paths() {
-        assert_eq!(expand("crate::a::{self, b::{C, D}, E as F}"), ["crate::a::self", "crate::a::b::C", "crate::a::b::D", "crate::a::E"]);
+        assert_eq!(
+            expand("crate::a::{self, b::{C, D}, E as F}"),
+            ["crate::a::self", "crate::a::b::C", "crate::a::b::D", "crate::a::E"]
+        );
         let module = ["a".to_owned(), "b".to_owned()];
         assert_eq!(from_root("super::c::D", &module), Some(vec!["a".into(), "c".into(), "D".into()]));
         assert_eq!(from_root("crate::a::self", &module), Some(vec!["a".into()]));

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::ci::Outcome;
 use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::python;
 use crate::tool::{self, Project};
 

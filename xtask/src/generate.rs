@@ -1,9 +1,9 @@
 //! Generated files, each by the generator that lies beside it.
 
 use crate::cargo;
-use crate::ci::Outcome;
 use crate::cuda;
 use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::shaders;
 use crate::tool::{self, Project};
 

@@ -5,8 +5,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::ci::Outcome;
 use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::tool::{self, Project};
 
 pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::ci::Outcome;
 use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::tool::{self, Project};
 
 /// Who may depend on whom: ARCHITECTURE.md draws the same arrows. Crates that are absent may depend on anything.

@@ -5,12 +5,14 @@ mod bare;
 mod capi;
 mod cargo;
 mod ci;
+mod circles;
 mod cuda;
 mod error;
 mod generate;
 mod gpu_kit;
 mod licences;
 mod lint;
+mod outcome;
 mod peers;
 mod python;
 mod quick;
@@ -124,6 +126,10 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     if command == "help" {
         print!("{HELP}");
         return Ok(());
+    }
+    let checks = || without.iter().flat_map(|checks| checks.split(','));
+    if let Some(unknown) = checks().find(|check| ci::STEPS.iter().all(|step| step.name != *check)) {
+        return Err(Error::Usage(format!("--without knows the checks of ci, not {unknown}")));
     }
     let project = Project::new(require, without)?;
     if let Some(prefix) = prefix {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::ci::{Outcome, Report};
 use crate::error::Error;
+use crate::outcome::{Outcome, Report};
 use crate::tool::{self, Project};
 use crate::{cargo, licences, lint, python};
 
@@ -35,9 +35,13 @@ const AREAS: &[Area] = &[
         tests: &["hostile_gguf", "hostile_model", "gguf_package", "golden"],
         rows: &[],
     },
-    Area { paths: &["core/src/qwen3/", "core/src/t2i/"], tests: &["text", "allocation", "golden"], rows: &[] },
+    Area {
+        paths: &["core/src/models/qwen3/", "core/src/models/t2i/"],
+        tests: &["text", "allocation", "golden"],
+        rows: &[],
+    },
     Area { paths: &["core/"], tests: &["golden", "sampling", "allocation", "stack"], rows: &[] },
-    Area { paths: &["vulkan/"], tests: &["lib", "op_matrix"], rows: &["vulkan"] },
+    Area { paths: &["vulkan/", "gpu/"], tests: &["lib", "op_matrix"], rows: &["vulkan"] },
     Area { paths: &["cuda/"], tests: &["lib", "op_matrix"], rows: &["cuda"] },
     Area {
         paths: &["convert/", "fixtures/checkpoints"],

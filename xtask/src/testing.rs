@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::ci::Outcome;
 use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::tool::{self, Project};
 
 /// The release and what is taken from it, with all that it depends on.
