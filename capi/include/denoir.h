@@ -357,9 +357,7 @@ size_t denoir_model_class_name(const struct denoir_model *model,
 // `params` is NULL or has room for `size` bytes.
 enum denoir_status denoir_pipeline_params_init(struct denoir_pipeline_params *params, size_t size);
 
-// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL. Where a model draws
-// from a prompt, the first call that draws also reserves up to 128 MiB: with what it keeps there, further images of the
-// prompt, and others against the same negative prompt, cost less.
+// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL.
 //
 // # Safety
 // All pointers are NULL or valid.

@@ -75,7 +75,6 @@ impl denoir_pipeline_params {
             threads: (self.threads > 0).then_some(self.threads as usize),
             isa,
             batch: (self.batch > 0).then_some(self.batch as usize),
-            ..Options::default()
         })
     }
 }
@@ -94,9 +93,7 @@ pub unsafe extern "C" fn denoir_pipeline_params_init(
         .map_or_else(|failure| failure.status, |()| denoir_status::DENOIR_OK)
 }
 
-/// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL. Where a model draws
-/// from a prompt, the first call that draws also reserves up to 128 MiB: with what it keeps there, further images of the
-/// prompt, and others against the same negative prompt, cost less.
+/// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL.
 ///
 /// # Safety
 /// All pointers are NULL or valid.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use denoir::core::DType;
-use denoir::{AlignedBytes, KernelTime, Model, Options, Pipeline};
+use denoir::{AlignedBytes, KernelTime, Model, Pipeline};
 use denoir_convert::random::{RandomModel, Shape};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -80,9 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         None => model::open(args.model.as_deref())?,
     };
     let batch = usize::from(args.batch);
-    // Every evaluation refines its text, as the first image of a prompt does.
-    let options = Options { forget_texts: true, ..args.engine.options(batch) };
-    let mut pipeline = Pipeline::new(Arc::clone(&model), &options)?;
+    let mut pipeline = Pipeline::new(Arc::clone(&model), &args.engine.options(batch))?;
     let load = start.elapsed();
     let mut progress = Progress::new(Verbosity::new(args.quiet, false));
     let times = timing::measure(&mut pipeline, batch, args.runs.into(), &mut progress)?;

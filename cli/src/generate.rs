@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use denoir::core::RunError;
-use denoir::{Image, Model, Options, Pipeline, PromptEmbeds, Request, Rounding, Settings};
+use denoir::{Image, Model, Pipeline, PromptEmbeds, Request, Rounding, Settings};
 
 pub(crate) use options::Args;
 
@@ -41,8 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         progress,
         job,
     };
-    let options = Options { forget_texts: drawing.job.images.len() == 1, ..args.engine.options(1) };
-    let mut pipeline = Pipeline::new(model, &options)?;
+    let mut pipeline = Pipeline::new(model, &args.engine.options(1))?;
     drawing.introduce(&pipeline, args);
     let load = loading.elapsed();
     let start = Instant::now();

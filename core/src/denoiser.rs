@@ -5,7 +5,7 @@ use core::ops::ControlFlow;
 use heapless::Vec;
 
 use crate::backend::{Backend, Program, run};
-use crate::network::{At, Branches, Network, Plan};
+use crate::network::{Branches, Network, Plan};
 use crate::noise::Rng;
 use crate::ops::{OpError, SolverStep};
 use crate::plan::{MAX_BATCH, TIMESTEP_WIDTH};
@@ -141,7 +141,6 @@ pub struct Denoiser<'m, B, N: Network> {
     network: &'m N,
     plan: N::Plan,
     backend: B,
-    kept: &'m mut [u32],
 }
 
 impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
@@ -151,15 +150,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     /// What the backend reports.
     pub fn new(network: &'m N, plan: N::Plan, mut backend: B) -> Result<Self, OpError<B::Error>> {
         network.write_constants(&plan, &mut backend).map_err(OpError::Device)?;
-        Ok(Denoiser { network, plan, backend, kept: &mut [] })
-    }
-
-    /// Gives memory of the host in which what evaluations share is kept for later images under the same condition, which
-    /// are the same with and without it: [`Network::kept_words`], zeros at first, else as another denoiser of the same
-    /// network left it.
-    #[must_use]
-    pub fn with_kept(self, kept: &'m mut [u32]) -> Self {
-        Denoiser { kept, ..self }
+        Ok(Denoiser { network, plan, backend })
     }
 
     /// The plan.
@@ -192,7 +183,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         let (evaluations, steps) = (settings.evaluations(), settings.steps as usize);
         let guided = (0..evaluations).any(|i| settings.evaluation(i).guidance.is_some());
         let branches = if guided { Branches::Both } else { Branches::Conditional };
-        let session = self.network.begin(&self.plan, &mut self.backend, job.condition, branches, self.kept)?;
+        let session = self.network.begin(&self.plan, &mut self.backend, job.condition, branches)?;
         self.start_from_noise(job.rng, job.seeds, settings.noise_scale, images)?;
 
         let mut chunk = 0..0;
@@ -203,15 +194,14 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
                 chunk = e.time_index..(e.time_index + self.plan.modulation().chunk_times).min(steps);
                 self.modulate(chunk.clone().map(|i| settings.time(i)), N::variants(&session))?;
             }
-            let at = At { t: e.t, guided: e.guidance.is_some() };
+            let guided = e.guidance.is_some();
             self.select(&e, e.time_index - chunk.start, count, &session).map_err(OpError::Device)?;
-            if last.replace(at) != Some(at) {
-                self.network.at_time(&self.plan, &mut self.backend, at, self.kept)?;
+            if last.replace((e.t, guided)) != Some((e.t, guided)) {
+                self.network.at_time(&self.plan, &mut self.backend, guided)?;
             }
-            self.evaluate(count, at.guided)?;
+            self.evaluate(count, guided)?;
             let x_hat = self.plan.trajectory().x_hat.rows_from(0, count);
             self.backend.read(&x_hat, bytemuck::cast_slice_mut(images)).map_err(OpError::Device)?;
-            self.network.keep(&self.plan, &mut self.backend, at, self.kept)?;
             let step = e.step + usize::from(e.last_of_step);
             let progress = Progress { evaluation: i + 1, evaluations, step, steps, t: e.t, x_hat: images };
             if observe(&progress).is_break() {
@@ -230,10 +220,10 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     /// [`RunError`] for an unusable condition, or what the backend reports.
     pub fn prepare(&mut self, t: f64, condition: N::Condition<'_>) -> Result<(), RunError<B::Error>> {
         let count = self.check_batch(condition, N::images(condition))?;
-        let session = self.network.begin(&self.plan, &mut self.backend, condition, Branches::Either, &mut [])?;
+        let session = self.network.begin(&self.plan, &mut self.backend, condition, Branches::Either)?;
         self.modulate(core::iter::once(t), N::variants(&session))?;
         self.write_rows((0..count).map(|i| N::variant(&session, i) as u32)).map_err(OpError::Device)?;
-        self.network.at_time(&self.plan, &mut self.backend, At { t, guided: false }, &mut [])?;
+        self.network.at_time(&self.plan, &mut self.backend, false)?;
         Ok(())
     }
 

@@ -46,14 +46,7 @@ pub trait Network {
     /// What the backend reports.
     fn write_constants<B: Backend>(&self, plan: &Self::Plan, backend: &mut B) -> Result<(), B::Error>;
 
-    /// Words of the host's memory in which [`Network::keep`] has room for `times` time points of a job; 0 for networks
-    /// whose evaluations share nothing.
-    fn kept_words(&self, _times: usize) -> usize {
-        0
-    }
-
-    /// Checks a condition, of no more images than the plan has room for, and brings it to the device. What `kept` holds
-    /// of other conditions is forgotten.
+    /// Checks a condition, of no more images than the plan has room for, and brings it to the device.
     ///
     /// # Errors
     /// [`RunError`] for a condition that there is not, or what the backend reports.
@@ -63,7 +56,6 @@ pub trait Network {
         backend: &mut B,
         condition: Self::Condition<'_>,
         branches: Branches,
-        kept: &mut [u32],
     ) -> Result<Self::Session, RunError<B::Error>>;
 
     /// Rows of the modulation table for one time point.
@@ -84,8 +76,8 @@ pub trait Network {
         variants: usize,
     ) -> Result<(), OpError<K::Error>>;
 
-    /// Makes what evaluations at one time share, after the modulation rows of a pass were chosen, from what `kept` holds
-    /// as far as that goes. Called again where the time or the branches have changed.
+    /// Makes what evaluations at one time share, after the modulation rows of a pass were chosen. Called again where the
+    /// time has changed, or whether the null branch is evaluated as well (`guided`).
     ///
     /// # Errors
     /// What the backend reports.
@@ -93,23 +85,7 @@ pub trait Network {
         &self,
         _plan: &Self::Plan,
         _backend: &mut B,
-        _at: At,
-        _kept: &mut [u32],
-    ) -> Result<(), OpError<B::Error>> {
-        Ok(())
-    }
-
-    /// Keeps what [`Network::at_time`] made for later jobs under the same condition. Called after an evaluation, when the
-    /// device has nothing to do.
-    ///
-    /// # Errors
-    /// What the backend reports.
-    fn keep<B: Backend>(
-        &self,
-        _plan: &Self::Plan,
-        _backend: &mut B,
-        _at: At,
-        _kept: &mut [u32],
+        _guided: bool,
     ) -> Result<(), OpError<B::Error>> {
         Ok(())
     }
@@ -125,15 +101,6 @@ pub trait Network {
         plan: &Self::Plan,
         images: usize,
     ) -> Result<(), OpError<K::Error>>;
-}
-
-/// What evaluations have in common that share what [`Network::at_time`] makes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct At {
-    /// Time, 0 (noise) to 1 (image).
-    pub t: f64,
-    /// Whether the null branch is evaluated as well.
-    pub guided: bool,
 }
 
 /// Which branches of classifier-free guidance a condition is for.

@@ -26,7 +26,6 @@ mod engine;
 mod error;
 mod file;
 mod image;
-mod kept;
 mod model;
 mod network;
 mod packed;

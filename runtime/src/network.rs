@@ -94,14 +94,6 @@ impl Network {
         }
     }
 
-    /// Words in which what evaluations at `times` times share can be kept for more images under the same condition.
-    pub(crate) fn kept_words(&self, times: usize) -> usize {
-        match self {
-            Network::Jit(m) => m.kept_words(times),
-            Network::T2i(m) => m.kept_words(times),
-        }
-    }
-
     /// The type of most of the weights.
     pub fn weight_type(&self) -> DType {
         match self {

@@ -10,7 +10,6 @@ use denoir_core::plan::Precision;
 use denoir_core::t2i::{T2iPlan, Texts};
 use denoir_core::{DType, Denoiser, Job, RunError, View};
 
-use crate::kept::Kept;
 use crate::packed::Packed;
 use crate::system;
 use crate::{AlignedBytes, Condition, Engine, Error, Image, Isa, Model, Network, Pool, Rng, Settings};
@@ -95,10 +94,6 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// Images that are drawn together at most, 1 by default. More need more memory and give the same images.
     pub batch: Option<usize>,
-    /// For one image of one prompt: does without the memory, up to 128 MiB and 38 MiB for the 25 steps of PixelGen-XXL,
-    /// in which a refined text is kept for each step. More images of the prompt, or of others with the same negative
-    /// one, are faster with it, and the same.
-    pub forget_texts: bool,
 }
 
 /// What to draw.
@@ -174,7 +169,6 @@ pub struct Pipeline {
     batch: usize,
     precision: Precision,
     chunk_times: usize,
-    kept: Kept,
     place: Place,
     device: Device,
     warnings: Vec<String>,
@@ -196,8 +190,8 @@ enum Place {
 }
 
 impl Pipeline {
-    /// Plans and reserves everything that drawing needs, but what [`Options::forget_texts`] is about, and a device's room
-    /// for the weights: the first request says how much that is.
+    /// Plans and reserves everything that drawing needs, but a device's room for the weights: the first request says how
+    /// much that is.
     ///
     /// # Errors
     /// [`Error`] for a backend or device that there is not, or memory or threads that cannot be had.
@@ -234,8 +228,7 @@ impl Pipeline {
         let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;
         let packed = Packed::new(&model, isa, &pool)?;
         let place = Place::Cpu { arena, packed, pool, isa };
-        let kept = Kept::new(options)?;
-        Ok(Pipeline { model, batch, precision, chunk_times, kept, place, device: cpu(), warnings: Vec::new() })
+        Ok(Pipeline { model, batch, precision, chunk_times, place, device: cpu(), warnings: Vec::new() })
     }
 
     #[cfg(feature = "vulkan")]
@@ -244,8 +237,7 @@ impl Pipeline {
         let (batch, precision) = (options.batch.unwrap_or(1), gpu.precision());
         let (arena_bytes, chunk_times) = sizes(&model, batch, precision)?;
         let place = Place::Vulkan(Box::new(gpu.engine(model.clone(), arena_bytes)?));
-        let kept = Kept::new(options)?;
-        Ok(Pipeline { model, batch, precision, chunk_times, kept, place, device, warnings })
+        Ok(Pipeline { model, batch, precision, chunk_times, place, device, warnings })
     }
 
     #[cfg(feature = "cuda")]
@@ -254,8 +246,7 @@ impl Pipeline {
         let (batch, precision) = (options.batch.unwrap_or(1), gpu.precision());
         let (arena_bytes, chunk_times) = sizes(&model, batch, precision)?;
         let place = Place::Cuda(Box::new(gpu.engine(model.clone(), arena_bytes)?));
-        let kept = Kept::new(options)?;
-        Ok(Pipeline { model, batch, precision, chunk_times, kept, place, device, warnings })
+        Ok(Pipeline { model, batch, precision, chunk_times, place, device, warnings })
     }
 
     /// The model.
@@ -426,7 +417,6 @@ impl Pipeline {
         tap: Option<&'t mut TapFn<'t>>,
         f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let kept = self.kept.words();
         let misaligned = |_| Error::Model(None, denoir_core::ModelError::MisalignedFile);
         match &mut self.place {
             Place::Cpu { arena, packed, pool, isa } => {
@@ -444,17 +434,17 @@ impl Pipeline {
                     Some(tap) => cpu.with_tap(tap),
                     None => cpu,
                 };
-                with_backend(&self.model, self.batch, self.precision, cpu, kept, f)
+                with_backend(&self.model, self.batch, self.precision, cpu, f)
             }
             #[cfg(feature = "vulkan")]
             Place::Vulkan(engine) => match tap {
-                Some(tap) => with_backend(&self.model, self.batch, self.precision, engine.tapped(tap), kept, f),
-                None => with_backend(&self.model, self.batch, self.precision, &mut **engine, kept, f),
+                Some(tap) => with_backend(&self.model, self.batch, self.precision, engine.tapped(tap), f),
+                None => with_backend(&self.model, self.batch, self.precision, &mut **engine, f),
             },
             #[cfg(feature = "cuda")]
             Place::Cuda(engine) => match tap {
-                Some(tap) => with_backend(&self.model, self.batch, self.precision, engine.tapped(tap), kept, f),
-                None => with_backend(&self.model, self.batch, self.precision, &mut **engine, kept, f),
+                Some(tap) => with_backend(&self.model, self.batch, self.precision, engine.tapped(tap), f),
+                None => with_backend(&self.model, self.batch, self.precision, &mut **engine, f),
             },
         }
     }
@@ -475,7 +465,6 @@ impl Pipeline {
         }
         let (batch, pixels, total) = (self.batch, network.pixels(), request.images());
         let (channels, side) = (network.channels(), network.input_size());
-        self.kept.fit(network, &request.settings)?;
         let mut images = Vec::new();
         self.with_denoiser(|denoiser| {
             // An empty request goes through as well: the engine has the error for it.
@@ -529,7 +518,6 @@ fn with_backend<B: Backend, T>(
     batch: usize,
     precision: Precision,
     backend: B,
-    kept: &mut [u32],
     f: impl FnOnce(&mut dyn Engine) -> Result<T, Error>,
 ) -> Result<T, Error>
 where
@@ -538,11 +526,11 @@ where
     match model.network() {
         Network::Jit(m) => {
             let plan = JitPlan::new(m, batch, precision)?;
-            f(&mut Denoiser::new(&**m, plan, backend).map_err(RunError::from)?.with_kept(kept))
+            f(&mut Denoiser::new(&**m, plan, backend).map_err(RunError::from)?)
         }
         Network::T2i(m) => {
             let plan = T2iPlan::new(m, batch, precision)?;
-            f(&mut Denoiser::new(&**m, plan, backend).map_err(RunError::from)?.with_kept(kept))
+            f(&mut Denoiser::new(&**m, plan, backend).map_err(RunError::from)?)
         }
     }
 }

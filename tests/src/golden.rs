@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use denoir::{AlignedBytes, Condition, Engine, Error, Method, Model, Network, Rng, Settings};
 use denoir_core::backend::Backend;
 use denoir_core::jit::JitPlan;
-use denoir_core::network::{Network as _, Plan};
+use denoir_core::network::Plan;
 use denoir_core::ops::OpError;
 use denoir_core::plan::Precision;
 use denoir_core::t2i::{T2iPlan, Texts};
@@ -27,8 +27,6 @@ pub const SAMPLES: [&str; 6] = [
     "sample/jit.heun-jit",
     "text/t2i.embeds",
 ];
-/// Times that refined texts are kept for: the steps of a golden.
-const KEPT_TIMES: usize = 8;
 /// The final samples of upstream and of any device in f32.
 pub const SAMPLE_LIMIT: f64 = 1e-3;
 
@@ -109,8 +107,7 @@ impl Fixture {
         Ok((difference / norm).sqrt())
     }
 
-    /// The largest difference of the golden's sample, drawn twice: first from nothing, then from the refined texts that
-    /// were kept.
+    /// The largest difference of the golden's sample, drawn twice.
     ///
     /// # Errors
     /// The engine's, a value that is not finite, or two images that differ.
@@ -192,8 +189,7 @@ where
         }
         Network::T2i(m) => {
             let plan = T2iPlan::new(m, 1, precision)?;
-            let mut kept = vec![0; m.kept_words(KEPT_TIMES)];
-            f(&mut Denoiser::new(&**m, plan, open(plan.arena_bytes())?).map_err(opened)?.with_kept(&mut kept))
+            f(&mut Denoiser::new(&**m, plan, open(plan.arena_bytes())?).map_err(opened)?)
         }
         _ => bail!("a network that this test does not know"),
     }

@@ -74,7 +74,6 @@ impl Network for JitModel {
         backend: &mut B,
         labels: &[u32],
         branches: Branches,
-        _kept: &mut [u32],
     ) -> Result<Session, RunError<B::Error>> {
         let classes = self.config.classes + usize::from(branches == Branches::Either);
         if let Some(&label) = labels.iter().find(|&&label| label as usize >= classes) {

@@ -4,7 +4,6 @@
 
 mod config;
 mod forward;
-mod kept;
 mod network;
 mod params;
 mod plan;

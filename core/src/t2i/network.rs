@@ -1,12 +1,10 @@
 use heapless::Vec;
 
-use super::kept::{self, KeptText};
 use super::plan::TEXTS;
 use super::{T2iModel, T2iPlan, forward, modulation, refine, text_keys};
-use crate::View;
 use crate::backend::{Backend, Program, run};
 use crate::denoiser::RunError;
-use crate::network::{At, Branches, Network};
+use crate::network::{Branches, Network};
 use crate::ops::{Kernels, MAX_HEAD_DIM, OpError, Recorder};
 use crate::plan::MAX_BATCH;
 
@@ -58,17 +56,12 @@ impl Network for T2iModel {
         Ok(())
     }
 
-    fn kept_words(&self, times: usize) -> usize {
-        kept::words(&self.config, times)
-    }
-
     fn begin<B: Backend>(
         &self,
         plan: &T2iPlan,
         backend: &mut B,
         texts: Texts<'_>,
         branches: Branches,
-        kept: &mut [u32],
     ) -> Result<Session, RunError<B::Error>> {
         let (tokens, width) = (self.config.text_length, self.config.text_width);
         let negative = (branches == Branches::Both).then_some(texts.negative);
@@ -78,9 +71,6 @@ impl Network for T2iModel {
             }
             let to = plan.texts.rows_from(i * tokens, tokens);
             backend.write(&to, bytemuck::cast_slice(text)).map_err(OpError::Device)?;
-            if let Some(mut kept) = KeptText::of(&self.config, kept, i) {
-                kept.begin(text);
-            }
         }
         let text_of_image: Vec<u32, { 2 * MAX_BATCH }> =
             (0..2 * texts.images).map(|i| (i / texts.images) as u32).collect();
@@ -107,45 +97,12 @@ impl Network for T2iModel {
         modulation(k, self, plan, times)
     }
 
+    /// Refines the texts and makes their keys and values: the prompt's, and the negative prompt's where the pass is guided.
     /// The modulation rows of a pass serve its texts too: all are the time's.
-    fn at_time<B: Backend>(
-        &self,
-        plan: &T2iPlan,
-        backend: &mut B,
-        at: At,
-        kept: &mut [u32],
-    ) -> Result<(), OpError<B::Error>> {
-        let texts = texts(at);
-        // They are refined together, up to the last that is not kept.
-        let mut refined = texts;
-        while let Some(which) = refined.checked_sub(1) {
-            let Some(text) = KeptText::of(&self.config, kept, which) else { break };
-            let Some(rows) = text.find(at.t) else { break };
-            backend.write(&self.text_rows(plan, which), bytemuck::cast_slice(rows)).map_err(OpError::Device)?;
-            refined = which;
-        }
-        if refined > 0 {
-            run(backend, Program::Refine { texts: refined }, |k| refine(k, self, plan, refined))?;
-        }
+    fn at_time<B: Backend>(&self, plan: &T2iPlan, backend: &mut B, guided: bool) -> Result<(), OpError<B::Error>> {
+        let texts = if guided { TEXTS } else { 1 };
+        run(backend, Program::Refine { texts }, |k| refine(k, self, plan, texts))?;
         run(backend, Program::TextKeys { texts }, |k| text_keys(k, self, plan, texts))
-    }
-
-    fn keep<B: Backend>(
-        &self,
-        plan: &T2iPlan,
-        backend: &mut B,
-        at: At,
-        kept: &mut [u32],
-    ) -> Result<(), OpError<B::Error>> {
-        for which in 0..texts(at) {
-            let Some(mut text) = KeptText::of(&self.config, kept, which) else { break };
-            if text.find(at.t).is_none() {
-                let rows = self.text_rows(plan, which);
-                let read = |to: &mut [f32]| backend.read(&rows, bytemuck::cast_slice_mut(to));
-                text.keep(at.t, read).map_err(OpError::Device)?;
-            }
-        }
-        Ok(())
     }
 
     fn forward<K: Kernels + ?Sized>(
@@ -155,17 +112,5 @@ impl Network for T2iModel {
         images: usize,
     ) -> Result<(), OpError<K::Error>> {
         forward(k, self, plan, images)
-    }
-}
-
-/// Texts of a pass: the prompt, and the negative prompt where it is guided.
-const fn texts(at: At) -> usize {
-    if at.guided { TEXTS } else { 1 }
-}
-
-impl T2iModel {
-    /// Where text `which` is refined: `(text length, hidden)`.
-    const fn text_rows(&self, plan: &T2iPlan, which: usize) -> View {
-        plan.text.rows_from(which * self.config.text_length, self.config.text_length)
     }
 }
