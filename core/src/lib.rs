@@ -18,7 +18,7 @@
 //! let settings = Settings::from_gguf(&gguf)?;                 // the preset that the conversion stored
 //! let job = Job { settings: &settings, condition: &[7][..], seeds: &[42], rng: Rng::Torch };
 //! Denoiser::new(&model, plan, cpu)?.generate(&job, image, &mut |progress| {
-//!     let _preview = progress.x_hat;
+//!     let _preview = progress.x_hat()?;                       // read from the device if anyone looks
 //!     ControlFlow::Continue(())
 //! })?;                                                        // image: (1, C, H, W), about -1 to 1
 //! # Ok(()) }
@@ -48,7 +48,7 @@ pub mod self_test;
 pub mod t2i;
 mod view;
 
-pub use denoiser::{Denoiser, Job, Progress, RunError};
+pub use denoiser::{Denoiser, Job, Prepared, Progress, RunError};
 pub use dtype::DType;
 pub use error::ModelError;
 pub use exec::{Executor, Serial};

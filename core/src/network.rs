@@ -3,12 +3,14 @@
 use crate::backend::Backend;
 use crate::denoiser::RunError;
 use crate::ops::{Kernels, OpError, Recorder};
-use crate::plan::{ModulationPlan, Trajectory};
+use crate::plan::{ModulationPlan, PlanError, Precision, Trajectory};
 
 /// Where a network's activations lie.
-pub trait Plan: Copy {
+pub trait Plan: Copy + core::fmt::Debug {
     /// Bytes of the arena.
     fn arena_bytes(&self) -> usize;
+    /// The activation types that it was made for.
+    fn precision(&self) -> Precision;
     /// What the sampler keeps.
     fn trajectory(&self) -> &Trajectory;
     /// The modulation vectors.
@@ -36,6 +38,12 @@ pub trait Network {
 
     /// Values of an image.
     fn pixels(&self) -> usize;
+
+    /// Plans the activations of `batch` images.
+    ///
+    /// # Errors
+    /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
+    fn plan(&self, batch: usize, precision: Precision) -> Result<Self::Plan, PlanError>;
 
     /// Images that a condition is for.
     fn images(condition: Self::Condition<'_>) -> usize;

@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use crate::denoiser::RunError;
 use crate::network::{Branches, Network};
 use crate::ops::{Kernels, MAX_HEAD_DIM, OpError, Recorder};
-use crate::plan::MAX_BATCH;
+use crate::plan::{MAX_BATCH, PlanError, Precision};
 
 /// Labels of a pass, the null class's for the second branch.
 type PassLabels = Vec<u32, { 2 * MAX_BATCH }>;
@@ -45,6 +45,10 @@ impl Network for JitModel {
 
     fn pixels(&self) -> usize {
         self.config.pixels()
+    }
+
+    fn plan(&self, batch: usize, precision: Precision) -> Result<JitPlan, PlanError> {
+        JitPlan::new(self, batch, precision)
     }
 
     fn images(labels: &[u32]) -> usize {

@@ -10,6 +10,6 @@ mod plan;
 
 pub use config::T2iConfig;
 pub use forward::{forward, modulation, refine, text_keys};
-pub use network::{Session, Texts};
+pub use network::{PromptEmbeds, Session};
 pub use params::{JointBlock, T2iModel};
 pub use plan::T2iPlan;

@@ -6,11 +6,11 @@ use crate::backend::{Backend, Program, run};
 use crate::denoiser::RunError;
 use crate::network::{Branches, Network};
 use crate::ops::{Kernels, MAX_HEAD_DIM, OpError, Recorder};
-use crate::plan::MAX_BATCH;
+use crate::plan::{MAX_BATCH, PlanError, Precision};
 
 /// What the images of a batch show: one text for all of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Texts<'c> {
+pub struct PromptEmbeds<'c> {
     /// `(text length, text width)`: the prompt's embedding, padding included.
     pub prompt: &'c [f32],
     /// `(text length, text width)`: the negative prompt's; read where any evaluation is guided.
@@ -25,7 +25,7 @@ pub struct Session(());
 
 impl Network for T2iModel {
     type Plan = T2iPlan;
-    type Condition<'c> = Texts<'c>;
+    type Condition<'c> = PromptEmbeds<'c>;
     type Session = Session;
 
     const MAX_PERIOD: f64 = 10.0;
@@ -34,7 +34,11 @@ impl Network for T2iModel {
         self.config.pixels()
     }
 
-    fn images(texts: Texts<'_>) -> usize {
+    fn plan(&self, batch: usize, precision: Precision) -> Result<T2iPlan, PlanError> {
+        T2iPlan::new(self, batch, precision)
+    }
+
+    fn images(texts: PromptEmbeds<'_>) -> usize {
         texts.images
     }
 
@@ -60,7 +64,7 @@ impl Network for T2iModel {
         &self,
         plan: &T2iPlan,
         backend: &mut B,
-        texts: Texts<'_>,
+        texts: PromptEmbeds<'_>,
         branches: Branches,
     ) -> Result<Session, RunError<B::Error>> {
         let (tokens, width) = (self.config.text_length, self.config.text_width);
