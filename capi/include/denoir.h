@@ -23,7 +23,8 @@
 // leave one.
 //
 // Signals and fork. The caller must not call the library from a signal handler, but for `denoir_cancel`. After `fork`, the
-// child must not use handles of its parent, whose threads and devices it does not have; it may make its own.
+// child must not use handles of its parent, whose threads and devices it does not have. It may make its own, unless another
+// thread was in a call of the library when it forked.
 
 
 #ifndef DENOIR_H
@@ -309,7 +310,8 @@ size_t denoir_pixels_size(const struct denoir_model *model,
 // bytes, with `row_stride` bytes from a line to the next (0: no gap). Bytes of a gap are set to 0. After a failure the
 // pixels hold nothing of use.
 //
-// Returns `DENOIR_OK`, or `DENOIR_ERROR_` `ARGUMENT`, `BUFFER`, `MEMORY`, `DEVICE`, `CANCELLED`, `NOT_FINITE`, `BUSY`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_BUFFER`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_DEVICE`,
+// `DENOIR_ERROR_CANCELLED`, `DENOIR_ERROR_NOT_FINITE` or `DENOIR_ERROR_BUSY`.
 enum denoir_status denoir_generate(struct denoir_context *context,
                                    struct denoir_pipeline *pipeline,
                                    const struct denoir_request *request,
@@ -338,7 +340,7 @@ enum denoir_status denoir_noise(struct denoir_context *context,
 // Maps a model file into memory; nothing is copied. The caller must not change the file while the model is in use. On a
 // failure `*model` is NULL.
 //
-// Returns `DENOIR_OK`, or `DENOIR_ERROR_` `ARGUMENT`, `IO`, `MODEL`, `MEMORY`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 enum denoir_status denoir_model_open(struct denoir_context *context,
                                      const char *path,
                                      struct denoir_model **model);
@@ -346,7 +348,7 @@ enum denoir_status denoir_model_open(struct denoir_context *context,
 // A model from `len` bytes in memory. Bytes at a multiple of 64 are used where they are: the caller must keep them there,
 // unchanged, until the model and its pipelines are freed. Others are copied. On a failure `*model` is NULL.
 //
-// Returns `DENOIR_OK`, or `DENOIR_ERROR_` `ARGUMENT`, `MODEL`, `MEMORY`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 enum denoir_status denoir_model_open_memory(struct denoir_context *context,
                                             const void *bytes,
                                             size_t len,
@@ -355,7 +357,7 @@ enum denoir_status denoir_model_open_memory(struct denoir_context *context,
 // Maps an open file into memory, as `denoir_model_open` does. The descriptor stays the caller's, who may close it after
 // the call.
 //
-// Returns `DENOIR_OK`, or `DENOIR_ERROR_` `ARGUMENT`, `IO`, `MODEL`, `MEMORY`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 enum denoir_status denoir_model_open_fd(struct denoir_context *context,
                                         int32_t fd,
                                         struct denoir_model **model);
@@ -394,7 +396,8 @@ enum denoir_status denoir_pipeline_params_init(struct denoir_pipeline_params *pa
 
 // Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL.
 //
-// Returns `DENOIR_OK`, or `DENOIR_ERROR_` `ARGUMENT`, `MEMORY`, `BACKEND`, `DEVICE`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_BACKEND` or
+// `DENOIR_ERROR_DEVICE`.
 enum denoir_status denoir_pipeline_new(struct denoir_context *context,
                                        const struct denoir_model *model,
                                        const struct denoir_pipeline_params *params,
@@ -416,7 +419,7 @@ const char *denoir_status_name(int32_t status);
 // Maps a text encoder's file into memory: Qwen3 as published for llama.cpp, or as `denoir convert` wrote it. On a
 // failure `*encoder` is NULL.
 //
-// Returns `DENOIR_OK`, or `DENOIR_ERROR_` `ARGUMENT`, `IO`, `MODEL`, `MEMORY`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 enum denoir_status denoir_text_encoder_open(struct denoir_context *context,
                                             const char *path,
                                             struct denoir_text_encoder **encoder);
@@ -424,7 +427,7 @@ enum denoir_status denoir_text_encoder_open(struct denoir_context *context,
 // Encodes a prompt and a negative prompt (NULL: the empty one) for a model: `count` values each, which are the model's
 // `text_tokens` times `text_width`. `threads` is 0 for as many as the machine has.
 //
-// Returns `DENOIR_OK`, or `DENOIR_ERROR_` `ARGUMENT`, `BUFFER`, `MEMORY`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_BUFFER` or `DENOIR_ERROR_MEMORY`.
 enum denoir_status denoir_text_encoder_encode(struct denoir_context *context,
                                               const struct denoir_text_encoder *encoder,
                                               const struct denoir_model *model,
