@@ -43,7 +43,7 @@ fn time(model: &str, arguments: &[String]) -> anyhow::Result<()> {
     let mut x_hat = vec![0.0; x.len()];
     let (mut times, mut cpu_times) = (Vec::new(), Vec::new());
     pipeline.with_denoiser(|denoiser| {
-        denoiser.prepare(0.3, Condition::Labels(&vec![7; images]))?;
+        let mut denoiser = denoiser.prepare(0.3, Condition::Labels(&vec![7; images]))?;
         for _ in 0..=runs {
             let (start, cpu) = (Instant::now(), cpu_time());
             denoiser.predict(&x, &mut x_hat)?;
@@ -65,7 +65,7 @@ fn time(model: &str, arguments: &[String]) -> anyhow::Result<()> {
         "{} {} threads {threads} batch {images}: best {best:.1} ms, median {median:.1} ms, {:.0} GFLOP/s, caller's CPU time {cpu:.1} ms; first {first:.1} \
          ms, opened in {:.0} ms, peak {} MB",
         network.weight_type(),
-        isa.name(),
+        isa.map_or("a device", Isa::name),
         gflop / best * 1e3,
         opened.as_secs_f64() * 1e3,
         peak_rss_bytes() / 1_000_000,

@@ -166,7 +166,7 @@ picture() {
     local model=$1 json="$WORK/picture.json"
     shift
     [ -f "$model" ] || { echo "FAILED: $model was not made"; fail 1; return 1; }
-    part 20 "$KIT/denoir" generate --backend cuda -m "$model" -b 2 --rng philox -q --json "$@" -o "$WORK/picture.png" >"$json" || return
+    part 20 "$KIT/denoir" generate --backend cuda -m "$model" -i 2 --rng philox -q --json "$@" -o "$WORK/picture.png" >"$json" || return
     tr -d '\n' <"$json" | sed 's/^{/{"step": "picture", /; s/$/\n/' >>"$WORK/measures.jsonl"
     grep -E '"(ms|load_ms|sample_ms|evaluations_per_image)"' "$json" | tr -s ' \n' ' '
     echo

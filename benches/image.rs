@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options { threads: Some(threads), ..Default::default() };
     let mut engine = Pipeline::new(Arc::clone(&model), &options)?;
     let mut single = Pipeline::new(Arc::clone(&model), &options)?;
-    let request = Request { labels: LABELS.to_vec(), texts: None, seed: 42, rng: Rng::Philox, settings };
+    let request = Request { condition: Condition::Labels(&LABELS), seed: 42, rng: Rng::Philox, settings };
     let x: Vec<f32> = (0..model.network().pixels()).map(|i| (i as f32 * 0.7).sin()).collect();
     let mut x_hat = vec![0.0; x.len()];
     let (mut count, mut beside) = (0, Duration::ZERO);
@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     let start = Instant::now();
     let mut prepared = Duration::ZERO;
     single.with_denoiser(|single| {
-        single.prepare(0.3, Condition::Labels(&LABELS))?;
+        let mut single = single.prepare(0.3, Condition::Labels(&LABELS))?;
         single.predict(&x, &mut x_hat)?;
         prepared = start.elapsed();
         engine.generate(&request, &mut |progress| {

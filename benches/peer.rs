@@ -32,19 +32,20 @@ fn main() -> anyhow::Result<()> {
     let condition = Condition::Labels(&labels);
     pipeline.with_denoiser(|denoiser| {
         let mut out = std::io::stdout();
-        denoiser.prepare(T, condition)?;
-        denoiser.predict(&x, &mut x_hat)?;
+        let mut prepared = denoiser.prepare(T, condition)?;
+        prepared.predict(&x, &mut x_hat)?;
         let _ = writeln!(out, "ready {}", start.elapsed().as_secs_f64());
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             let start = Instant::now();
             let answer = match line.trim() {
                 "run" => {
-                    denoiser.predict(&x, &mut x_hat)?;
+                    prepared.predict(&x, &mut x_hat)?;
                     start.elapsed().as_secs_f64()
                 }
                 "modulate" => {
-                    denoiser.prepare(T, condition)?;
-                    denoiser.predict(&x, &mut x_hat)?;
+                    drop(prepared);
+                    prepared = denoiser.prepare(T, condition)?;
+                    prepared.predict(&x, &mut x_hat)?;
                     start.elapsed().as_secs_f64()
                 }
                 _ => {

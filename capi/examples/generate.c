@@ -52,7 +52,7 @@ int main(int argc, char **argv)
     uint8_t *pixels = NULL;
     int result = EXIT_FAILURE;
 
-    const denoir_callbacks callbacks = {sizeof callbacks, stderr, show, print_line};
+    const denoir_callbacks callbacks = {sizeof callbacks, stderr, show, print_line, 0};
     denoir_status status = denoir_context_set_callbacks(context, &callbacks);
     if (status == DENOIR_OK)
         status = denoir_model_open(context, argv[1], &model);

@@ -2,6 +2,7 @@
 #include <denoir.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -68,9 +69,17 @@ bool stops(const Model &model)
     denoir_request request;
     denoir_request_init(&request, sizeof request, model.get());
     std::vector<std::uint8_t> pixels(denoir_pixels_size(model.get(), request.images, 0));
-    std::thread([&] { denoir_cancel(context.get()); }).join();
-    return denoir_generate(context.get(), pipeline.get(), &request, pixels.data(), pixels.size(), 0) ==
-           DENOIR_ERROR_CANCELLED;
+    // Before the drawing begins, asking does nothing: so ask until it ends.
+    std::atomic<bool> ended{false};
+    std::thread other([&] {
+        while (!ended)
+            denoir_cancel(context.get());
+    });
+    const denoir_status status =
+        denoir_generate(context.get(), pipeline.get(), &request, pixels.data(), pixels.size(), 0);
+    ended = true;
+    other.join();
+    return status == DENOIR_ERROR_CANCELLED;
 }
 
 } // namespace

@@ -1,11 +1,30 @@
 // denoir: image generation with pixel-space diffusion transformers. Licence: MIT or Apache-2.0.
 //
-// A model is a file, opened once and shared by any number of threads. A pipeline is the memory and the device that run
-// it, for one call at a time. A context belongs to whoever calls: callbacks, the message of the last failure, cancelling.
-// The library has no state outside of these. Handles are freed by the function named after them; NULL is accepted there.
+// A model is a file, opened once and shared. A pipeline is the memory and the device that run it, for one call at a time.
+// A context belongs to whoever calls: callbacks, the message of the last failure, cancelling. The library has no state
+// outside of these.
+//
+// Pointers. The caller must pass pointers that are valid, for what the function reads or writes there, until it returns;
+// `struct_size` and arguments for sizes must be true. A NULL that a function does not provide for is
+// `DENOIR_ERROR_ARGUMENT`. Strings are UTF-8 and end with NUL.
+//
+// Handles. The caller must free each once, by the function named after it, when no call uses it any more.
 //
 // Structures begin with their size and are set up by a function ending in _init (or in `denoir_callbacks` by hand), so
-// that a program works with later versions of the library too. Strings are UTF-8.
+// that a program works with later versions of the library too.
+//
+// Statuses. Every function lists what it returns; any that takes a context may also return `DENOIR_ERROR_INTERNAL`, a fault
+// of the library, after which its handles should be freed. The words are in the context: `denoir_context_message`.
+//
+// Threads. Every function may be called from any thread with 256 KiB of stack. Models, contexts and device lists may be
+// used by several at once. A pipeline has one call at a time: a second one returns `DENOIR_ERROR_BUSY`.
+//
+// Callbacks run on the thread that called the library. They must return: the caller must not let an exception or `longjmp`
+// leave one.
+//
+// Signals and fork. The caller must not call the library from a signal handler, but for `denoir_cancel`. After `fork`, the
+// child must not use handles of its parent, whose threads and devices it does not have. It may make its own, unless another
+// thread was in a call of the library when it forked.
 
 
 #ifndef DENOIR_H
@@ -78,11 +97,12 @@ typedef enum denoir_rng {
   DENOIR_RNG_PHILOX = 1,
 } denoir_rng;
 
-// What belongs to one caller: its callbacks, the message of its last failure, and whether it wants to stop.
-//
-// A context can be used from any thread with 256 KiB of stack; several threads that draw at once should each have their
-// own, so that each reads its own messages.
+// What belongs to one caller: its callbacks and the message of its last failure. Threads that draw at once should each
+// have their own, so that each reads its own messages.
 typedef struct denoir_context denoir_context;
+
+// The devices that the library can use on this machine, as they were when the list was made.
+typedef struct denoir_device_list denoir_device_list;
 
 // A model file, opened and checked. Any number of pipelines and threads share it.
 typedef struct denoir_model denoir_model;
@@ -109,9 +129,10 @@ typedef struct denoir_progress {
   size_t evaluation;
   // Evaluations of this batch in all.
   size_t evaluations;
-  // The predicted clean images, a preview: (batch, channels, height, width), about -1 to 1. Valid during the call.
+  // The predicted clean images, (batch, channels, height, width), about -1 to 1, valid during the callback. NULL unless
+  // `preview` was set in the callbacks.
   const float *x_hat;
-  // Images in `x_hat`.
+  // Images of this batch.
   size_t batch;
   // Colour channels.
   size_t channels;
@@ -121,14 +142,14 @@ typedef struct denoir_progress {
   size_t width;
 } denoir_progress;
 
-// Shown progress; anything but 0 stops, and the call ends with `DENOIR_ERROR_CANCELLED`. It may call whatever does not
-// use the same pipeline.
+// Shown progress. Anything but 0 stops: the call returns `DENOIR_ERROR_CANCELLED`. A call of this library for the same
+// pipeline returns `DENOIR_ERROR_BUSY` here.
 typedef int32_t (*denoir_progress_callback)(void *user_data, const struct denoir_progress *progress);
 
-// Told what the user should know, a line without an end, such as a device feature that is not used.
+// Told what the user should know, such as a device feature that is not used: a line without its end.
 typedef void (*denoir_log_callback)(void *user_data, const char *line);
 
-// What a context calls, on the thread that called the context. Members may be NULL.
+// What a context calls, on the thread that called the library. Functions may be NULL.
 typedef struct denoir_callbacks {
   // Bytes of this structure: `sizeof(denoir_callbacks)`.
   size_t struct_size;
@@ -138,7 +159,27 @@ typedef struct denoir_callbacks {
   denoir_progress_callback progress;
   // Told messages.
   denoir_log_callback log;
+  // Not 0: `progress` is shown `x_hat`. Each evaluation then waits for the device and copies the images.
+  int32_t preview;
 } denoir_callbacks;
+
+// A device. Later versions add fields at the end.
+typedef struct denoir_device_info {
+  // Bytes of this structure.
+  size_t struct_size;
+  // For `backend` of `denoir_pipeline_params`: a `denoir_backend`.
+  int32_t backend;
+  // For `device` of `denoir_pipeline_params`.
+  int32_t device;
+  // What it is called. Lives as long as the list.
+  const char *name;
+  // The fastest instruction set or feature tier that it has. Lives as long as the list.
+  const char *level;
+  // Bytes of memory; 0 where the system does not tell.
+  uint64_t memory_bytes;
+  // Processor threads; 0 where it is no processor.
+  size_t threads;
+} denoir_device_info;
 
 // What to draw. `denoir_request_init` sets one image of class 0, seed 42, and the model's own settings.
 typedef struct denoir_request {
@@ -198,7 +239,7 @@ typedef struct denoir_pipeline_params {
   size_t struct_size;
   // A `denoir_backend`.
   int32_t backend;
-  // Which device of the backend; -1 for the first.
+  // Which device of the backend, as `denoir_device_info` numbers them; -1 for the first.
   int32_t device;
   // Processor threads, the caller's included; 0 for as many as the machine has.
   uint32_t threads;
@@ -212,47 +253,55 @@ typedef struct denoir_pipeline_params {
 extern "C" {
 #endif // __cplusplus
 
-// The library's version, as `0.1.0`.
+// The library's version, as `0.1.0`. Never NULL.
 const char *denoir_version(void);
 
-// A new context.
+// A new context. Never NULL.
 struct denoir_context *denoir_context_new(void);
 
-// Frees a context; NULL does nothing.
-//
-// # Safety
-// No call with this context is under way or follows.
+// Frees a context; NULL does nothing. The caller must not use it afterwards, nor while another call does.
 void denoir_context_free(struct denoir_context *context);
 
-// Copies the message of the context's last failure, as much as fits, and a NUL. Returns its length without the NUL, so
-// that a call with size 0 tells how much room it takes.
-//
-// # Safety
-// `context` is NULL or a context; `buffer` is NULL or has room for `size` bytes.
+// Copies the message of the context's last failure, as much of it as fits into `size` bytes, and a NUL. Returns the length
+// of the whole message without the NUL: a call with size 0 tells how much room it takes.
 size_t denoir_context_message(const struct denoir_context *context,
                               char *buffer,
                               size_t size);
 
-// Sets the context's callbacks, or takes them away with NULL. A call that is under way keeps those that it began with.
+// Sets the context's callbacks, or takes them away with NULL. A call that is under way keeps those that it began with. The
+// caller must keep alive what `user_data` points to, for as long as the callbacks are set or such a call runs.
 //
-// # Safety
-// `context` is NULL or a context; `callbacks` is NULL or valid; what its `user_data` points to lives as long as they
-// are set or in use.
+// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 enum denoir_status denoir_context_set_callbacks(struct denoir_context *context,
                                                 const struct denoir_callbacks *callbacks);
 
-// Stops the drawing under way with this context, from any thread; where none is under way, the next one. The call ends
-// with `DENOIR_ERROR_CANCELLED` after the evaluation that it is at.
-//
-// # Safety
-// `context` is NULL or a context.
+// Stops the drawings that are under way with this context, from any thread: each returns `DENOIR_ERROR_CANCELLED` after
+// the evaluation that it is at. Where none is under way, and for NULL, it does nothing: it never stops a later call.
 void denoir_cancel(const struct denoir_context *context);
 
-// Bytes that `images` images of a model take in `denoir_generate`, with `row_stride` bytes from a line to the next; 0
-// for lines without a gap. 0 where the model is NULL, the stride is shorter than a line, or the size is beyond memory.
+// Lists the devices, the processor first. On a failure `*list` is NULL.
 //
-// # Safety
-// `model` is NULL or a model.
+// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
+enum denoir_status denoir_device_list_new(struct denoir_context *context,
+                                          struct denoir_device_list **list);
+
+// Number of devices in a list; 0 for NULL.
+size_t denoir_device_list_count(const struct denoir_device_list *list);
+
+// Describes device `index` of a list, from 0: fills `info`, whose size in bytes is `size`.
+//
+// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
+enum denoir_status denoir_device_list_describe(struct denoir_context *context,
+                                               const struct denoir_device_list *list,
+                                               size_t index,
+                                               struct denoir_device_info *info,
+                                               size_t size);
+
+// Frees a list; NULL does nothing. The caller must not use it or the texts of its devices afterwards.
+void denoir_device_list_free(struct denoir_device_list *list);
+
+// Bytes that `images` images of a model take in `denoir_generate`, with `row_stride` bytes from a line to the next (0: no
+// gap). Returns 0 where the model is NULL, the stride is shorter than a line, or the size is beyond memory.
 size_t denoir_pixels_size(const struct denoir_model *model,
                           size_t images,
                           size_t row_stride);
@@ -261,8 +310,8 @@ size_t denoir_pixels_size(const struct denoir_model *model,
 // bytes, with `row_stride` bytes from a line to the next (0: no gap). Bytes of a gap are set to 0. After a failure the
 // pixels hold nothing of use.
 //
-// # Safety
-// All pointers are NULL or valid, `pixels` for `size` bytes, those of `request` for what its images need.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_BUFFER`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_DEVICE`,
+// `DENOIR_ERROR_CANCELLED`, `DENOIR_ERROR_NOT_FINITE` or `DENOIR_ERROR_BUSY`.
 enum denoir_status denoir_generate(struct denoir_context *context,
                                    struct denoir_pipeline *pipeline,
                                    const struct denoir_request *request,
@@ -272,80 +321,69 @@ enum denoir_status denoir_generate(struct denoir_context *context,
 
 // Draws into `samples`, `count` values: (images, channels, height, width), about -1 to 1, before they are made 8-bit.
 //
-// # Safety
-// All pointers are NULL or valid, `samples` for `count` values, those of `request` for what its images need.
+// Returns what `denoir_generate` does.
 enum denoir_status denoir_generate_f32(struct denoir_context *context,
                                        struct denoir_pipeline *pipeline,
                                        const struct denoir_request *request,
                                        float *samples,
                                        size_t count);
 
-// Fills `values` with the noise of a seed, as an image of this many values starts from. `rng` is a `denoir_rng`.
+// Fills `values` with the noise of a seed, as an image of `count` values starts from. `rng` is a `denoir_rng`.
 //
-// # Safety
-// All pointers are NULL or valid, `values` for `count` values.
+// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 enum denoir_status denoir_noise(struct denoir_context *context,
                                 int32_t rng,
                                 uint64_t seed,
                                 float *values,
                                 size_t count);
 
-// Maps a model file into memory. Nothing is copied; the file must not change while the model is in use. On a failure
-// `*model` is NULL.
+// Maps a model file into memory; nothing is copied. The caller must not change the file while the model is in use. On a
+// failure `*model` is NULL.
 //
-// # Safety
-// All pointers are NULL or valid; `path` is UTF-8.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 enum denoir_status denoir_model_open(struct denoir_context *context,
                                      const char *path,
                                      struct denoir_model **model);
 
-// A model from bytes in memory. Bytes at a multiple of 64 are used where they are, and must stay there unchanged until
-// the model and its pipelines are freed; others are copied.
+// A model from `len` bytes in memory. Bytes at a multiple of 64 are used where they are: the caller must keep them there,
+// unchanged, until the model and its pipelines are freed. Others are copied. On a failure `*model` is NULL.
 //
-// # Safety
-// All pointers are NULL or valid, `bytes` for `len` bytes, and as above.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 enum denoir_status denoir_model_open_memory(struct denoir_context *context,
                                             const void *bytes,
                                             size_t len,
                                             struct denoir_model **model);
 
-// Maps an open file into memory. The descriptor stays the caller's, and may be closed after the call.
+// Maps an open file into memory, as `denoir_model_open` does. The descriptor stays the caller's, who may close it after
+// the call.
 //
-// # Safety
-// All pointers are NULL or valid; `fd` is an open descriptor.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 enum denoir_status denoir_model_open_fd(struct denoir_context *context,
                                         int32_t fd,
                                         struct denoir_model **model);
 
-// Frees a model; NULL does nothing. Pipelines that use it keep what they need.
-//
-// # Safety
-// No call with this model is under way or follows.
+// Frees a model; NULL does nothing. Pipelines that use it keep what they need. The caller must not use it afterwards, nor
+// while another call does.
 void denoir_model_free(struct denoir_model *model);
 
 // Describes a model: fills `info`, whose size in bytes is `size`.
 //
-// # Safety
-// All pointers are NULL or valid, `info` for `size` bytes.
+// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 enum denoir_status denoir_model_describe(struct denoir_context *context,
                                          const struct denoir_model *model,
                                          struct denoir_model_info *info,
                                          size_t size);
 
-// The class of this number or name (case does not matter).
+// Sets `*class_` to the class of this number or name (case does not matter).
 //
-// # Safety
-// All pointers are NULL or valid.
+// Returns `DENOIR_OK`, or `DENOIR_ERROR_ARGUMENT`, also where there is no such class.
 enum denoir_status denoir_model_class(struct denoir_context *context,
                                       const struct denoir_model *model,
                                       const char *number_or_name,
                                       uint32_t *class_);
 
-// Copies the name of a class, as much as fits, and a NUL. Returns its length without the NUL; 0 where the class has no
-// name.
-//
-// # Safety
-// `model` is NULL or a model; `buffer` is NULL or has room for `size` bytes.
+// Copies the name of a class, as much of it as fits into `size` bytes, and a NUL. Returns the length of the whole name
+// without the NUL; 0 where the class has no name.
 size_t denoir_model_class_name(const struct denoir_model *model,
                                uint32_t class_,
                                char *buffer,
@@ -353,31 +391,24 @@ size_t denoir_model_class_name(const struct denoir_model *model,
 
 // Sets the defaults in `params`, whose size in bytes is `size`.
 //
-// # Safety
-// `params` is NULL or has room for `size` bytes.
+// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`, without a message.
 enum denoir_status denoir_pipeline_params_init(struct denoir_pipeline_params *params, size_t size);
 
-// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL. Where a model draws
-// from a prompt, the first call that draws also reserves up to 128 MiB: with what it keeps there, further images of the
-// prompt, and others against the same negative prompt, cost less.
+// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL.
 //
-// # Safety
-// All pointers are NULL or valid.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_BACKEND` or
+// `DENOIR_ERROR_DEVICE`.
 enum denoir_status denoir_pipeline_new(struct denoir_context *context,
                                        const struct denoir_model *model,
                                        const struct denoir_pipeline_params *params,
                                        struct denoir_pipeline **pipeline);
 
-// Frees a pipeline; NULL does nothing.
-//
-// # Safety
-// No call with this pipeline is under way or follows.
+// Frees a pipeline; NULL does nothing. The caller must not use it afterwards, nor while another call does.
 void denoir_pipeline_free(struct denoir_pipeline *pipeline);
 
 // Sets in `request`, whose size in bytes is `size`, one image of class 0 with seed 42 and the model's own settings.
 //
-// # Safety
-// All pointers are NULL or valid, `request` for `size` bytes.
+// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`, without a message.
 enum denoir_status denoir_request_init(struct denoir_request *request,
                                        size_t size,
                                        const struct denoir_model *model);
@@ -388,8 +419,7 @@ const char *denoir_status_name(int32_t status);
 // Maps a text encoder's file into memory: Qwen3 as published for llama.cpp, or as `denoir convert` wrote it. On a
 // failure `*encoder` is NULL.
 //
-// # Safety
-// All pointers are NULL or valid; `path` is UTF-8.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 enum denoir_status denoir_text_encoder_open(struct denoir_context *context,
                                             const char *path,
                                             struct denoir_text_encoder **encoder);
@@ -397,8 +427,7 @@ enum denoir_status denoir_text_encoder_open(struct denoir_context *context,
 // Encodes a prompt and a negative prompt (NULL: the empty one) for a model: `count` values each, which are the model's
 // `text_tokens` times `text_width`. `threads` is 0 for as many as the machine has.
 //
-// # Safety
-// All pointers are NULL or valid, the embeddings for `count` values; the prompts are UTF-8.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_BUFFER` or `DENOIR_ERROR_MEMORY`.
 enum denoir_status denoir_text_encoder_encode(struct denoir_context *context,
                                               const struct denoir_text_encoder *encoder,
                                               const struct denoir_model *model,
@@ -409,10 +438,7 @@ enum denoir_status denoir_text_encoder_encode(struct denoir_context *context,
                                               float *negative_prompt_embeds,
                                               size_t count);
 
-// Frees a text encoder; NULL does nothing.
-//
-// # Safety
-// No call with this encoder is under way or follows.
+// Frees a text encoder; NULL does nothing. The caller must not use it afterwards, nor while another call does.
 void denoir_text_encoder_free(struct denoir_text_encoder *encoder);
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
 use std::ffi::{CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::params::{self, Params};
@@ -8,15 +8,14 @@ use crate::pointers::{self, reference, take_back};
 use crate::status::denoir_status::{DENOIR_ERROR_INTERNAL, DENOIR_OK};
 use crate::status::{Result, denoir_status};
 
-/// What belongs to one caller: its callbacks, the message of its last failure, and whether it wants to stop.
-///
-/// A context can be used from any thread with 256 KiB of stack; several threads that draw at once should each have their
-/// own, so that each reads its own messages.
+/// What belongs to one caller: its callbacks and the message of its last failure. Threads that draw at once should each
+/// have their own, so that each reads its own messages.
 #[derive(Debug, Default)]
 pub struct denoir_context {
     message: Mutex<String>,
     callbacks: Mutex<Option<denoir_callbacks>>,
-    cancelled: AtomicBool,
+    /// How often somebody asked to stop.
+    cancels: AtomicUsize,
 }
 
 /// How far a call is; shown after every evaluation of the network. Later versions add fields at the end.
@@ -37,9 +36,10 @@ pub struct denoir_progress {
     pub evaluation: usize,
     /// Evaluations of this batch in all.
     pub evaluations: usize,
-    /// The predicted clean images, a preview: (batch, channels, height, width), about -1 to 1. Valid during the call.
+    /// The predicted clean images, (batch, channels, height, width), about -1 to 1, valid during the callback. NULL unless
+    /// `preview` was set in the callbacks.
     pub x_hat: *const f32,
-    /// Images in `x_hat`.
+    /// Images of this batch.
     pub batch: usize,
     /// Colour channels.
     pub channels: usize,
@@ -49,15 +49,15 @@ pub struct denoir_progress {
     pub width: usize,
 }
 
-/// Shown progress; anything but 0 stops, and the call ends with `DENOIR_ERROR_CANCELLED`. It may call whatever does not
-/// use the same pipeline.
+/// Shown progress. Anything but 0 stops: the call returns `DENOIR_ERROR_CANCELLED`. A call of this library for the same
+/// pipeline returns `DENOIR_ERROR_BUSY` here.
 pub type denoir_progress_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, progress: *const denoir_progress) -> i32>;
 
-/// Told what the user should know, a line without an end, such as a device feature that is not used.
+/// Told what the user should know, such as a device feature that is not used: a line without its end.
 pub type denoir_log_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, line: *const c_char)>;
 
-/// What a context calls, on the thread that called the context. Members may be NULL.
+/// What a context calls, on the thread that called the library. Functions may be NULL.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct denoir_callbacks {
@@ -69,6 +69,8 @@ pub struct denoir_callbacks {
     pub progress: denoir_progress_callback,
     /// Told messages.
     pub log: denoir_log_callback,
+    /// Not 0: `progress` is shown `x_hat`. Each evaluation then waits for the device and copies the images.
+    pub preview: i32,
 }
 
 // SAFETY: a context is used from threads that the program chooses; what `user_data` points to is the program's own, and
@@ -80,7 +82,13 @@ unsafe impl Params for denoir_callbacks {
     const NAME: &'static str = "the callbacks";
 
     fn defaults() -> Self {
-        denoir_callbacks { struct_size: size_of::<Self>(), user_data: std::ptr::null_mut(), progress: None, log: None }
+        denoir_callbacks {
+            struct_size: size_of::<Self>(),
+            user_data: std::ptr::null_mut(),
+            progress: None,
+            log: None,
+            preview: 0,
+        }
     }
 }
 
@@ -90,14 +98,9 @@ impl denoir_context {
         callbacks.unwrap_or_else(denoir_callbacks::defaults)
     }
 
-    /// Whether somebody wants to stop; asking does not take it back.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    /// Makes ready for the next call that can be cancelled.
-    pub(crate) fn finish(&self) {
-        self.cancelled.store(false, Ordering::Relaxed);
+    /// How often somebody asked to stop: more than when a call began, and it should.
+    pub(crate) fn cancels(&self) -> usize {
+        self.cancels.load(Ordering::Relaxed)
     }
 
     pub(crate) fn log(&self, line: &str) {
@@ -141,27 +144,21 @@ pub(crate) unsafe fn guard(
     }
 }
 
-/// A new context.
+/// A new context. Never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn denoir_context_new() -> *mut denoir_context {
     Box::into_raw(Box::default())
 }
 
-/// Frees a context; NULL does nothing.
-///
-/// # Safety
-/// No call with this context is under way or follows.
+/// Frees a context; NULL does nothing. The caller must not use it afterwards, nor while another call does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_context_free(context: *mut denoir_context) {
     // SAFETY: the caller's promise.
     unsafe { take_back(context) }
 }
 
-/// Copies the message of the context's last failure, as much as fits, and a NUL. Returns its length without the NUL, so
-/// that a call with size 0 tells how much room it takes.
-///
-/// # Safety
-/// `context` is NULL or a context; `buffer` is NULL or has room for `size` bytes.
+/// Copies the message of the context's last failure, as much of it as fits into `size` bytes, and a NUL. Returns the length
+/// of the whole message without the NUL: a call with size 0 tells how much room it takes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_context_message(
     context: *const denoir_context,
@@ -180,11 +177,10 @@ pub unsafe extern "C" fn denoir_context_message(
     }
 }
 
-/// Sets the context's callbacks, or takes them away with NULL. A call that is under way keeps those that it began with.
+/// Sets the context's callbacks, or takes them away with NULL. A call that is under way keeps those that it began with. The
+/// caller must keep alive what `user_data` points to, for as long as the callbacks are set or such a call runs.
 ///
-/// # Safety
-/// `context` is NULL or a context; `callbacks` is NULL or valid; what its `user_data` points to lives as long as they
-/// are set or in use.
+/// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_context_set_callbacks(
     context: *mut denoir_context,
@@ -200,15 +196,12 @@ pub unsafe extern "C" fn denoir_context_set_callbacks(
     }
 }
 
-/// Stops the drawing under way with this context, from any thread; where none is under way, the next one. The call ends
-/// with `DENOIR_ERROR_CANCELLED` after the evaluation that it is at.
-///
-/// # Safety
-/// `context` is NULL or a context.
+/// Stops the drawings that are under way with this context, from any thread: each returns `DENOIR_ERROR_CANCELLED` after
+/// the evaluation that it is at. Where none is under way, and for NULL, it does nothing: it never stops a later call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_cancel(context: *const denoir_context) {
     // SAFETY: the caller's promise.
     if let Ok(context) = unsafe { reference(context, "the context") } {
-        context.cancelled.store(true, Ordering::Relaxed);
+        context.cancels.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,8 @@
 use std::ops::ControlFlow;
+use std::ptr;
 use std::sync::{MutexGuard, TryLockError};
 
-use denoir::{Image, Pipeline, Progress, Request, Rng, Rounding};
+use denoir::{Image, Pipeline, Progress, Request, Rounding};
 
 use crate::context::{denoir_context, denoir_progress, guard};
 use crate::model::denoir_model;
@@ -12,11 +13,8 @@ use crate::request::denoir_request;
 use crate::status::denoir_status::{DENOIR_ERROR_BUFFER, DENOIR_ERROR_BUSY};
 use crate::status::{Failure, Result, denoir_status};
 
-/// Bytes that `images` images of a model take in `denoir_generate`, with `row_stride` bytes from a line to the next; 0
-/// for lines without a gap. 0 where the model is NULL, the stride is shorter than a line, or the size is beyond memory.
-///
-/// # Safety
-/// `model` is NULL or a model.
+/// Bytes that `images` images of a model take in `denoir_generate`, with `row_stride` bytes from a line to the next (0: no
+/// gap). Returns 0 where the model is NULL, the stride is shorter than a line, or the size is beyond memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_pixels_size(model: *const denoir_model, images: usize, row_stride: usize) -> usize {
     // SAFETY: the caller's promise.
@@ -29,8 +27,8 @@ pub unsafe extern "C" fn denoir_pixels_size(model: *const denoir_model, images: 
 /// bytes, with `row_stride` bytes from a line to the next (0: no gap). Bytes of a gap are set to 0. After a failure the
 /// pixels hold nothing of use.
 ///
-/// # Safety
-/// All pointers are NULL or valid, `pixels` for `size` bytes, those of `request` for what its images need.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_BUFFER`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_DEVICE`,
+/// `DENOIR_ERROR_CANCELLED`, `DENOIR_ERROR_NOT_FINITE` or `DENOIR_ERROR_BUSY`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_generate(
     context: *mut denoir_context,
@@ -43,12 +41,14 @@ pub unsafe extern "C" fn denoir_generate(
     // SAFETY: the caller's promise.
     unsafe {
         guard(context, |context| {
+            let cancels = context.cancels();
             let (mut pipeline, request) = begin(pipeline, request)?;
             let rows = Rows::of(pipeline.model(), row_stride)?;
             fits(size, rows.image().checked_mul(request.images), "bytes")?;
-            let request = request.request(pipeline.model())?;
+            let mut labels = Vec::new();
+            let request = request.request(pipeline.model(), &mut labels)?;
             let pixels = slice_mut(pixels, size, "the pixels")?;
-            let images = draw(context, &mut pipeline, &request)?;
+            let images = draw(context, cancels, &mut pipeline, &request)?;
             let rounding = pipeline.model().rounding();
             for (image, out) in images.iter().zip(pixels.chunks_mut(rows.image())) {
                 rows.write(image, rounding, out);
@@ -60,8 +60,7 @@ pub unsafe extern "C" fn denoir_generate(
 
 /// Draws into `samples`, `count` values: (images, channels, height, width), about -1 to 1, before they are made 8-bit.
 ///
-/// # Safety
-/// All pointers are NULL or valid, `samples` for `count` values, those of `request` for what its images need.
+/// Returns what `denoir_generate` does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_generate_f32(
     context: *mut denoir_context,
@@ -73,12 +72,14 @@ pub unsafe extern "C" fn denoir_generate_f32(
     // SAFETY: the caller's promise.
     unsafe {
         guard(context, |context| {
+            let cancels = context.cancels();
             let (mut pipeline, request) = begin(pipeline, request)?;
             let values = pipeline.model().network().pixels();
             fits(count, values.checked_mul(request.images), "values")?;
-            let request = request.request(pipeline.model())?;
+            let mut labels = Vec::new();
+            let request = request.request(pipeline.model(), &mut labels)?;
             let samples = slice_mut(samples, count, "the samples")?;
-            let images = draw(context, &mut pipeline, &request)?;
+            let images = draw(context, cancels, &mut pipeline, &request)?;
             for (image, out) in images.iter().zip(samples.chunks_exact_mut(values)) {
                 out.copy_from_slice(&image.sample);
             }
@@ -87,10 +88,9 @@ pub unsafe extern "C" fn denoir_generate_f32(
     }
 }
 
-/// Fills `values` with the noise of a seed, as an image of this many values starts from. `rng` is a `denoir_rng`.
+/// Fills `values` with the noise of a seed, as an image of `count` values starts from. `rng` is a `denoir_rng`.
 ///
-/// # Safety
-/// All pointers are NULL or valid, `values` for `count` values.
+/// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_noise(
     context: *mut denoir_context,
@@ -102,11 +102,7 @@ pub unsafe extern "C" fn denoir_noise(
     // SAFETY: the caller's promise.
     unsafe {
         guard(context, |_| {
-            let rng = match rng {
-                0 => Rng::Torch,
-                1 => Rng::Philox,
-                other => return Err(Failure::argument(format!("there is no noise {other}"))),
-            };
+            let rng = crate::request::rng(rng)?;
             rng.fill(seed, slice_mut(values, count, "the values")?);
             Ok(())
         })
@@ -146,10 +142,18 @@ fn fits(have: usize, needed: Option<usize>, what: &str) -> Result<()> {
     }
 }
 
-fn draw(context: &denoir_context, pipeline: &mut Pipeline, request: &Request) -> Result<Vec<Image>> {
+/// Draws, until somebody asks to stop, which was asked for `cancels` times before this call.
+fn draw(
+    context: &denoir_context,
+    cancels: usize,
+    pipeline: &mut Pipeline,
+    request: &Request<'_>,
+) -> Result<Vec<Image>> {
     let (model, callbacks) = (pipeline.model().clone(), context.callbacks());
     let network = model.network();
-    let mut observe = |p: &Progress<'_>| {
+    let batch = pipeline.batch();
+    let show = |p: &mut Progress<'_>| {
+        let Some(show) = callbacks.progress else { return ControlFlow::Continue(()) };
         let progress = denoir_progress {
             struct_size: size_of::<denoir_progress>(),
             image: p.image,
@@ -158,19 +162,24 @@ fn draw(context: &denoir_context, pipeline: &mut Pipeline, request: &Request) ->
             steps: p.steps,
             evaluation: p.evaluation,
             evaluations: p.evaluations,
-            x_hat: p.x_hat.as_ptr(),
-            batch: p.x_hat.len() / network.pixels(),
+            x_hat: if callbacks.preview == 0 { ptr::null() } else { p.x_hat()?.as_ptr() },
+            batch: batch.min(p.images - p.image),
             channels: network.channels(),
             height: network.input_size(),
             width: network.input_size(),
         };
         // SAFETY: the program gave the function together with its `user_data`.
-        let stop = callbacks.progress.is_some_and(|shown| unsafe { shown(callbacks.user_data, &progress) } != 0);
-        if stop || context.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if unsafe { show(callbacks.user_data, &progress) } == 0 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     };
-    let images = pipeline.generate(request, &mut observe);
-    context.finish();
-    Ok(images?)
+    let images = pipeline.generate(request, &mut |progress| {
+        show(progress)?;
+        if context.cancels() == cancels { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(images)
 }
 
 /// How lines lie in the caller's memory.

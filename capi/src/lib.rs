@@ -10,14 +10,16 @@
 //! | `context` | the context, callbacks, the guard around every entry |
 //! | `params` | structures whose first field is their size |
 //! | `pointers` | from C's pointers to references and slices |
-//! | `model`, `pipeline`, `request`, `generate`, `text` | the functions |
+//! | `device`, `model`, `pipeline`, `request`, `generate`, `text` | the functions |
 //!
 //! Functions here are safe to test from Rust as they are called from C; the header is the contract.
 
-// C has one namespace and its own habits of writing: names here are those of the header.
-#![allow(non_camel_case_types)]
+// C has one namespace and its own habits of writing: names and comments here are those of the header, which says what
+// the caller must do in its own words and, for all functions at once, at its top.
+#![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
 mod context;
+mod device;
 mod generate;
 mod model;
 mod params;
@@ -28,6 +30,7 @@ mod status;
 mod text;
 
 pub use context::*;
+pub use device::*;
 pub use generate::*;
 pub use model::*;
 pub use pipeline::*;
@@ -37,7 +40,7 @@ pub use text::*;
 
 use std::ffi::c_char;
 
-/// The library's version, as `0.1.0`.
+/// The library's version, as `0.1.0`. Never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn denoir_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");

@@ -42,11 +42,10 @@ unsafe impl Params for denoir_model_info {
     }
 }
 
-/// Maps a model file into memory. Nothing is copied; the file must not change while the model is in use. On a failure
-/// `*model` is NULL.
+/// Maps a model file into memory; nothing is copied. The caller must not change the file while the model is in use. On a
+/// failure `*model` is NULL.
 ///
-/// # Safety
-/// All pointers are NULL or valid; `path` is UTF-8.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_open(
     context: *mut denoir_context,
@@ -57,11 +56,10 @@ pub unsafe extern "C" fn denoir_model_open(
     unsafe { guard(context, |_| hand_out(model, || share(Model::open(string(path, "the path")?)))) }
 }
 
-/// A model from bytes in memory. Bytes at a multiple of 64 are used where they are, and must stay there unchanged until
-/// the model and its pipelines are freed; others are copied.
+/// A model from `len` bytes in memory. Bytes at a multiple of 64 are used where they are: the caller must keep them there,
+/// unchanged, until the model and its pipelines are freed. Others are copied. On a failure `*model` is NULL.
 ///
-/// # Safety
-/// All pointers are NULL or valid, `bytes` for `len` bytes, and as above.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_open_memory(
     context: *mut denoir_context,
@@ -82,10 +80,10 @@ pub unsafe extern "C" fn denoir_model_open_memory(
     unsafe { guard(context, |_| hand_out(model, open)) }
 }
 
-/// Maps an open file into memory. The descriptor stays the caller's, and may be closed after the call.
+/// Maps an open file into memory, as `denoir_model_open` does. The descriptor stays the caller's, who may close it after
+/// the call.
 ///
-/// # Safety
-/// All pointers are NULL or valid; `fd` is an open descriptor.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_open_fd(
     context: *mut denoir_context,
@@ -117,10 +115,8 @@ fn share(model: std::result::Result<Model, denoir::Error>) -> Result<denoir_mode
     Ok(denoir_model(Arc::new(model?)))
 }
 
-/// Frees a model; NULL does nothing. Pipelines that use it keep what they need.
-///
-/// # Safety
-/// No call with this model is under way or follows.
+/// Frees a model; NULL does nothing. Pipelines that use it keep what they need. The caller must not use it afterwards, nor
+/// while another call does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_free(model: *mut denoir_model) {
     // SAFETY: the caller's promise.
@@ -129,8 +125,7 @@ pub unsafe extern "C" fn denoir_model_free(model: *mut denoir_model) {
 
 /// Describes a model: fills `info`, whose size in bytes is `size`.
 ///
-/// # Safety
-/// All pointers are NULL or valid, `info` for `size` bytes.
+/// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_describe(
     context: *mut denoir_context,
@@ -157,10 +152,9 @@ pub unsafe extern "C" fn denoir_model_describe(
     }
 }
 
-/// The class of this number or name (case does not matter).
+/// Sets `*class_` to the class of this number or name (case does not matter).
 ///
-/// # Safety
-/// All pointers are NULL or valid.
+/// Returns `DENOIR_OK`, or `DENOIR_ERROR_ARGUMENT`, also where there is no such class.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_class(
     context: *mut denoir_context,
@@ -181,11 +175,8 @@ pub unsafe extern "C" fn denoir_model_class(
     }
 }
 
-/// Copies the name of a class, as much as fits, and a NUL. Returns its length without the NUL; 0 where the class has no
-/// name.
-///
-/// # Safety
-/// `model` is NULL or a model; `buffer` is NULL or has room for `size` bytes.
+/// Copies the name of a class, as much of it as fits into `size` bytes, and a NUL. Returns the length of the whole name
+/// without the NUL; 0 where the class has no name.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_class_name(
     model: *const denoir_model,

@@ -35,7 +35,7 @@ pub struct denoir_pipeline_params {
     pub struct_size: usize,
     /// A `denoir_backend`.
     pub backend: i32,
-    /// Which device of the backend; -1 for the first.
+    /// Which device of the backend, as `denoir_device_info` numbers them; -1 for the first.
     pub device: i32,
     /// Processor threads, the caller's included; 0 for as many as the machine has.
     pub threads: u32,
@@ -75,15 +75,13 @@ impl denoir_pipeline_params {
             threads: (self.threads > 0).then_some(self.threads as usize),
             isa,
             batch: (self.batch > 0).then_some(self.batch as usize),
-            ..Options::default()
         })
     }
 }
 
 /// Sets the defaults in `params`, whose size in bytes is `size`.
 ///
-/// # Safety
-/// `params` is NULL or has room for `size` bytes.
+/// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`, without a message.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_pipeline_params_init(
     params: *mut denoir_pipeline_params,
@@ -94,12 +92,10 @@ pub unsafe extern "C" fn denoir_pipeline_params_init(
         .map_or_else(|failure| failure.status, |()| denoir_status::DENOIR_OK)
 }
 
-/// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL. Where a model draws
-/// from a prompt, the first call that draws also reserves up to 128 MiB: with what it keeps there, further images of the
-/// prompt, and others against the same negative prompt, cost less.
+/// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL.
 ///
-/// # Safety
-/// All pointers are NULL or valid.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_BACKEND` or
+/// `DENOIR_ERROR_DEVICE`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_pipeline_new(
     context: *mut denoir_context,
@@ -121,10 +117,7 @@ pub unsafe extern "C" fn denoir_pipeline_new(
     }
 }
 
-/// Frees a pipeline; NULL does nothing.
-///
-/// # Safety
-/// No call with this pipeline is under way or follows.
+/// Frees a pipeline; NULL does nothing. The caller must not use it afterwards, nor while another call does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_pipeline_free(pipeline: *mut denoir_pipeline) {
     // SAFETY: the caller's promise.

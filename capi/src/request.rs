@@ -1,6 +1,6 @@
 use std::ptr;
 
-use denoir::{Method, PromptEmbeds, Request, Rng, Settings};
+use denoir::{Condition, Method, PromptEmbeds, Request, Rng, Settings};
 
 use crate::model::denoir_model;
 use crate::params::{self, Params};
@@ -109,17 +109,12 @@ impl denoir_request {
         }
     }
 
-    /// The request in the runtime's terms.
+    /// The request in the runtime's terms. `labels` are room for classes that the program does not name.
     ///
     /// # Safety
-    /// Its pointers are NULL or valid for what the images and the model need.
-    pub(crate) unsafe fn request(&self, model: &denoir::Model) -> Result<Request> {
+    /// Its pointers are NULL or valid for what the images and the model need, for the time of the call.
+    pub(crate) unsafe fn request<'r>(&self, model: &denoir::Model, labels: &'r mut Vec<u32>) -> Result<Request<'r>> {
         let method = usize::try_from(self.method).ok().and_then(|i| METHODS.get(i).copied());
-        let rng = match self.rng {
-            0 => Rng::Torch,
-            1 => Rng::Philox,
-            other => return Err(Failure::argument(format!("there is no noise {other}"))),
-        };
         let settings = Settings {
             method: method.ok_or_else(|| Failure::argument(format!("there is no method {}", self.method)))?,
             steps: self.steps,
@@ -131,42 +126,41 @@ impl denoir_request {
         };
         settings.check().map_err(|e| Failure::argument(e.to_string()))?;
         // SAFETY: passed on.
-        let (labels, texts) = unsafe { (self.labels(model)?, self.texts(model)?) };
-        Ok(Request { labels, texts, seed: self.seed, rng, settings })
+        let condition = unsafe { self.condition(model, labels)? };
+        Ok(Request { condition, seed: self.seed, rng: rng(self.rng)?, settings })
     }
 
     /// # Safety
     /// As [`denoir_request::request`].
-    unsafe fn labels(&self, model: &denoir::Model) -> Result<Vec<u32>> {
-        if model.network().text_size().is_some() {
-            return Ok(vec![]);
-        }
-        if self.classes.is_null() {
-            return Ok(vec![0; self.images]);
-        }
+    unsafe fn condition<'r>(&self, model: &denoir::Model, labels: &'r mut Vec<u32>) -> Result<Condition<'r>> {
         // SAFETY: passed on.
-        Ok(unsafe { slice(self.classes, self.images, "the classes")? }.to_vec())
+        unsafe {
+            if let Some((tokens, width)) = model.network().text_size() {
+                let prompt = slice(self.prompt_embeds, tokens * width, "prompt_embeds")?;
+                let negative = slice(self.negative_prompt_embeds, tokens * width, "negative_prompt_embeds")?;
+                return Ok(Condition::Prompt(PromptEmbeds { prompt, negative, images: self.images }));
+            }
+            if !self.classes.is_null() {
+                return Ok(Condition::Labels(slice(self.classes, self.images, "the classes")?));
+            }
+        }
+        labels.resize(self.images, 0);
+        Ok(Condition::Labels(labels))
     }
+}
 
-    /// # Safety
-    /// As [`denoir_request::request`].
-    unsafe fn texts(&self, model: &denoir::Model) -> Result<Option<PromptEmbeds>> {
-        let Some((tokens, width)) = model.network().text_size() else { return Ok(None) };
-        // SAFETY: passed on.
-        let (prompt, negative) = unsafe {
-            (
-                slice(self.prompt_embeds, tokens * width, "prompt_embeds")?,
-                slice(self.negative_prompt_embeds, tokens * width, "negative_prompt_embeds")?,
-            )
-        };
-        Ok(Some(PromptEmbeds { prompt: prompt.to_vec(), negative: negative.to_vec(), images: self.images }))
+/// The noise of a `denoir_rng`.
+pub(crate) fn rng(number: i32) -> Result<Rng> {
+    match number {
+        0 => Ok(Rng::Torch),
+        1 => Ok(Rng::Philox),
+        other => Err(Failure::argument(format!("there is no noise {other}"))),
     }
 }
 
 /// Sets in `request`, whose size in bytes is `size`, one image of class 0 with seed 42 and the model's own settings.
 ///
-/// # Safety
-/// All pointers are NULL or valid, `request` for `size` bytes.
+/// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`, without a message.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_request_init(
     request: *mut denoir_request,

@@ -15,8 +15,7 @@ pub struct denoir_text_encoder(TextEncoder);
 /// Maps a text encoder's file into memory: Qwen3 as published for llama.cpp, or as `denoir convert` wrote it. On a
 /// failure `*encoder` is NULL.
 ///
-/// # Safety
-/// All pointers are NULL or valid; `path` is UTF-8.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_text_encoder_open(
     context: *mut denoir_context,
@@ -32,8 +31,7 @@ pub unsafe extern "C" fn denoir_text_encoder_open(
 /// Encodes a prompt and a negative prompt (NULL: the empty one) for a model: `count` values each, which are the model's
 /// `text_tokens` times `text_width`. `threads` is 0 for as many as the machine has.
 ///
-/// # Safety
-/// All pointers are NULL or valid, the embeddings for `count` values; the prompts are UTF-8.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_BUFFER` or `DENOIR_ERROR_MEMORY`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_text_encoder_encode(
     context: *mut denoir_context,
@@ -61,7 +59,7 @@ pub unsafe extern "C" fn denoir_text_encoder_encode(
             let out = slice_mut(prompt_embeds, count, "prompt_embeds")?;
             let negative_out = slice_mut(negative_prompt_embeds, count, "negative_prompt_embeds")?;
             let options = Options { threads: (threads > 0).then_some(threads as usize), ..Options::default() };
-            let embeds = encoder.prompt_embeds(prompt, negative, size, &options)?;
+            let embeds = encoder.encode_prompt(prompt, negative, size, &options)?;
             out[..embeds.prompt.len()].copy_from_slice(&embeds.prompt);
             negative_out[..embeds.negative.len()].copy_from_slice(&embeds.negative);
             Ok(())
@@ -69,10 +67,7 @@ pub unsafe extern "C" fn denoir_text_encoder_encode(
     }
 }
 
-/// Frees a text encoder; NULL does nothing.
-///
-/// # Safety
-/// No call with this encoder is under way or follows.
+/// Frees a text encoder; NULL does nothing. The caller must not use it afterwards, nor while another call does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_text_encoder_free(encoder: *mut denoir_text_encoder) {
     // SAFETY: the caller's promise.

@@ -201,11 +201,15 @@ fn null_is_an_error_everywhere() {
         let request = h.request();
         let size = h.pixels().len();
         assert_eq!(denoir_generate(h.context, h.pipeline, &request, null_mut(), size, 0), DENOIR_ERROR_ARGUMENT);
+        assert_eq!(denoir_device_list_new(h.context, null_mut()), DENOIR_ERROR_ARGUMENT);
+        assert_eq!(denoir_device_list_count(null()), 0);
+        assert_eq!(denoir_device_list_describe(h.context, null(), 0, null_mut(), 0), DENOIR_ERROR_ARGUMENT);
         assert_eq!(denoir_context_message(null(), null_mut(), 0), "the context is NULL".len());
         denoir_context_free(null_mut());
         denoir_model_free(null_mut());
         denoir_pipeline_free(null_mut());
         denoir_text_encoder_free(null_mut());
+        denoir_device_list_free(null_mut());
         denoir_cancel(null());
     }
 }
@@ -244,36 +248,78 @@ fn older_and_newer_programs_are_understood() {
     }
 }
 
-unsafe extern "C" fn stop_at_first(count: *mut c_void, progress: *const denoir_progress) -> i32 {
-    // SAFETY: the test gives the counter, the library the progress.
-    unsafe {
-        assert!(!(*progress).x_hat.is_null() && (*progress).batch == 1);
-        *count.cast::<u32>() += 1;
+/// Callbacks that show progress to `progress` with this user data.
+fn callbacks<T>(user_data: &mut T, progress: denoir_progress_callback) -> denoir_callbacks {
+    let user_data = std::ptr::from_mut(user_data).cast();
+    denoir_callbacks { struct_size: size_of::<denoir_callbacks>(), user_data, progress, log: None, preview: 0 }
+}
+
+/// What was shown: how often, and with a preview how often.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Shown {
+    progress: u32,
+    previews: u32,
+}
+
+unsafe extern "C" fn stop_at_first(shown: *mut c_void, progress: *const denoir_progress) -> i32 {
+    // SAFETY: the test gives the counters, the library the progress.
+    let (shown, progress) = unsafe { (&mut *shown.cast::<Shown>(), &*progress) };
+    assert_eq!((progress.image, progress.images, progress.batch, progress.evaluation), (0, 1, 1, 1));
+    shown.progress += 1;
+    if !progress.x_hat.is_null() {
+        let len = progress.batch * progress.channels * progress.height * progress.width;
+        // SAFETY: the header says how many values there are.
+        let x_hat = unsafe { std::slice::from_raw_parts(progress.x_hat, len) };
+        assert!(x_hat.iter().all(|x| x.is_finite()));
+        shown.previews += 1;
     }
     1
 }
 
 #[test]
-fn callbacks_and_other_threads_cancel() {
+fn callbacks_stop_and_have_a_preview_where_it_is_wanted() {
     let h = Handles::new();
-    let mut pixels = h.pixels();
-    let mut shown = 0u32;
-    let callbacks = denoir_callbacks {
-        struct_size: size_of::<denoir_callbacks>(),
-        user_data: (&raw mut shown).cast(),
-        progress: Some(stop_at_first),
-        log: None,
-    };
-    // SAFETY: a valid context; the counter outlives the callbacks.
-    unsafe {
-        assert_eq!(denoir_context_set_callbacks(h.context, &callbacks), DENOIR_OK);
-        assert_eq!(h.generate(&h.request(), &mut pixels, 0), DENOIR_ERROR_CANCELLED);
-        assert_eq!(shown, 1);
-        assert_eq!(denoir_context_set_callbacks(h.context, null()), DENOIR_OK);
-        denoir_cancel(h.context);
+    let mut shown = Shown::default();
+    let callbacks = callbacks(&mut shown, Some(stop_at_first));
+    for preview in [0, 1] {
+        let callbacks = denoir_callbacks { preview, ..callbacks };
+        // SAFETY: a valid context; the counters outlive the callbacks.
+        assert_eq!(unsafe { denoir_context_set_callbacks(h.context, &callbacks) }, DENOIR_OK);
+        assert_eq!(h.generate(&h.request(), &mut h.pixels(), 0), DENOIR_ERROR_CANCELLED);
     }
-    assert_eq!(h.generate(&h.request(), &mut pixels, 0), DENOIR_ERROR_CANCELLED);
-    assert_eq!(h.generate(&h.request(), &mut pixels, 0), DENOIR_OK, "cancelling is for one drawing");
+    assert_eq!(shown, Shown { progress: 2, previews: 1 });
+    // SAFETY: a valid context.
+    assert_eq!(unsafe { denoir_context_set_callbacks(h.context, null()) }, DENOIR_OK);
+    assert_eq!(h.generate(&h.request(), &mut h.pixels(), 0), DENOIR_OK);
+}
+
+#[test]
+fn cancelling_while_idle_does_nothing() {
+    let h = Handles::new();
+    // SAFETY: a valid context.
+    unsafe { denoir_cancel(h.context) };
+    assert_eq!(h.generate(&h.request(), &mut h.pixels(), 0), DENOIR_OK, "{}", message(h.context));
+}
+
+unsafe extern "C" fn cancel_from_another_thread(context: *mut c_void, _: *const denoir_progress) -> i32 {
+    let context = context.addr();
+    // SAFETY: the test gives the context, which is for any thread.
+    let cancel = move || unsafe { denoir_cancel(std::ptr::with_exposed_provenance(context)) };
+    std::thread::spawn(cancel).join().map_or(1, |()| 0)
+}
+
+#[test]
+fn cancelling_from_another_thread_stops_the_call_under_way_alone() {
+    let h = Handles::new();
+    let mut callbacks = callbacks(&mut (), Some(cancel_from_another_thread));
+    h.context.expose_provenance();
+    callbacks.user_data = h.context.cast();
+    // SAFETY: a valid context, which outlives the callbacks.
+    assert_eq!(unsafe { denoir_context_set_callbacks(h.context, &callbacks) }, DENOIR_OK);
+    assert_eq!(h.generate(&h.request(), &mut h.pixels(), 0), DENOIR_ERROR_CANCELLED);
+    // SAFETY: as above.
+    assert_eq!(unsafe { denoir_context_set_callbacks(h.context, null()) }, DENOIR_OK);
+    assert_eq!(h.generate(&h.request(), &mut h.pixels(), 0), DENOIR_OK, "{}", message(h.context));
 }
 
 /// What the callback of a drawing knows of its own pipeline.
@@ -293,12 +339,7 @@ unsafe extern "C" fn draw_again(inside: *mut c_void, _: *const denoir_progress) 
 fn a_pipeline_in_use_says_so() {
     let h = Handles::new();
     let mut inside = Inside { handles: &h, status: DENOIR_OK };
-    let callbacks = denoir_callbacks {
-        struct_size: size_of::<denoir_callbacks>(),
-        user_data: (&raw mut inside).cast(),
-        progress: Some(draw_again),
-        log: None,
-    };
+    let callbacks = callbacks(&mut inside, Some(draw_again));
     // SAFETY: a valid context; the structure outlives the callbacks.
     assert_eq!(unsafe { denoir_context_set_callbacks(h.context, &callbacks) }, DENOIR_OK);
     assert_eq!(h.generate(&h.request(), &mut h.pixels(), 0), DENOIR_OK);
@@ -316,4 +357,29 @@ fn noise_is_the_engines() {
         assert_eq!(denoir_noise(h.context, 9, 7, noise.as_mut_ptr(), noise.len()), DENOIR_ERROR_ARGUMENT);
     }
     assert_eq!(noise, wanted);
+}
+
+#[test]
+fn every_device_is_listed() {
+    let h = Handles::new();
+    let mut list = null_mut();
+    // SAFETY: a valid context; every place has the size that is said; texts are read before the list is freed.
+    unsafe {
+        assert_eq!(denoir_device_list_new(h.context, &mut list), DENOIR_OK);
+        let devices = denoir::devices();
+        assert_eq!(denoir_device_list_count(list), devices.len());
+        let size = size_of::<denoir_device_info>();
+        let mut info = std::mem::MaybeUninit::<denoir_device_info>::uninit();
+        for (i, device) in devices.iter().enumerate() {
+            assert_eq!(denoir_device_list_describe(h.context, list, i, info.as_mut_ptr(), size), DENOIR_OK);
+            let info = info.assume_init();
+            assert_eq!(CStr::from_ptr(info.name).to_string_lossy(), device.name);
+            assert_eq!(CStr::from_ptr(info.level).to_str().ok(), device.levels.last().copied());
+            assert_eq!((info.device as usize, info.threads), (device.index, device.threads));
+        }
+        assert_eq!(info.assume_init().struct_size, size);
+        let end = denoir_device_list_describe(h.context, list, devices.len(), info.as_mut_ptr(), size);
+        assert_eq!(end, DENOIR_ERROR_ARGUMENT);
+        denoir_device_list_free(list);
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use denoir::core::DType;
-use denoir::{AlignedBytes, KernelTime, Model, Options, Pipeline};
+use denoir::{AlignedBytes, Isa, KernelTime, Model, Pipeline};
 use denoir_convert::random::{RandomModel, Shape};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 use crate::args::{EngineArgs, parse_type};
 use crate::error::Error;
 use crate::output::Output;
-use crate::progress::{Progress, Verbosity};
+use crate::reporter::{Reporter, Verbosity};
 use crate::{model, stdout, text};
 use timing::Times;
 
@@ -80,11 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         None => model::open(args.model.as_deref())?,
     };
     let batch = usize::from(args.batch);
-    // Every evaluation refines its text, as the first image of a prompt does.
-    let options = Options { forget_texts: true, ..args.engine.options(batch) };
-    let mut pipeline = Pipeline::new(Arc::clone(&model), &options)?;
+    let mut pipeline = Pipeline::new(Arc::clone(&model), &args.engine.options(batch))?;
     let load = start.elapsed();
-    let mut progress = Progress::new(Verbosity::new(args.quiet, false));
+    let mut progress = Reporter::new(Verbosity::new(args.quiet, false));
     let times = timing::measure(&mut pipeline, batch, args.runs.into(), &mut progress)?;
     let kernels = timing::kernels(&mut pipeline, batch)?;
     progress.finish();
@@ -147,9 +145,9 @@ fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {
         "gflops": round(gflops),
         "peak_gflops": peak.map(round),
         "share_of_peak": peak.map(|peak| round(gflops / peak)),
-        "backend": device.backend,
+        "backend": device.backend.name(),
         "device": device.name,
-        "isa": pipeline.isa().name(),
+        "isa": pipeline.isa().map(Isa::name),
         "threads": pipeline.threads(),
         "model_bytes": model.bytes().len(),
         "activation_bytes": pipeline.arena_bytes(),
@@ -200,7 +198,7 @@ fn as_text(report: &Value) -> String {
     let device = device.map_or_else(String::new, |held| format!("{} on the device, ", text::bytes(held)));
     format!(
         "model        {} ({}), {}, {} of weights\n\
-         engine       {} {}, {}, {} threads, batch {}\n\
+         engine       {}, {}, {} threads, batch {}\n\
          evaluation   {:.2} ms: {:.2} ms network (best {:.2}{on_device}), {:.2} ms share of modulation\n\
          rate         {:.1} GFLOP/s at {:.3} GFLOP an evaluation{peak}\n\
          memory       {} at the peak, {device}of it {} of activations\n{}",
@@ -208,8 +206,7 @@ fn as_text(report: &Value) -> String {
         word("name"),
         word("type"),
         bytes("model_bytes"),
-        word("backend"),
-        word("isa"),
+        [word("backend"), word("isa")].join(" ").trim_end(),
         word("device"),
         number("threads"),
         number("batch"),

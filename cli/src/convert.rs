@@ -7,7 +7,7 @@ use denoir_convert::{Options, convert};
 
 use crate::args::parse_type;
 use crate::error::Error;
-use crate::progress::{Progress, Verbosity};
+use crate::reporter::{Reporter, Verbosity};
 use crate::{checkpoint, interrupt, text};
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         cancel: Some(interrupt::flag()),
     };
     interrupt::catch();
-    let mut progress = Progress::new(Verbosity::new(args.quiet, false));
+    let mut progress = Reporter::new(Verbosity::new(args.quiet, false));
     let summary = convert(&input, &args.output, &options, &mut |p| show(&mut progress, &p))?;
     progress.finish();
     progress.note(&format!(
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-fn show(progress: &mut Progress, p: &denoir_convert::Progress<'_>) {
+fn show(progress: &mut Reporter, p: &denoir_convert::Progress<'_>) {
     let part = p.bytes_done as f64 / p.bytes_total.max(1) as f64;
     progress.update(part, &|| format!("{} of {}", text::bytes(p.bytes_done), text::bytes(p.bytes_total)));
 }

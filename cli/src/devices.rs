@@ -1,6 +1,6 @@
 //! `denoir devices`: what can run a model here.
 
-use denoir::{Device, devices};
+use denoir::{BackendKind, Device, devices};
 use serde_json::json;
 
 use crate::error::Error;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 
 fn as_json(device: &Device) -> serde_json::Value {
     json!({
-        "backend": device.backend,
+        "backend": device.backend.name(),
         "device": device.index,
         "name": device.name,
         "levels": device.levels,
@@ -36,10 +36,11 @@ fn as_json(device: &Device) -> serde_json::Value {
 fn as_text(device: &Device) -> String {
     let memory = device.memory_bytes.map_or_else(|| "unknown".into(), text::bytes);
     let fastest = device.levels.last().copied().unwrap_or_default();
-    let threads = if device.backend == "cpu" { format!("  threads  {}\n", device.threads) } else { String::new() };
+    let threads =
+        if device.backend == BackendKind::Cpu { format!("  threads  {}\n", device.threads) } else { String::new() };
     format!(
         "{} {}: {}\n{threads}  memory   {memory}\n  levels   {} (fastest: {fastest})\n",
-        device.backend,
+        device.backend.name(),
         device.index,
         device.name,
         device.levels.join(", "),

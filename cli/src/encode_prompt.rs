@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::args::{EngineArgs, extension};
 use crate::error::Error;
-use crate::progress::{Progress, Verbosity};
 use crate::prompt::{self, OpenEncoder};
+use crate::reporter::{Reporter, Verbosity};
 use crate::{interrupt, text};
 
 #[derive(Debug, clap::Args)]
@@ -47,13 +47,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::Usage(message));
     }
     interrupt::catch();
-    let progress = Progress::new(Verbosity::new(args.quiet, false));
+    let progress = Reporter::new(Verbosity::new(args.quiet, false));
     let open = OpenEncoder::open(&args.text_encoder, &mut |line| progress.note(line))?;
     let width = args.width.map_or(open.encoder().model().config.hidden, usize::from);
     let size = (usize::from(args.length), width);
     let start = Instant::now();
     let options = args.engine.options(1);
-    let embeds = open.encoder().prompt_embeds(&args.prompt, &args.negative_prompt, size, &options)?;
+    let embeds = open.encoder().encode_prompt(&args.prompt, &args.negative_prompt, size, &options)?;
     prompt::write(&args.output, &embeds, size)?;
     progress.finish();
     let took = text::seconds(start.elapsed().as_secs_f64());

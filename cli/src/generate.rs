@@ -11,12 +11,12 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use denoir::core::RunError;
-use denoir::{Image, Model, Options, Pipeline, PromptEmbeds, Request, Rounding, Settings};
+use denoir::{Condition, EncodedPrompt, Image, Model, Pipeline, Request, Rounding, Settings};
 
 pub(crate) use options::Args;
 
 use crate::error::Error;
-use crate::progress::{Progress, Verbosity, step_message};
+use crate::reporter::{Reporter, Verbosity, step_message};
 use crate::{class, interrupt, model, stdout, text};
 use describe::{Job, Timing};
 use frames::Frames;
@@ -29,11 +29,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let model = model::open(args.model.as_deref())?;
     let job = options::job(args, &model)?;
     interrupt::catch();
-    let progress = Progress::new(Verbosity::new(args.quiet, args.verbose));
+    let progress = Reporter::new(Verbosity::new(args.quiet, args.verbose));
     // Before the pipeline reserves its memory: the encoder is gone by then.
-    let texts = texts(args, &model, &job, &progress)?;
+    let prompt = encode_prompt(args, &model, &job, &progress)?;
     let mut drawing = Drawing {
-        texts,
+        prompt,
         sink: Sink::new(target, &job, args.grid, !args.no_metadata)?,
         preview: args.preview.as_deref().map(Preview::new).transpose()?,
         frames: args.trajectory.as_deref().map(|to| Frames::new(to, args.grid, &job)).transpose()?,
@@ -41,8 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         progress,
         job,
     };
-    let options = Options { forget_texts: drawing.job.images.len() == 1, ..args.engine.options(1) };
-    let mut pipeline = Pipeline::new(model, &options)?;
+    let mut pipeline = Pipeline::new(model, &args.engine.options(1))?;
     drawing.introduce(&pipeline, args);
     let load = loading.elapsed();
     let start = Instant::now();
@@ -61,23 +60,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// The text of the images, where the model draws from one.
-fn texts(args: &Args, model: &Model, job: &Job, progress: &Progress) -> Result<Option<PromptEmbeds>, Error> {
+fn encode_prompt(args: &Args, model: &Model, job: &Job, progress: &Reporter) -> Result<Option<EncodedPrompt>, Error> {
     let (Some(size), Some(source)) = (model.network().text_size(), &job.source) else { return Ok(None) };
     let start = Instant::now();
-    let texts = source.embeds(size, &args.engine.options(1), &mut |line| progress.note(line))?;
+    let prompt = source.read(size, &args.engine.options(1), &mut |line| progress.note(line))?;
     progress.detail(&format!("text encoded in {}", text::seconds(start.elapsed().as_secs_f64())));
-    Ok(Some(texts))
+    Ok(Some(prompt))
 }
 
 /// A job under way.
 struct Drawing {
-    texts: Option<PromptEmbeds>,
+    prompt: Option<EncodedPrompt>,
     job: Job,
     sink: Sink,
     preview: Option<Preview>,
     frames: Option<Frames>,
     rounding: Rounding,
-    progress: Progress,
+    progress: Reporter,
 }
 
 impl Drawing {
@@ -93,9 +92,9 @@ impl Drawing {
             self.progress.note(warning);
         }
         let (device, threads) = (pipeline.device(), pipeline.threads());
-        let place = match device.backend {
-            "cpu" => format!("{} on {threads} {}", pipeline.isa().name(), text::plural(threads, "thread", "threads")),
-            _ => format!("{} with {}", device.name, device.levels.join(", ")),
+        let place = match pipeline.isa() {
+            Some(isa) => format!("{} on {threads} {}", isa.name(), text::plural(threads, "thread", "threads")),
+            None => format!("{} with {}", device.name, device.levels.join(", ")),
         };
         self.progress.detail(&format!(
             "{}: {} of {} weights, {} of activations, {place}",
@@ -109,10 +108,14 @@ impl Drawing {
 
     /// Draws one image.
     fn draw(&mut self, pipeline: &mut Pipeline, number: usize) -> Result<(), Error> {
-        let image = &self.job.images[number];
-        let (settings, rng) = (self.job.settings, self.job.rng);
-        let labels = image.class.into_iter().collect();
-        let request = Request { labels, texts: self.texts.clone(), seed: image.seed, rng, settings };
+        let (image, prompt) = (&self.job.images[number], self.prompt.clone());
+        let (seed, settings, rng) = (image.seed, self.job.settings, self.job.rng);
+        let labels: Vec<u32> = image.class.into_iter().collect();
+        let condition = match &prompt {
+            Some(prompt) => Condition::Prompt(prompt.embeds(1)),
+            None => Condition::Labels(&labels),
+        };
+        let request = Request { condition, seed, rng, settings };
         let (start, costs) = (Instant::now(), Costs::new(&settings));
         let (mut seen, mut failure) = (0, None);
         let result = pipeline.generate(&request, &mut |p| {
@@ -120,7 +123,8 @@ impl Drawing {
             // The last step's prediction is the image itself, which follows.
             let new_step = p.step > seen && p.step < p.steps;
             seen = p.step;
-            let shown = if new_step { self.show_step(number, p.step, p.x_hat) } else { Ok(()) };
+            let step = p.step;
+            let shown = if new_step && self.shows_steps() { self.show_step(number, step, p.x_hat()?) } else { Ok(()) };
             match shown {
                 Ok(()) if !interrupt::requested() => ControlFlow::Continue(()),
                 result => {
@@ -142,6 +146,11 @@ impl Drawing {
             let step = step_message(step, steps, elapsed);
             if images == 1 { step } else { format!("image {}/{images}, {step}", number + 1) }
         });
+    }
+
+    /// Whether anyone looks at the prediction after a step.
+    fn shows_steps(&self) -> bool {
+        self.frames.is_some() || self.preview.is_some()
     }
 
     /// The prediction after a step.

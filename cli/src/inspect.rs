@@ -10,11 +10,10 @@ use std::path::PathBuf;
 use denoir::core::ModelError;
 use denoir::core::Precision;
 use denoir::core::gguf::{Gguf, TensorInfo, keys};
-use denoir::core::jit::{JitConfig, JitModel, JitPlan};
+use denoir::core::jit::{JitConfig, JitModel};
 use denoir::core::qwen3::Qwen3Model;
 use denoir::core::sampler::Method;
-use denoir::core::t2i::{T2iModel, T2iPlan};
-use denoir::{MappedFile, Settings};
+use denoir::{AnyNetwork, MappedFile, Settings};
 use serde_json::{Value as Json, json};
 
 use crate::error::Error;
@@ -39,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let bytes = file.as_ref().map_or(demo::bytes(), MappedFile::bytes);
     let gguf = Gguf::parse(bytes).map_err(|e| denoir::Error::Model(args.model.clone(), e.into()))?;
     let place = args.model.as_ref().map_or_else(|| "built into denoir".into(), |path| path.display().to_string());
-    let report = Report { place, gguf, network: network(&gguf) };
+    let report = Report { place, gguf, model: model(&gguf) };
     if args.json {
         return stdout::json(&report.json(args.tensors));
     }
@@ -47,30 +46,26 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// What denoir runs.
-// One of them is made in a run.
-#[allow(clippy::large_enum_variant)]
 enum Model {
-    Jit(JitModel),
-    T2i(T2iModel),
-    Qwen3(Qwen3Model),
+    Image(AnyNetwork),
+    Text(Box<Qwen3Model>),
 }
 
-/// The network in a file of an architecture that denoir runs.
-type Network = Option<Result<Model, ModelError>>;
-
-fn network(gguf: &Gguf<'_>) -> Network {
-    match gguf.string(keys::ARCHITECTURE).ok()? {
-        keys::ARCH_JIT => Some(JitModel::from_gguf(gguf).map(Model::Jit)),
-        keys::ARCH_T2I => Some(T2iModel::from_gguf(gguf).map(Model::T2i)),
-        keys::ARCH_QWEN3 => Some(Qwen3Model::from_gguf(gguf).map(Model::Qwen3)),
-        _ => None,
+/// What a file holds; `None` for an architecture that denoir does not run.
+fn model(gguf: &Gguf<'_>) -> Option<Result<Model, ModelError>> {
+    if gguf.string(keys::ARCHITECTURE).ok()? == keys::ARCH_QWEN3 {
+        return Some(Qwen3Model::from_gguf(gguf).map(|model| Model::Text(Box::new(model))));
+    }
+    match AnyNetwork::from_gguf(gguf) {
+        Err(ModelError::Architecture(_)) => None,
+        network => Some(network.map(Model::Image)),
     }
 }
 
 struct Report<'g> {
     place: String,
     gguf: Gguf<'g>,
-    network: Network,
+    model: Option<Result<Model, ModelError>>,
 }
 
 impl Report<'_> {
@@ -97,10 +92,9 @@ impl Report<'_> {
 
     /// Bytes of activations for one image, guided.
     fn activations(&self) -> Option<usize> {
-        match self.network.as_ref()?.as_ref().ok()? {
-            Model::Jit(model) => JitPlan::new(model, 1, Precision::WIDE).ok().map(|plan| plan.arena_bytes),
-            Model::T2i(model) => T2iPlan::new(model, 1, Precision::WIDE).ok().map(|plan| plan.arena_bytes),
-            Model::Qwen3(_) => None,
+        match self.model.as_ref()?.as_ref().ok()? {
+            Model::Image(network) => network.arena_bytes(1, Precision::WIDE).ok(),
+            Model::Text(_) => None,
         }
     }
 
@@ -114,10 +108,10 @@ impl Report<'_> {
         line(&mut out, "name", self.string(keys::NAME).unwrap_or("none"));
         line(&mut out, "architecture", &self.architecture());
         line(&mut out, "weights", &self.weights());
-        match &self.network {
-            Some(Ok(Model::Jit(model))) => self.describe(&mut out, model),
-            Some(Ok(Model::T2i(model))) => self.describe_t2i(&mut out, model),
-            Some(Ok(Model::Qwen3(model))) => self.describe_encoder(&mut out, model),
+        match &self.model {
+            Some(Ok(Model::Image(AnyNetwork::Jit(model)))) => self.describe(&mut out, model),
+            Some(Ok(Model::Image(AnyNetwork::T2i(model)))) => self.describe_t2i(&mut out, model),
+            Some(Ok(Model::Text(model))) => self.describe_encoder(&mut out, model),
             Some(Err(e)) => {
                 line(&mut out, "unusable", &e.to_string());
                 self.metadata_text(&mut out);
@@ -218,14 +212,14 @@ impl Report<'_> {
             "tensor_count": self.gguf.tensor_count(),
             "class_names": self.class_names(),
             "metadata": metadata,
-            "runs": matches!(self.network, Some(Ok(_))),
+            "runs": matches!(self.model, Some(Ok(_))),
         });
-        match &self.network {
+        match &self.model {
             Some(Ok(model)) => {
                 report["network"] = match model {
-                    Model::Jit(model) => network_json(&model.config),
-                    Model::T2i(model) => text_models::t2i_json(&model.config),
-                    Model::Qwen3(model) => text_models::encoder_json(&model.config),
+                    Model::Image(AnyNetwork::Jit(model)) => network_json(&model.config),
+                    Model::Image(AnyNetwork::T2i(model)) => text_models::t2i_json(&model.config),
+                    Model::Text(model) => text_models::encoder_json(&model.config),
                 };
                 report["activation_bytes"] = json!(self.activations());
             }

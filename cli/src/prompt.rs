@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use denoir::{MappedFile, Options, PromptEmbeds, TextEncoder};
+use denoir::{EncodedPrompt, MappedFile, Options, TextEncoder};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
@@ -57,16 +57,16 @@ pub(crate) enum Source {
 impl Source {
     /// What a network of this text size is given. An encoder is opened, used and closed here, so that it is gone when
     /// drawing starts.
-    pub(crate) fn embeds(
+    pub(crate) fn read(
         &self,
         size: (usize, usize),
         options: &Options,
         note: &mut dyn FnMut(&str),
-    ) -> Result<PromptEmbeds, Error> {
+    ) -> Result<EncodedPrompt, Error> {
         match self {
             Source::Words { prompt, negative, encoder } => {
                 let open = OpenEncoder::open(encoder, note)?;
-                Ok(open.encoder().prompt_embeds(prompt, negative, size, options)?)
+                Ok(open.encoder().encode_prompt(prompt, negative, size, options)?)
             }
             Source::Embeds(path) => read(path, size),
         }
@@ -75,7 +75,7 @@ impl Source {
 
 /// Reads a file of embeddings, `(length, width)` each: cut, or filled up with zeros, to the network's width; as long as
 /// its text.
-fn read(path: &Path, (tokens, width): (usize, usize)) -> Result<PromptEmbeds, Error> {
+fn read(path: &Path, (tokens, width): (usize, usize)) -> Result<EncodedPrompt, Error> {
     let file = MappedFile::open(path)?;
     let wrong = |what: String| Error::Embeds(path.to_owned(), what);
     let tensors = SafeTensors::deserialize(file.bytes()).map_err(|e| wrong(format!("damaged: {e}")))?;
@@ -91,7 +91,7 @@ fn read(path: &Path, (tokens, width): (usize, usize)) -> Result<PromptEmbeds, Er
             shape => Err(wrong(format!("{name} is {shape:?}, and this model takes {tokens} tokens of {width}"))),
         }
     };
-    Ok(PromptEmbeds { prompt: read(PROMPT)?, negative: read(NEGATIVE)?, images: 1 })
+    Ok(EncodedPrompt { prompt: read(PROMPT)?, negative: read(NEGATIVE)? })
 }
 
 fn floats(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
@@ -105,7 +105,7 @@ fn floats(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
 }
 
 /// Writes embeddings of this shape as bfloat16, which they were rounded to.
-pub(crate) fn write(path: &Path, embeds: &PromptEmbeds, (tokens, width): (usize, usize)) -> Result<(), Error> {
+pub(crate) fn write(path: &Path, embeds: &EncodedPrompt, (tokens, width): (usize, usize)) -> Result<(), Error> {
     let bytes = |values: &[f32]| -> Vec<u8> {
         values.iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect()
     };
@@ -127,7 +127,7 @@ mod tests {
     fn damaged_embeddings_are_refused_or_read() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("e.safetensors");
-        let embeds = PromptEmbeds { prompt: vec![1.5; 6], negative: vec![-2.0; 6], images: 1 };
+        let embeds = EncodedPrompt { prompt: vec![1.5; 6], negative: vec![-2.0; 6] };
         write(&path, &embeds, (2, 3))?;
         assert_eq!(read(&path, (2, 3))?, embeds);
         let good = std::fs::read(&path)?;

@@ -59,8 +59,8 @@ fn threads_and_batches_change_no_byte() -> Result<()> {
     let folder = with_model()?;
     let at = |name: &str| std::fs::read(folder.path().join(name));
     let classes = ["--class", "3", "--class", "5", "--seed", "18446744073709551615"];
-    ok(folder.path(), short(&[&classes[..], &["-b", "3", "--threads", "1", "-o", "a.png"]].concat()))?;
-    ok(folder.path(), short(&[&classes[..], &["-b", "3", "--threads", "2", "-o", "b.png"]].concat()))?;
+    ok(folder.path(), short(&[&classes[..], &["-i", "3", "--threads", "1", "-o", "a.png"]].concat()))?;
+    ok(folder.path(), short(&[&classes[..], &["-i", "3", "--threads", "2", "-o", "b.png"]].concat()))?;
     for i in 1..=3 {
         assert!(at(&format!("a-{i}.png"))? == at(&format!("b-{i}.png"))?, "image {i} on two threads");
     }
@@ -69,7 +69,7 @@ fn threads_and_batches_change_no_byte() -> Result<()> {
     ok(folder.path(), short(&["--class", "3", "--seed", "1", "-o", "third.png"]))?;
     assert!(at("a-2.png")? == at("second.png")?, "an image alone");
     assert!(at("a-3.png")? == at("third.png")?, "an image alone");
-    ok(folder.path(), short(&[&classes[..], &["-b", "3", "-o", "all.npy"]].concat()))?;
+    ok(folder.path(), short(&[&classes[..], &["-i", "3", "-o", "all.npy"]].concat()))?;
     ok(folder.path(), short(&["--class", "3", "--seed", "1", "-o", "third.npy"]))?;
     let ((shape, all), (_, third)) = (npy(&folder.path().join("all.npy"))?, npy(&folder.path().join("third.npy"))?);
     assert_eq!(shape, [3, 3, 32, 32]);
@@ -114,9 +114,9 @@ fn animations_and_previews_decode() -> Result<()> {
     (0..4).try_for_each(|_| reader.next_frame(&mut frame).map(drop))?;
     assert!(frame == finished, "the animation ends with the finished picture");
     assert!(ppm(&at("p.ppm"))? == finished, "so does the preview");
-    run("sheet.gif", &["-b", "2", "--grid"])?;
+    run("sheet.gif", &["-i", "2", "--grid"])?;
     assert_eq!(gif_frames(&at("sheet.gif"))?, [(64, 32); 4]);
-    run("each.gif", &["-b", "2"])?;
+    run("each.gif", &["-i", "2"])?;
     assert_eq!(gif_frames(&at("each-2.gif"))?, [(32, 32); 4]);
     Ok(())
 }

@@ -43,7 +43,7 @@ fn a_prompt_gives_one_picture_whichever_way_it_is_encoded() -> Result<()> {
 fn many_images_come_from_one_prompt_and_tell_it() -> Result<()> {
     let folder = models()?;
     let args = ["generate", "-m", "model.gguf", "-p", PROMPT, "-n", "rain", "--text-encoder", "encoder.gguf"];
-    let run = ok(folder.path(), args.into_iter().chain(["--steps", "2", "-b", "3", "--json", "-q"]))?;
+    let run = ok(folder.path(), args.into_iter().chain(["--steps", "2", "-i", "3", "--json", "-q"]))?;
     let json = run.json()?;
     ensure!(json["images"].as_array().is_some_and(|images| images.len() == 3), "{json}");
     ensure!(json["images"][2]["prompt"] == PROMPT && json["images"][2]["negative_prompt"] == "rain", "{json}");

@@ -18,7 +18,7 @@
 //! let settings = Settings::from_gguf(&gguf)?;                 // the preset that the conversion stored
 //! let job = Job { settings: &settings, condition: &[7][..], seeds: &[42], rng: Rng::Torch };
 //! Denoiser::new(&model, plan, cpu)?.generate(&job, image, &mut |progress| {
-//!     let _preview = progress.x_hat;
+//!     let _preview = progress.x_hat()?;                       // read from the device if anyone looks
 //!     ControlFlow::Continue(())
 //! })?;                                                        // image: (1, C, H, W), about -1 to 1
 //! # Ok(()) }
@@ -40,7 +40,7 @@ mod tensor;
 pub use cpu::{Executor, Serial};
 pub use models::network::Network;
 pub use models::{ModelError, jit, network, params, plan, qwen3, t2i};
-pub use sampling::{Denoiser, EVALUATE, Job, Progress, RunError, noise, sampler};
+pub use sampling::{Denoiser, EVALUATE, Job, Prepared, Progress, RunError, noise, sampler};
 pub use tensor::{DType, Modulation, Precision, Region, Rest, TokenLayout, View, Weight};
 
 #[cfg(test)]

@@ -147,34 +147,6 @@ impl From<RunError<Infallible>> for Error {
     }
 }
 
-#[cfg(feature = "cuda")]
-impl From<RunError<denoir_cuda::Error>> for Error {
-    fn from(e: RunError<denoir_cuda::Error>) -> Self {
-        Error::Run(e.map_device(DeviceError::Cuda))
-    }
-}
-
-#[cfg(feature = "cuda")]
-impl From<denoir_cuda::Error> for Error {
-    fn from(e: denoir_cuda::Error) -> Self {
-        Error::Device(DeviceError::Cuda(e))
-    }
-}
-
-#[cfg(feature = "vulkan")]
-impl From<RunError<denoir_vulkan::Error>> for Error {
-    fn from(e: RunError<denoir_vulkan::Error>) -> Self {
-        Error::Run(e.map_device(DeviceError::Vulkan))
-    }
-}
-
-#[cfg(feature = "vulkan")]
-impl From<denoir_vulkan::Error> for Error {
-    fn from(e: denoir_vulkan::Error) -> Self {
-        Error::Device(DeviceError::Vulkan(e))
-    }
-}
-
 impl From<PlanError> for Error {
     fn from(e: PlanError) -> Self {
         Error::Plan(e)

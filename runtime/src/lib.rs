@@ -6,9 +6,11 @@
 //! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/demo/emoji.gguf");
 //! use std::{ops::ControlFlow, sync::Arc};
 //!
-//! let model = Arc::new(denoir::Model::open(path)?);
-//! let mut pipeline = denoir::Pipeline::new(model.clone(), &denoir::Options::default())?;
-//! let mut request = denoir::Request { labels: vec![3], seed: 42, ..denoir::Request::preset(&model) };
+//! use denoir::{Condition, Model, Options, Pipeline, Request};
+//!
+//! let model = Arc::new(Model::open(path)?);
+//! let mut pipeline = Pipeline::new(model.clone(), &Options::default())?;
+//! let mut request = Request { seed: 42, ..Request::preset(&model, Condition::Labels(&[3])) };
 //! request.settings.steps = 10;
 //! let images = pipeline.generate(&request, &mut |progress| {
 //!     println!("step {} of {}", progress.step, progress.steps);
@@ -19,38 +21,37 @@
 //! # Ok(()) }
 //! ```
 
+mod backends;
 mod bytes;
-#[cfg(feature = "cuda")]
-mod cuda;
-mod engine;
+mod denoise;
 mod error;
 mod file;
 mod image;
-mod kept;
 mod model;
 mod network;
-mod packed;
 mod pipeline;
 mod pool;
-mod system;
+mod request;
 mod text_encoder;
 mod tokenizer;
-#[cfg(feature = "vulkan")]
-mod vulkan;
 
 pub use denoir_core as core;
 pub use denoir_core::cpu::Isa;
 pub use denoir_core::noise::Rng;
 pub use denoir_core::sampler::{Method, Rounding, Settings};
+pub use denoir_core::t2i::PromptEmbeds;
+pub use denoir_core::{Job, Progress};
 
+pub use backends::{BackendKind, Device, KernelTime, devices};
 pub use bytes::AlignedBytes;
-pub use engine::{Condition, Engine};
+pub use denoise::{Condition, Denoise, Predict};
 pub use error::{DeviceError, Error};
 pub use file::MappedFile;
 pub use image::Image;
 pub use model::Model;
-pub use network::Network;
-pub use pipeline::{BackendKind, Device, KernelTime, Options, Pipeline, Progress, PromptEmbeds, Request, devices};
+pub use network::AnyNetwork;
+pub use pipeline::{Options, Pipeline};
 pub use pool::Pool;
-pub use text_encoder::{HiddenStates, TextEncoder};
+pub use request::Request;
+pub use text_encoder::{EncodedPrompt, HiddenStates, TextEncoder};
 pub use tokenizer::{Tokenizer, TokenizerError};

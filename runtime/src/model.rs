@@ -4,13 +4,13 @@ use denoir_core::backend::ModelFile;
 use denoir_core::gguf::{Gguf, keys};
 use denoir_core::{ModelError, View};
 
-use crate::{AlignedBytes, Error, MappedFile, Network, Rounding, Settings};
+use crate::{AlignedBytes, AnyNetwork, Error, MappedFile, Rounding, Settings};
 
 /// A model file, opened and checked. Pipelines share it.
 #[derive(Debug)]
 pub struct Model {
     storage: Storage,
-    network: Network,
+    network: AnyNetwork,
     preset: Settings,
     rounding: Rounding,
     name: String,
@@ -82,7 +82,7 @@ impl Model {
             return Err(model(ModelError::MisalignedFile));
         }
         let gguf = Gguf::parse(bytes).map_err(|e| model(e.into()))?;
-        let network = Network::from_gguf(&gguf).map_err(model)?;
+        let network = AnyNetwork::from_gguf(&gguf).map_err(model)?;
         let preset = Settings::from_gguf(&gguf).map_err(Error::Preset)?;
         let rounding = gguf.string(keys::ROUNDING).ok().and_then(Rounding::from_name).unwrap_or(Rounding::PixelGen);
         let name = gguf.string(keys::NAME).unwrap_or_default().to_owned();
@@ -104,7 +104,7 @@ impl Model {
     }
 
     /// The network's sizes and weights.
-    pub fn network(&self) -> &Network {
+    pub fn network(&self) -> &AnyNetwork {
         &self.network
     }
 

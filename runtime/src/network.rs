@@ -1,28 +1,43 @@
-use denoir_core::DType;
+use denoir_core::Precision;
+use denoir_core::backend::{Backend, TapFn, Tapped};
 use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::jit::JitModel;
+use denoir_core::network::{Network, Plan};
+use denoir_core::plan::PlanError;
 use denoir_core::t2i::T2iModel;
-use denoir_core::{ModelError, Network as _, Weight};
+use denoir_core::{DType, Denoiser, ModelError, RunError, Weight};
+
+use crate::denoise::Conditioned;
+use crate::{Denoise, Error};
 
 /// The networks that denoir runs.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Network {
+pub enum AnyNetwork {
     /// JiT and PixelGen, class-conditional.
     Jit(Box<JitModel>),
     /// PixelGen, text to image.
     T2i(Box<T2iModel>),
 }
 
-impl Network {
+/// The same expression for every network.
+macro_rules! each {
+    ($network:expr, $n:ident => $value:expr) => {
+        match $network {
+            AnyNetwork::Jit($n) => $value,
+            AnyNetwork::T2i($n) => $value,
+        }
+    };
+}
+
+impl AnyNetwork {
     /// The network of a model file.
     ///
     /// # Errors
     /// [`ModelError`] for an architecture that denoir does not run, or a file that lacks something.
-    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Network, ModelError> {
+    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<AnyNetwork, ModelError> {
         match gguf.string(keys::ARCHITECTURE)? {
-            keys::ARCH_JIT => boxed(gguf, JitModel::from_gguf).map(Network::Jit),
-            keys::ARCH_T2I => boxed(gguf, T2iModel::from_gguf).map(Network::T2i),
+            keys::ARCH_JIT => boxed(gguf, JitModel::from_gguf).map(AnyNetwork::Jit),
+            keys::ARCH_T2I => boxed(gguf, T2iModel::from_gguf).map(AnyNetwork::T2i),
             other => {
                 let name: Name = other.chars().take(16).filter(char::is_ascii).collect();
                 Err(ModelError::Architecture(name))
@@ -33,90 +48,114 @@ impl Network {
     /// `general.architecture`.
     pub const fn architecture(&self) -> &'static str {
         match self {
-            Network::Jit(_) => keys::ARCH_JIT,
-            Network::T2i(_) => keys::ARCH_T2I,
+            AnyNetwork::Jit(_) => keys::ARCH_JIT,
+            AnyNetwork::T2i(_) => keys::ARCH_T2I,
         }
     }
 
     /// Colour channels.
     pub const fn channels(&self) -> usize {
-        match self {
-            Network::Jit(m) => m.config.channels,
-            Network::T2i(m) => m.config.channels,
-        }
+        each!(self, n => n.config.channels)
     }
 
     /// Height and width of an image in pixels.
     pub const fn input_size(&self) -> usize {
-        match self {
-            Network::Jit(m) => m.config.input_size,
-            Network::T2i(m) => m.config.input_size,
-        }
+        each!(self, n => n.config.input_size)
     }
 
     /// Values of an image.
     pub fn pixels(&self) -> usize {
-        match self {
-            Network::Jit(m) => m.pixels(),
-            Network::T2i(m) => m.pixels(),
-        }
+        each!(self, n => n.pixels())
     }
 
     /// Classes, the null class not among them; 0 for a network that draws from a text.
     pub const fn classes(&self) -> usize {
         match self {
-            Network::Jit(m) => m.config.classes,
-            Network::T2i(_) => 0,
+            AnyNetwork::Jit(n) => n.config.classes,
+            AnyNetwork::T2i(_) => 0,
         }
     }
 
     /// Tokens of a text and the width of each, for a network that draws from one.
     pub const fn text_size(&self) -> Option<(usize, usize)> {
         match self {
-            Network::Jit(_) => None,
-            Network::T2i(m) => Some((m.config.text_length, m.config.text_width)),
-        }
-    }
-
-    /// The matrices that every evaluation reads.
-    pub(crate) fn matrices(&self) -> Vec<Weight> {
-        match self {
-            Network::Jit(m) => m.matrices().collect(),
-            Network::T2i(m) => m.matrices().collect(),
-        }
-    }
-
-    /// The matrices of the modulation, which are read once for many evaluations.
-    pub(crate) fn modulation_matrices(&self) -> Vec<&Weight> {
-        match self {
-            Network::Jit(m) => m.modulation_matrices().collect(),
-            Network::T2i(m) => m.modulation_matrices().collect(),
-        }
-    }
-
-    /// Words in which what evaluations at `times` times share can be kept for more images under the same condition.
-    pub(crate) fn kept_words(&self, times: usize) -> usize {
-        match self {
-            Network::Jit(m) => m.kept_words(times),
-            Network::T2i(m) => m.kept_words(times),
+            AnyNetwork::Jit(_) => None,
+            AnyNetwork::T2i(n) => Some((n.config.text_length, n.config.text_width)),
         }
     }
 
     /// The type of most of the weights.
     pub fn weight_type(&self) -> DType {
-        match self {
-            Network::Jit(m) => m.weight_type(),
-            Network::T2i(m) => m.weight_type(),
-        }
+        each!(self, n => n.weight_type())
     }
 
     /// Floating-point operations of one evaluation of one image without adaLN, two for a multiply-add.
     pub fn flop(&self) -> u64 {
-        match self {
-            Network::Jit(m) => m.config.flop(),
-            Network::T2i(m) => m.config.flop(),
-        }
+        each!(self, n => n.config.flop())
     }
+
+    /// Bytes of activations for `batch` images at once on a backend of this precision.
+    ///
+    /// # Errors
+    /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
+    pub fn arena_bytes(&self, batch: usize, precision: Precision) -> Result<usize, PlanError> {
+        each!(self, n => n.plan(batch, precision).map(|plan| plan.arena_bytes()))
+    }
+
+    /// Time points whose modulation vectors are made at once.
+    pub(crate) fn chunk_times(&self, batch: usize) -> Result<usize, PlanError> {
+        each!(self, n => n.plan(batch, Precision::WIDE).map(|plan| plan.modulation().chunk_times))
+    }
+
+    /// Gives a denoiser with room for `batch` images to `f`, on a backend with the model file and
+    /// [`AnyNetwork::arena_bytes`].
+    ///
+    /// # Errors
+    /// Those of [`Denoiser::new`] and of `f`.
+    pub fn with_denoiser<B: Backend, T, E: From<Error>>(
+        &self,
+        batch: usize,
+        backend: B,
+        f: impl FnOnce(&mut dyn Denoise) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        Error: From<RunError<B::Error>>,
+    {
+        each!(self, n => f(&mut denoiser(&**n, batch, backend)?))
+    }
+
+    /// The same, and shows every intermediate tensor to `tap`, where there is one.
+    pub(crate) fn with_tapped<B: Backend, T>(
+        &self,
+        batch: usize,
+        backend: B,
+        tap: Option<&mut TapFn<'_>>,
+        f: impl FnOnce(&mut dyn Denoise) -> Result<T, Error>,
+    ) -> Result<T, Error>
+    where
+        Error: From<RunError<B::Error>>,
+    {
+        let mut scratch = vec![0; if tap.is_some() { backend.bounds().arena } else { 0 }];
+        self.with_denoiser(batch, Tapped::new(backend, tap, &mut scratch), f)
+    }
+
+    /// The matrices that every evaluation reads.
+    pub(crate) fn matrices(&self) -> Vec<Weight> {
+        each!(self, n => n.matrices().collect())
+    }
+
+    /// The matrices of the modulation, which are read once for many evaluations.
+    pub(crate) fn modulation_matrices(&self) -> Vec<&Weight> {
+        each!(self, n => n.modulation_matrices().collect())
+    }
+}
+
+fn denoiser<B: Backend, N: Conditioned>(network: &N, batch: usize, backend: B) -> Result<Denoiser<'_, B, N>, Error>
+where
+    Error: From<RunError<B::Error>>,
+{
+    let plan = network.plan(batch, backend.precision())?;
+    Ok(Denoiser::new(network, plan, backend)?)
 }
 
 /// A model in memory of its own. They are large, and callers' stacks may be small: so each passes through a frame that is

@@ -69,7 +69,7 @@ impl Pool {
             started: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            spins: if threads > crate::pipeline::available_threads() { 0 } else { SPINS },
+            spins: if threads > crate::backends::available_threads() { 0 } else { SPINS },
             sleepers: Mutex::new(()),
             wake: Condvar::new(),
         });

@@ -7,8 +7,8 @@ use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::qwen3::{Encoder, Qwen3Model, Qwen3Plan, prompt_embeds};
 use denoir_core::{ModelError, View};
 
+use crate::backends::available_threads;
 use crate::network::boxed;
-use crate::pipeline::available_threads;
 use crate::{AlignedBytes, Error, Isa, MappedFile, Options, Pool, PromptEmbeds, Tokenizer};
 
 /// A text encoder's file, opened and checked: Qwen3 as published for llama.cpp, or converted from its folder.
@@ -21,6 +21,22 @@ pub struct TextEncoder {
     file: MappedFile,
     model: Box<Qwen3Model>,
     tokenizer: Tokenizer,
+}
+
+/// A prompt and a negative prompt, encoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncodedPrompt {
+    /// `(text tokens, text width)` of [`AnyNetwork::text_size`](crate::AnyNetwork::text_size).
+    pub prompt: Vec<f32>,
+    /// `(text tokens, text width)`: what guidance leads away from.
+    pub negative: Vec<f32>,
+}
+
+impl EncodedPrompt {
+    /// What `images` images of it are drawn from.
+    pub fn embeds(&self, images: usize) -> PromptEmbeds<'_> {
+        PromptEmbeds { prompt: &self.prompt, negative: &self.negative, images }
+    }
 }
 
 /// The last hidden states of some prompts.
@@ -114,18 +130,18 @@ impl TextEncoder {
         Ok(HiddenStates { values, tokens, width })
     }
 
-    /// What a text-to-image network of this text size ([`Network::text_size`](crate::Network::text_size)) is given for
-    /// a prompt and a negative prompt.
+    /// What a text-to-image network of this text size ([`AnyNetwork::text_size`](crate::AnyNetwork::text_size)) is given
+    /// for a prompt and a negative prompt.
     ///
     /// # Errors
     /// As [`TextEncoder::encode`].
-    pub fn prompt_embeds(
+    pub fn encode_prompt(
         &self,
         prompt: &str,
         negative: &str,
         (tokens, width): (usize, usize),
         options: &Options,
-    ) -> Result<PromptEmbeds, Error> {
+    ) -> Result<EncodedPrompt, Error> {
         let hidden = self.encode(&[prompt, negative], tokens, options)?;
         let (first, second) = hidden.values.split_at(tokens * hidden.width);
         let embeds = |hidden_states: &[f32]| {
@@ -133,6 +149,6 @@ impl TextEncoder {
             prompt_embeds(hidden_states, hidden.width, &mut embeds, width);
             embeds
         };
-        Ok(PromptEmbeds { prompt: embeds(first), negative: embeds(second), images: 1 })
+        Ok(EncodedPrompt { prompt: embeds(first), negative: embeds(second) })
     }
 }

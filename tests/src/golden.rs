@@ -5,15 +5,10 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-use denoir::{AlignedBytes, Condition, Engine, Error, Method, Model, Network, Rng, Settings};
-use denoir_core::Precision;
+use anyhow::{Context, Result, ensure};
+use denoir::{AlignedBytes, Condition, Denoise, Error, Method, Model, PromptEmbeds, Rng, Settings};
 use denoir_core::backend::Backend;
-use denoir_core::backend::OpError;
-use denoir_core::jit::JitPlan;
-use denoir_core::network::{Network as _, Plan};
-use denoir_core::t2i::{T2iPlan, Texts};
-use denoir_core::{DType, Denoiser, Job, RunError};
+use denoir_core::{DType, Job, Precision, RunError};
 use safetensors::SafeTensors;
 
 /// Forward passes with every block, and the text-to-image network.
@@ -27,8 +22,6 @@ pub const SAMPLES: [&str; 6] = [
     "sample/jit.heun-jit",
     "text/t2i.embeds",
 ];
-/// Times that refined texts are kept for: the steps of a golden.
-const KEPT_TIMES: usize = 8;
 /// The final samples of upstream and of any device in f32.
 pub const SAMPLE_LIMIT: f64 = 1e-3;
 
@@ -85,22 +78,23 @@ impl Fixture {
     /// ‖Δ‖/‖x̂‖ over the golden's images.
     ///
     /// # Errors
-    /// The engine's.
-    pub fn forward_error(&self, engine: &mut dyn Engine) -> Result<f64> {
+    /// The denoiser's.
+    pub fn forward_error(&self, denoiser: &mut dyn Denoise) -> Result<f64> {
         let (x, t, want) = (self.values("x")?, self.values("t")?, self.values("x_hat")?);
         let (images, pixels) = (t.len(), x.len() / t.len());
         let (mut difference, mut norm) = (0.0, 0.0);
         for (i, &t) in t.iter().enumerate() {
             let pixels = i * pixels..(i + 1) * pixels;
-            match self.values("text") {
+            let mut x_hat = vec![f32::NAN; pixels.len()];
+            let mut prepared = match self.values("text") {
                 Ok(text) => {
                     let text = text.chunks_exact(text.len() / images).nth(i).context("a text")?;
-                    engine.prepare(t.into(), Condition::Texts(Texts { prompt: text, negative: text, images: 1 }))?;
+                    let embeds = PromptEmbeds { prompt: text, negative: text, images: 1 };
+                    denoiser.prepare(t.into(), Condition::Prompt(embeds))?
                 }
-                Err(_) => engine.prepare(t.into(), Condition::Labels(&[self.values("label")?[i].to_bits()]))?,
-            }
-            let mut x_hat = vec![f32::NAN; pixels.len()];
-            engine.predict(&x[pixels.clone()], &mut x_hat)?;
+                Err(_) => denoiser.prepare(t.into(), Condition::Labels(&[self.values("label")?[i].to_bits()]))?,
+            };
+            prepared.predict(&x[pixels.clone()], &mut x_hat)?;
             for (got, want) in x_hat.iter().zip(&want[pixels]) {
                 difference += f64::from(got - want).powi(2);
                 norm += f64::from(*want).powi(2);
@@ -109,24 +103,23 @@ impl Fixture {
         Ok((difference / norm).sqrt())
     }
 
-    /// The largest difference of the golden's sample, drawn twice: first from nothing, then from the refined texts that
-    /// were kept.
+    /// The largest difference of the golden's sample, drawn twice.
     ///
     /// # Errors
-    /// The engine's, a value that is not finite, or two images that differ.
-    pub fn sample_error(&self, engine: &mut dyn Engine) -> Result<f64> {
+    /// The denoiser's, a value that is not finite, or two images that differ.
+    pub fn sample_error(&self, denoiser: &mut dyn Denoise) -> Result<f64> {
         let want = self.values("sample")?;
         let (settings, seeds) = (self.settings()?, [self.number("seed")? as u64]);
         let texts = self.embeds()?;
         let labels: Vec<u32> = self.text("label").and_then(|label| Ok(label.parse()?)).into_iter().collect();
         let condition = match &texts {
-            Some([prompt, negative]) => Condition::Texts(Texts { prompt, negative, images: 1 }),
+            Some([prompt, negative]) => Condition::Prompt(PromptEmbeds { prompt, negative, images: 1 }),
             None => Condition::Labels(&labels),
         };
         let job = Job { settings: &settings, condition, seeds: &seeds, rng: Rng::Torch };
         let mut draw = || -> Result<Vec<f32>> {
             let mut got = vec![f32::NAN; want.len()];
-            engine.generate(&job, &mut got, &mut |_| ControlFlow::Continue(()))?;
+            denoiser.generate(&job, &mut got, &mut |_| ControlFlow::Continue(()))?;
             Ok(got)
         };
         let got = draw()?;
@@ -176,45 +169,31 @@ impl Fixture {
 ///
 /// # Errors
 /// Those of `open` and `f`.
-pub fn with_engine<B: Backend, T>(
+pub fn with_denoiser<B: Backend, T>(
     model: &Model,
     precision: Precision,
     open: impl FnOnce(usize) -> Result<B>,
-    f: impl FnOnce(&mut dyn Engine) -> Result<T>,
+    f: impl FnOnce(&mut dyn Denoise) -> Result<T>,
 ) -> Result<T>
 where
     Error: From<RunError<B::Error>>,
 {
-    match model.network() {
-        Network::Jit(m) => {
-            let plan = JitPlan::new(m, 1, precision)?;
-            f(&mut Denoiser::new(&**m, plan, open(plan.arena_bytes())?).map_err(opened)?)
-        }
-        Network::T2i(m) => {
-            let plan = T2iPlan::new(m, 1, precision)?;
-            let mut kept = vec![0; m.kept_words(KEPT_TIMES)];
-            f(&mut Denoiser::new(&**m, plan, open(plan.arena_bytes())?).map_err(opened)?.with_kept(&mut kept))
-        }
-        _ => bail!("a network that this test does not know"),
-    }
-}
-
-/// What making an engine reports, as the runtime does.
-fn opened<E>(e: OpError<E>) -> Error
-where
-    Error: From<RunError<E>>,
-{
-    Error::from(RunError::Op(e))
+    let backend = open(model.network().arena_bytes(1, precision)?)?;
+    model.network().with_denoiser(1, backend, f)
 }
 
 /// Draws a small image in two steps.
 ///
 /// # Errors
-/// The engine's.
-pub fn draw(engine: &mut dyn Engine, pixels: usize) -> Result<Vec<f32>> {
+/// The denoiser's.
+pub fn draw(denoiser: &mut dyn Denoise, pixels: usize) -> Result<Vec<f32>> {
     let settings = Settings { steps: 2, ..crate::settings() };
     let mut image = vec![0.0; pixels];
     let job = Job { settings: &settings, condition: Condition::Labels(&[1]), seeds: &[1], rng: Rng::Philox };
-    engine.generate(&job, &mut image, &mut |_| ControlFlow::Continue(()))?;
+    // Looks at every prediction, so that each evaluation is waited for and a read may fail.
+    denoiser.generate(&job, &mut image, &mut |progress| {
+        progress.x_hat()?;
+        ControlFlow::Continue(())
+    })?;
     Ok(image)
 }

@@ -4,13 +4,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail, ensure};
-use denoir::{DeviceError, Engine, Error as DenoirError, Model};
+use denoir::{Denoise, DeviceError, Error as DenoirError, Model};
 use denoir_core::backend::OpError;
 use denoir_core::ops::{Epilogue, Linear, Memory, Op};
 use denoir_core::{DType, Region, RunError, Weight};
 use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
 use denoir_tests::cuda::{emulated_objects, gpu, is_emulated, open};
-use denoir_tests::golden::{FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, draw, of_limit, with_engine};
+use denoir_tests::golden::{FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, draw, of_limit, with_denoiser};
 use denoir_tests::op_matrix::backends::drive;
 use denoir_tests::op_matrix::draw::Draw;
 
@@ -39,9 +39,9 @@ fn device(what: &str) -> Result<Option<(&'static Gpu, Turn)>> {
 }
 
 /// Gives a model on a device to `f`, with room for one image.
-fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Engine) -> Result<T>) -> Result<T> {
+fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Denoise) -> Result<T>) -> Result<T> {
     let file = Arc::new(model.bytes().to_vec());
-    with_engine(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(file, arena_bytes)?), f)
+    with_denoiser(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(file, arena_bytes)?), f)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use denoir::{AlignedBytes, Model, Options, Pipeline, Request, Settings};
+use denoir::{AlignedBytes, Condition, Model, Options, Pipeline, Request, Settings};
 use denoir_core::gguf::Gguf;
 
 /// The smallest model there is: that of the bare-machine test.
@@ -23,7 +23,7 @@ fn draw(bytes: &[u8]) -> Result<bool> {
     let Ok(mut pipeline) = Pipeline::new(Arc::clone(&model), &options) else { return Ok(false) };
     // A flipped bit may well ask for ten thousand steps; one shows as much.
     let settings = Settings { steps: 1, ..*model.preset() };
-    let request = Request { settings, ..Request::preset(&model) };
+    let request = Request { settings, ..Request::preset(&model, Condition::Labels(&[0])) };
     Ok(pipeline.generate(&request, &mut |_| ControlFlow::Continue(())).is_ok())
 }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use denoir::{AlignedBytes, Isa, Model, Options, Pipeline, PromptEmbeds, Request, Rng, TextEncoder};
+use denoir::{AlignedBytes, Condition, EncodedPrompt, Isa, Model, Options, Pipeline, Request, Rng, TextEncoder};
 use denoir_core::DType;
 use denoir_tests::{model, settings};
 
@@ -50,13 +50,12 @@ fn draw(bytes: AlignedBytes, isa: Isa) -> Result<()> {
     let model = Arc::new(Model::from_bytes(bytes)?);
     let mut pipeline =
         Pipeline::new(Arc::clone(&model), &Options { isa: Some(isa), threads: Some(1), ..Options::default() })?;
-    let texts = model.network().text_size().map(|(tokens, width)| PromptEmbeds {
+    let prompt = model.network().text_size().map(|(tokens, width)| EncodedPrompt {
         prompt: vec![0.5; tokens * width],
         negative: vec![0.0; tokens * width],
-        images: 1,
     });
-    let labels = if texts.is_none() { vec![0] } else { vec![] };
-    let request = Request { labels, texts, seed: 1, rng: Rng::Torch, settings: settings() };
+    let condition = prompt.as_ref().map_or(Condition::Labels(&[0]), |prompt| Condition::Prompt(prompt.embeds(1)));
+    let request = Request { condition, seed: 1, rng: Rng::Torch, settings: settings() };
     pipeline.generate(&request, &mut |_| ControlFlow::Continue(()))?;
     Ok(())
 }

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use denoir::{Condition, Isa, Model, Options, Pipeline, PromptEmbeds, Request, TextEncoder, Tokenizer};
+use denoir::{Condition, EncodedPrompt, Isa, Model, Options, Pipeline, Request, Rng, TextEncoder, Tokenizer};
 use denoir_core::backend::Tap;
-use denoir_core::t2i::Texts;
 use denoir_core::{DType, Job, View};
 use denoir_tests::convert_checkpoint::Float;
 use denoir_tests::{model, tiny_encoder};
@@ -133,59 +132,44 @@ fn one_encoding_serves_many_images_however_they_are_drawn() -> Result<()> {
     let model = model("t2i.ckpt", "t2i.json", DType::F32)?;
     let out = tempfile::tempdir()?;
     let size = model.network().text_size().unwrap_or_default();
-    let texts = encoder(DType::F32, out.path())?.prompt_embeds(PROMPTS[2], "", size, &Options::default())?;
+    let texts = encoder(DType::F32, out.path())?.encode_prompt(PROMPTS[2], "", size, &Options::default())?;
     for isa in Isa::available() {
-        let all = draw(&model, isa, 1, 1, 40, PromptEmbeds { images: 3, ..texts.clone() })?;
+        let all = draw(&model, isa, 1, 1, 40, Condition::Prompt(texts.embeds(3)))?;
         for (threads, batch) in [(2, 1), (1, 2), (2, 3)] {
-            let again = draw(&model, isa, threads, batch, 40, PromptEmbeds { images: 3, ..texts.clone() })?;
+            let again = draw(&model, isa, threads, batch, 40, Condition::Prompt(texts.embeds(3)))?;
             assert!(all == again, "{}: {threads} threads, batch {batch}", isa.name());
         }
-        assert!(all[2..] == draw(&model, isa, 1, 1, 42, texts.clone())?, "{}: an image alone", isa.name());
+        assert!(
+            all[2..] == draw(&model, isa, 1, 1, 42, Condition::Prompt(texts.embeds(1)))?,
+            "{}: an image alone",
+            isa.name()
+        );
     }
     Ok(())
 }
 
 #[test]
-fn what_a_text_was_refined_to_serves_further_images() -> Result<()> {
+fn a_text_is_refined_once_for_evaluations_at_one_time() -> Result<()> {
     let model = model("t2i.ckpt", "t2i.json", DType::F32)?;
     let out = tempfile::tempdir()?;
     let (tokens, width) = model.network().text_size().unwrap_or_default();
-    let encoder = encoder(DType::F32, out.path())?;
-    let texts = |prompt| encoder.prompt_embeds(prompt, "", (tokens, width), &Options::default());
-    let (apple, cat) = (texts(PROMPTS[2])?, texts(PROMPTS[3])?);
-    let settings = denoir::Settings { steps: 4, ..*model.preset() };
+    let texts = encoder(DType::F32, out.path())?.encode_prompt(PROMPTS[2], "", (tokens, width), &Options::default())?;
+    // A step's second evaluation is at the time of the next step's first.
+    let settings = denoir::Settings { method: denoir::Method::Heun, steps: 4, ..*model.preset() };
     let evaluations = (0..settings.evaluations()).map(|i| settings.evaluation(i));
-    let guided = evaluations.filter(|e| e.guidance.is_some()).count();
-    for (forget_texts, refined) in [(false, [0, settings.evaluations()]), (true, [settings.evaluations() + guided; 2])]
-    {
-        let options = Options { forget_texts, ..Options::default() };
-        let mut pipeline = Pipeline::new(Arc::clone(&model), &options)?;
-        let request = Request { texts: Some(apple.clone()), settings, ..Request::preset(&model) };
-        let first = pipeline.generate(&request, &mut |_| ControlFlow::Continue(()))?;
-        // The same prompt, then another one against the same negative prompt.
-        for (texts, refined) in [&apple, &cat].into_iter().zip(refined) {
-            let (sample, rows) = sample_and_refined_rows(&mut pipeline, &request, texts)?;
-            assert_eq!(rows, refined * tokens, "forget_texts: {forget_texts}");
-            assert_eq!(sample == first[0].sample, texts == &apple);
-            assert!(sample == draw(&model, pipeline.isa(), 1, 1, request.seed, texts.clone())?[0].sample);
-        }
-    }
-    Ok(())
-}
-
-/// An image of a text, and how many rows of text were refined for it.
-fn sample_and_refined_rows(
-    pipeline: &mut Pipeline,
-    request: &Request,
-    texts: &PromptEmbeds,
-) -> Result<(Vec<f32>, usize)> {
-    let condition = Condition::Texts(Texts { prompt: &texts.prompt, negative: &texts.negative, images: 1 });
-    let job = Job { settings: &request.settings, condition, seeds: &[request.seed], rng: request.rng };
-    let mut sample = vec![0.0; pipeline.model().network().pixels()];
+    let mut passes: Vec<_> = evaluations.map(|e| (e.t, e.guidance.is_some())).collect();
+    passes.dedup();
+    assert!(passes.len() < settings.evaluations());
+    let mut pipeline = Pipeline::new(Arc::clone(&model), &Options::default())?;
+    let job = Job { settings: &settings, condition: Condition::Prompt(texts.embeds(1)), seeds: &[42], rng: Rng::Torch };
+    let mut sample = vec![0.0; model.network().pixels()];
     let mut rows = 0;
     let mut count = |tap: Tap, view: &View, _: &[u8]| rows += if tap == ("text", 0).into() { view.rows } else { 0 };
-    pipeline.with_tap(&mut count, |engine| engine.generate(&job, &mut sample, &mut |_| ControlFlow::Continue(())))?;
-    Ok((sample, rows))
+    pipeline
+        .with_tap(&mut count, |denoiser| denoiser.generate(&job, &mut sample, &mut |_| ControlFlow::Continue(())))?;
+    let guided = passes.iter().filter(|(_, guided)| *guided).count();
+    assert_eq!(rows, (passes.len() + guided) * tokens);
+    Ok(())
 }
 
 fn draw(
@@ -194,30 +178,27 @@ fn draw(
     threads: usize,
     batch: usize,
     seed: u64,
-    texts: PromptEmbeds,
+    condition: Condition<'_>,
 ) -> Result<Vec<denoir::Image>> {
     let options = Options { isa: Some(isa), threads: Some(threads), batch: Some(batch), ..Options::default() };
     let settings = denoir::Settings { steps: 4, ..*model.preset() };
-    let request = Request { texts: Some(texts), seed, settings, ..Request::preset(model) };
+    let request = Request { seed, settings, ..Request::preset(model, condition) };
     Ok(Pipeline::new(Arc::clone(model), &options)?.generate(&request, &mut |_| ControlFlow::Continue(()))?)
 }
 
 #[test]
 fn wrong_conditions_are_refused() -> Result<()> {
     let (text, class) = (model("t2i.ckpt", "t2i.json", DType::F32)?, model("jit.pth", "jit.json", DType::F32)?);
-    let refused = |model: &Arc<Model>, request: Request| -> Result<String> {
+    let refused = |model: &Arc<Model>, condition: Condition<'_>| -> Result<String> {
         let mut pipeline = Pipeline::new(Arc::clone(model), &Options::default())?;
-        let result = pipeline.generate(&request, &mut |_| ControlFlow::Continue(()));
+        let result = pipeline.generate(&Request::preset(model, condition), &mut |_| ControlFlow::Continue(()));
         Ok(result.err().map(|e| e.to_string()).unwrap_or_default())
     };
-    let texts = PromptEmbeds { prompt: vec![0.0; 3], negative: vec![0.0; 3], images: 1 };
-    assert!(refused(&text, Request::preset(&text))?.contains("there is none"));
-    assert!(
-        refused(&text, Request { texts: Some(texts.clone()), ..Request::preset(&text) })?.contains("takes 12 × 40")
-    );
-    let none = PromptEmbeds { images: 0, ..texts.clone() };
-    assert!(refused(&text, Request { texts: Some(none), ..Request::preset(&text) })?.contains("0 images"));
-    assert!(refused(&class, Request { texts: Some(texts), ..Request::preset(&class) })?.contains("not prompts"));
+    let short = EncodedPrompt { prompt: vec![0.0; 3], negative: vec![0.0; 3] };
+    assert!(refused(&text, Condition::Labels(&[0]))?.contains("not classes"));
+    assert!(refused(&text, Condition::Prompt(short.embeds(1)))?.contains("takes 12 × 40"));
+    assert!(refused(&text, Condition::Prompt(short.embeds(0)))?.contains("0 images"));
+    assert!(refused(&class, Condition::Prompt(short.embeds(1)))?.contains("not prompts"));
     Ok(())
 }
 

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail, ensure};
-use denoir::{Engine, Model, Network};
+use denoir::{AnyNetwork, Denoise, Model};
 use denoir_core::backend::{self, Backend, Program};
 use denoir_core::ops::ClassCondition;
 use denoir_core::{DType, Region, View};
-use denoir_tests::golden::{self, FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, with_engine};
+use denoir_tests::golden::{self, FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, with_denoiser};
 use denoir_tests::op_matrix::backends::asked_for;
 use denoir_tests::vulkan::{gpu, options, quiet};
 use denoir_vulkan::{Error, Fault, Faults, Gpu, Messages, Options, Tier, Validation, vk};
 
 /// Gives a model on a device to `f`, with room for one image.
-fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Engine) -> Result<T>) -> Result<T> {
-    with_engine(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(model.clone(), arena_bytes)?), f)
+fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Denoise) -> Result<T>) -> Result<T> {
+    with_denoiser(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(model.clone(), arena_bytes)?), f)
 }
 
 /// Opens a device in a test's own way; nothing, after saying so, where there is none.
@@ -103,11 +103,11 @@ fn draw_in_parts(gpu: &Gpu, model: &Arc<Model>, flop: u64, longest: Duration) ->
     };
     let before = gpu.submissions();
     // A processor's first runs are not judged: it compiles in them.
-    let draw = |engine: &mut dyn Engine| {
+    let draw = |engine: &mut dyn Denoise| {
         golden::draw(engine, model.network().pixels())?;
         golden::draw(engine, model.network().pixels())
     };
-    let image = with_engine(model, gpu.precision(), open, draw)?;
+    let image = with_denoiser(model, gpu.precision(), open, draw)?;
     Ok((image, gpu.submissions() - before))
 }
 
@@ -136,7 +136,7 @@ fn long_submissions_are_cut_without_a_trace() -> Result<()> {
 #[test]
 fn modulation_weights_pass_through_little_memory() -> Result<()> {
     let model = Fixture::open("forward/jit")?.model(DType::F32)?;
-    let Network::Jit(network) = model.network() else { bail!("another network") };
+    let AnyNetwork::Jit(network) = model.network() else { bail!("another network") };
     let matrices = || network.modulation_matrices().map(|weight| weight.data.len_bytes().unwrap_or(0));
     let (all, largest) = (matrices().sum::<usize>(), matrices().max().unwrap_or(0));
     let mut images = Vec::new();

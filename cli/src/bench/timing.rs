@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use denoir::core::RunError;
-use denoir::{KernelTime, Method, Pipeline, PromptEmbeds, Request, Rng, Settings};
+use denoir::{BackendKind, Condition, EncodedPrompt, KernelTime, Method, Pipeline, Request, Rng, Settings};
 
 use crate::error::Error;
 use crate::interrupt;
-use crate::progress::Progress;
+use crate::reporter::Reporter;
 
 /// Medians in milliseconds.
 pub(super) struct Times {
@@ -36,9 +36,10 @@ pub(super) fn measure(
     pipeline: &mut Pipeline,
     batch: usize,
     runs: usize,
-    progress: &mut Progress,
+    progress: &mut Reporter,
 ) -> Result<Times, Error> {
-    let (chunk, request) = (pipeline.chunk_times(), request(pipeline, batch));
+    let (chunk, subject) = (pipeline.chunk_times(), Subject::new(pipeline, batch));
+    let request = subject.request(chunk);
     let (mut with, mut without) = (Vec::new(), Vec::new());
     // One evaluation warms up: pages of the weights come from the disk, threads start.
     evaluations(pipeline, &request, 1)?;
@@ -61,10 +62,11 @@ pub(super) fn measure(
 
 /// How long each kernel of one evaluation takes, where a device tells.
 pub(super) fn kernels(pipeline: &mut Pipeline, batch: usize) -> Result<Vec<KernelTime>, Error> {
-    if pipeline.device().backend == "cpu" {
+    if pipeline.device().backend == BackendKind::Cpu {
         return Ok(Vec::new());
     }
-    let request = request(pipeline, batch);
+    let (chunk, subject) = (pipeline.chunk_times(), Subject::new(pipeline, batch));
+    let request = subject.request(chunk);
     let mut result = Ok(());
     let times = pipeline.with_kernel_times(|pipeline| {
         result = evaluations(pipeline, &request, 1).map(|_| ());
@@ -74,36 +76,54 @@ pub(super) fn kernels(pipeline: &mut Pipeline, batch: usize) -> Result<Vec<Kerne
     Ok(times?)
 }
 
-/// A run of as many unguided steps as the engine makes modulation vectors for at once.
-fn request(pipeline: &Pipeline, batch: usize) -> Request {
-    let network = pipeline.model().network();
-    let (chunk, classes) = (pipeline.chunk_times(), network.classes().max(1));
-    let settings = Settings {
-        // Where vectors are made for one step at a time, Heun's third evaluation is the first without that work.
-        method: if chunk == 1 { Method::Heun } else { Method::Euler },
-        steps: chunk.max(2) as u32,
-        cfg_scale: 1.0,
-        guidance_interval: (0.0, 1.0),
-        flow_shift: 1.0,
-        noise_scale: 1.0,
-        order: 1,
-    };
-    let embeds = |(tokens, width): (usize, usize)| (0..tokens * width).map(|i| (i as f32).sin()).collect::<Vec<_>>();
-    let texts =
-        network.text_size().map(|size| PromptEmbeds { prompt: embeds(size), negative: embeds(size), images: batch });
-    let labels = if texts.is_none() { (0..batch).map(|i| (i % classes) as u32).collect() } else { vec![] };
-    Request { labels, texts, seed: 1, rng: Rng::Philox, settings }
+/// What the images show.
+struct Subject {
+    labels: Vec<u32>,
+    prompt: Option<EncodedPrompt>,
+}
+
+impl Subject {
+    fn new(pipeline: &Pipeline, batch: usize) -> Subject {
+        let network = pipeline.model().network();
+        let classes = network.classes().max(1);
+        let prompt = network.text_size().map(|(tokens, width)| {
+            let values: Vec<f32> = (0..tokens * width).map(|i| (i as f32).sin()).collect();
+            EncodedPrompt { prompt: values.clone(), negative: values }
+        });
+        Subject { labels: (0..batch).map(|i| (i % classes) as u32).collect(), prompt }
+    }
+
+    /// A run of as many unguided steps as the engine makes modulation vectors for at once.
+    fn request(&self, chunk: usize) -> Request<'_> {
+        let settings = Settings {
+            // Where vectors are made for one step at a time, Heun's third evaluation is the first without that work.
+            method: if chunk == 1 { Method::Heun } else { Method::Euler },
+            steps: chunk.max(2) as u32,
+            cfg_scale: 1.0,
+            guidance_interval: (0.0, 1.0),
+            flow_shift: 1.0,
+            noise_scale: 1.0,
+            order: 1,
+        };
+        let condition = match &self.prompt {
+            Some(prompt) => Condition::Prompt(prompt.embeds(self.labels.len())),
+            None => Condition::Labels(&self.labels),
+        };
+        Request { condition, seed: 1, rng: Rng::Philox, settings }
+    }
 }
 
 /// Evaluations that are timed in a run, the first included.
 const TIMED: usize = 3;
 
 /// Milliseconds of the first evaluations of a run, which then ends.
-fn evaluations(pipeline: &mut Pipeline, request: &Request, count: usize) -> Result<Vec<f64>, Error> {
+fn evaluations(pipeline: &mut Pipeline, request: &Request<'_>, count: usize) -> Result<Vec<f64>, Error> {
     let timed = count.min(request.settings.evaluations());
     let mut times = Vec::with_capacity(timed);
     let mut last = Instant::now();
-    let result = pipeline.generate(request, &mut |_| {
+    let result = pipeline.generate(request, &mut |progress| {
+        // Waits for the device.
+        progress.x_hat()?;
         times.push(last.elapsed().as_secs_f64() * 1e3);
         if times.len() == timed || interrupt::requested() {
             return ControlFlow::Break(());

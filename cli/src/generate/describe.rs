@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use denoir::core::sampler::Method;
-use denoir::{Pipeline, Rng, Settings};
+use denoir::{Isa, Pipeline, Rng, Settings};
 use serde_json::{Value, json};
 
 use crate::encode::TextChunk;
@@ -197,9 +197,9 @@ pub(super) fn report(job: &Job, pipeline: &Pipeline, outputs: Value, timing: &Ti
         "images": images(job, timing.images),
         "settings": settings(job),
         "model": model,
-        "backend": device.backend,
+        "backend": device.backend.name(),
         "device": device.name,
-        "isa": (device.backend == "cpu").then(|| pipeline.isa().name()),
+        "isa": pipeline.isa().map(Isa::name),
         "levels": device.levels,
         "threads": pipeline.threads(),
         "timing": {

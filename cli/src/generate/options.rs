@@ -18,8 +18,8 @@ const MAX_IMAGES: u32 = 10_000;
 #[command(after_help = "Examples:
   denoir generate
   denoir generate --class 3 --seed 7 -o picture.png
-  denoir generate -b 24 --grid -o sheet.png
-  denoir generate --class cat-face --class dog-face -b 12 --grid -o pets.png
+  denoir generate -i 24 --grid -o sheet.png
+  denoir generate --class cat-face --class dog-face -i 12 --grid -o pets.png
   denoir generate -m pixelgen-xl.gguf --class 207 --steps 25 --cfg-scale 3 --preview term
   denoir generate --trajectory denoising.gif
   denoir generate -m pixelgen-xxl.gguf --text-encoder Qwen3-1.7B-Q8_0.gguf -p 'a red cube on a blue sphere'
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     seed: u64,
     /// Images to draw, written to OUT-1.png, OUT-2.png, ... [default: one for each --class]
     #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IMAGES)))]
-    batch: Option<u32>,
+    images: Option<u32>,
     /// All images on one contact sheet
     #[arg(long)]
     pub(super) grid: bool,
@@ -164,7 +164,7 @@ pub(super) fn target(args: &Args) -> Result<Target, Error> {
 
 /// Images to draw.
 fn count(args: &Args) -> usize {
-    args.batch.map_or(args.class.len().max(1), |n| n as usize)
+    args.images.map_or(args.class.len().max(1), |n| n as usize)
 }
 
 /// Everything that the options and the model's own settings say about what is to be drawn.

@@ -11,7 +11,7 @@ use crate::encode;
 use crate::error::Error;
 use crate::output::Output;
 use crate::picture::Picture;
-use crate::progress::Progress;
+use crate::reporter::Reporter;
 
 /// Shows predictions.
 pub(super) enum Preview {
@@ -42,7 +42,7 @@ impl Preview {
         sample: &[f32],
         side: usize,
         rounding: Rounding,
-        progress: &Progress,
+        progress: &Reporter,
     ) -> Result<(), Error> {
         let picture = Picture::from_sample(sample, side, rounding);
         match self {

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use denoir::core::backend::Tap;
-use denoir::core::t2i::Texts;
 use denoir::core::{DType, View};
-use denoir::{Condition, Pipeline};
+use denoir::{Condition, Pipeline, PromptEmbeds};
 
 use super::fixture::Fixture;
 use super::models::Models;
@@ -65,7 +64,7 @@ impl Subjects {
             Subjects::Texts(texts, images) => {
                 let values = texts.len() / images;
                 let prompt = &texts[image * values..(image + 1) * values];
-                Condition::Texts(Texts { prompt, negative: prompt, images: 1 })
+                Condition::Prompt(PromptEmbeds { prompt, negative: prompt, images: 1 })
             }
         }
     }
@@ -79,9 +78,6 @@ fn evaluate(pipeline: &mut Pipeline, x: &[f32], t: f32, condition: Condition<'_>
         taps.insert(name.to_string(), values);
     };
     let mut x_hat = vec![0.0; x.len()];
-    pipeline.with_tap(&mut tap, |denoiser| {
-        denoiser.prepare(t.into(), condition)?;
-        denoiser.predict(x, &mut x_hat)
-    })?;
+    pipeline.with_tap(&mut tap, |denoiser| denoiser.prepare(t.into(), condition)?.predict(x, &mut x_hat))?;
     Ok(taps)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use denoir::core::DType;
-use denoir::{Isa, Model, Options, Pipeline, Pool, PromptEmbeds, TextEncoder};
+use denoir::{EncodedPrompt, Isa, Model, Options, Pipeline, Pool, TextEncoder};
 use denoir_convert::convert;
 use tempfile::TempDir;
 
@@ -87,12 +87,12 @@ impl Models {
     }
 
     /// The text of a fixture's image, from a file of embeddings or through its text encoder.
-    pub(super) fn prompt_embeds(&mut self, fixture: &Fixture, size: (usize, usize)) -> Result<PromptEmbeds, Error> {
+    pub(super) fn encoded_prompt(&mut self, fixture: &Fixture, size: (usize, usize)) -> Result<EncodedPrompt, Error> {
         if let Ok(path) = fixture.parameter("prompt_embeds") {
-            return Source::Embeds(fixture.beside(path)).embeds(size, &self.options, &mut |_| {});
+            return Source::Embeds(fixture.beside(path)).read(size, &self.options, &mut |_| {});
         }
         let (prompt, negative) = (fixture.parameter("prompt")?, fixture.parameter("negative_prompt")?);
-        Ok(self.text_encoder(fixture)?.prompt_embeds(prompt, negative, size, &self.options)?)
+        Ok(self.text_encoder(fixture)?.encode_prompt(prompt, negative, size, &self.options)?)
     }
 
     /// What a forward pass may be off by, for weights of this type.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use denoir::core::DType;
-use denoir::{Method, Request, Rng, Rounding, Settings};
+use denoir::{Condition, Method, Request, Rng, Rounding, Settings};
 
 use super::fixture::Fixture;
 use super::models::Models;
@@ -21,12 +21,13 @@ pub(super) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, 
     let mut pipeline = models.pipeline(fixture)?;
     let rounding = fixture.parameter("rounding")?;
     let rounding = Rounding::from_name(rounding).ok_or_else(|| fixture.error("unknown rounding"))?;
-    let (labels, texts) = match pipeline.model().network().text_size() {
-        Some(size) => (vec![], Some(models.prompt_embeds(fixture, size)?)),
-        None => (vec![fixture.number("label")?], None),
+    let (labels, encoded) = match pipeline.model().network().text_size() {
+        Some(size) => ([0], Some(models.encoded_prompt(fixture, size)?)),
+        None => ([fixture.number("label")?], None),
     };
-    let request =
-        Request { labels, texts, seed: fixture.number("seed")?, rng: Rng::Torch, settings: settings(fixture)? };
+    let condition = encoded.as_ref().map_or(Condition::Labels(&labels), |prompt| Condition::Prompt(prompt.embeds(1)));
+    let seed = fixture.number("seed")?;
+    let request = Request { condition, seed, rng: Rng::Torch, settings: settings(fixture)? };
     let images = pipeline.generate(&request, &mut |_| match interrupt::requested() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),

@@ -1,12 +1,15 @@
 //! What a network is to the sampling loop.
 
 use crate::backend::{Backend, OpError, Recorder};
-use crate::models::plan::{ModulationPlan, Trajectory};
+use crate::models::plan::{ModulationPlan, PlanError, Trajectory};
+use crate::tensor::Precision;
 
 /// Where a network's activations lie.
-pub trait Plan: Copy {
+pub trait Plan: Copy + core::fmt::Debug {
     /// Bytes of the arena.
     fn arena_bytes(&self) -> usize;
+    /// The activation types that it was made for.
+    fn precision(&self) -> Precision;
     /// What the sampler keeps.
     fn trajectory(&self) -> &Trajectory;
     /// The modulation vectors.
@@ -35,6 +38,12 @@ pub trait Network {
     /// Values of an image.
     fn pixels(&self) -> usize;
 
+    /// Plans the activations of `batch` images.
+    ///
+    /// # Errors
+    /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
+    fn plan(&self, batch: usize, precision: Precision) -> Result<Self::Plan, PlanError>;
+
     /// Images that a condition is for.
     fn images(condition: Self::Condition<'_>) -> usize;
 
@@ -44,20 +53,13 @@ pub trait Network {
     /// What the backend reports.
     fn write_constants<B: Backend>(&self, plan: &Self::Plan, backend: &mut B) -> Result<(), OpError<B::Error>>;
 
-    /// Words of the host's memory in which [`Network::keep`] has room for `times` time points of a job; 0 for networks
-    /// whose evaluations share nothing.
-    fn kept_words(&self, _times: usize) -> usize {
-        0
-    }
-
     /// Checks a condition for these branches.
     ///
     /// # Errors
     /// [`ConditionError`] for one that there is not.
     fn check(&self, condition: Self::Condition<'_>, branches: Branches) -> Result<(), ConditionError>;
 
-    /// Brings a condition that was checked, of no more images than the plan has room for, to the device. What `kept` holds
-    /// of other conditions is forgotten.
+    /// Brings a condition that was checked, of no more images than the plan has room for, to the device.
     ///
     /// # Errors
     /// What the backend reports.
@@ -67,7 +69,6 @@ pub trait Network {
         backend: &mut B,
         condition: Self::Condition<'_>,
         branches: Branches,
-        kept: &mut [u32],
     ) -> Result<Self::Session, OpError<B::Error>>;
 
     /// Rows of the modulation table for one time point.
@@ -88,8 +89,8 @@ pub trait Network {
         variants: usize,
     ) -> Result<(), OpError<B::Error>>;
 
-    /// Makes what evaluations at one time share, after the modulation rows of a pass were chosen, from what `kept` holds
-    /// as far as that goes. Called again where the time or the branches have changed.
+    /// Makes what evaluations at one time share, after the modulation rows of a pass were chosen. Called again where the
+    /// time has changed, or whether the null branch is evaluated as well (`guided`).
     ///
     /// # Errors
     /// What the backend reports.
@@ -97,23 +98,7 @@ pub trait Network {
         &self,
         _plan: &Self::Plan,
         _backend: &mut B,
-        _at: At,
-        _kept: &mut [u32],
-    ) -> Result<(), OpError<B::Error>> {
-        Ok(())
-    }
-
-    /// Keeps what [`Network::at_time`] made for later jobs under the same condition. Called after an evaluation, when the
-    /// device has nothing to do.
-    ///
-    /// # Errors
-    /// What the backend reports.
-    fn keep<B: Backend>(
-        &self,
-        _plan: &Self::Plan,
-        _backend: &mut B,
-        _at: At,
-        _kept: &mut [u32],
+        _guided: bool,
     ) -> Result<(), OpError<B::Error>> {
         Ok(())
     }
@@ -129,15 +114,6 @@ pub trait Network {
         plan: &Self::Plan,
         images: usize,
     ) -> Result<(), OpError<B::Error>>;
-}
-
-/// What evaluations have in common that share what [`Network::at_time`] makes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct At {
-    /// Time, 0 (noise) to 1 (image).
-    pub t: f64,
-    /// Whether the null branch is evaluated as well.
-    pub guided: bool,
 }
 
 /// Which branches of classifier-free guidance a condition is for.

@@ -5,7 +5,7 @@ use core::ops::ControlFlow;
 use heapless::Vec;
 
 use crate::backend::{Backend, OpError, Program, run};
-use crate::models::network::{At, Branches, ConditionError, Network, Plan};
+use crate::models::network::{Branches, ConditionError, Network, Plan};
 use crate::models::plan::{MAX_BATCH, TIMESTEP_WIDTH};
 use crate::ops::SolverStep;
 use crate::sampling::noise::Rng;
@@ -27,9 +27,16 @@ pub struct Job<'a, C> {
     pub rng: Rng,
 }
 
-/// How far a job is; passed to the observer after every evaluation of the network.
-#[derive(Clone, Copy, Debug)]
+/// Evaluations that a device may be behind the observer at most, and so those that still run after a stop.
+const AHEAD: usize = 4;
+
+/// How far a job is; passed to the observer after every evaluation of the network. A device may still be at the last few
+/// of them, unless x̂ was looked at.
 pub struct Progress<'a> {
+    /// Number of the job's first image; other than 0 where several jobs make one request.
+    pub image: usize,
+    /// Images in all.
+    pub images: usize,
     /// Evaluations done.
     pub evaluation: usize,
     /// Evaluations in all.
@@ -40,8 +47,33 @@ pub struct Progress<'a> {
     pub steps: usize,
     /// Time of the evaluation, 0 (noise) to 1 (image).
     pub t: f64,
-    /// `(images, C, H, W)`: the guided prediction of the clean images.
-    pub x_hat: &'a [f32],
+    x_hat: XHat<'a>,
+}
+
+/// The host's buffer for x̂, and what reads it from the device.
+struct XHat<'a> {
+    values: &'a mut [f32],
+    is_read: bool,
+    read: &'a mut dyn FnMut(&mut [f32]) -> ControlFlow<()>,
+}
+
+impl Progress<'_> {
+    /// `(images of the job, C, H, W)`: the guided prediction of the clean images. Waits for the device and reads them, once
+    /// for an evaluation; a job that never looks waits once in a few of them. `Break` where the device failed, which is the
+    /// job's error then, whatever the observer returns.
+    pub fn x_hat(&mut self) -> ControlFlow<(), &[f32]> {
+        if !self.x_hat.is_read {
+            (self.x_hat.read)(self.x_hat.values)?;
+            self.x_hat.is_read = true;
+        }
+        ControlFlow::Continue(self.x_hat.values)
+    }
+}
+
+impl core::fmt::Debug for Progress<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Progress(evaluation {} of {})", self.evaluation, self.evaluations)
+    }
 }
 
 /// Why a job gave no image. `E` is the backend's error.
@@ -61,6 +93,15 @@ pub enum RunError<E> {
     },
     /// The network cannot draw under the condition.
     Condition(ConditionError),
+    /// The plan needs more memory than the backend has for activations.
+    Arena {
+        /// Bytes that the backend has.
+        len: usize,
+        /// Bytes needed.
+        needed: usize,
+    },
+    /// The plan was made for activation types that the backend does not run.
+    Precision,
     /// The output slice has another length than the images need.
     Output {
         /// Values given.
@@ -83,6 +124,8 @@ impl<E> RunError<E> {
             RunError::Settings(e) => RunError::Settings(e),
             RunError::Batch { images, seeds, room } => RunError::Batch { images, seeds, room },
             RunError::Condition(e) => RunError::Condition(e),
+            RunError::Arena { len, needed } => RunError::Arena { len, needed },
+            RunError::Precision => RunError::Precision,
             RunError::Output { len, needed } => RunError::Output { len, needed },
             RunError::Cancelled => RunError::Cancelled,
             RunError::NotFinite => RunError::NotFinite,
@@ -105,6 +148,10 @@ impl<E: core::fmt::Display> core::fmt::Display for RunError<E> {
                 write!(f, "{images} images and {seeds} seeds: there must be as many of both, 1 to {room}")
             }
             RunError::Condition(e) => e.fmt(f),
+            RunError::Arena { len, needed } => {
+                write!(f, "the backend has {len} bytes for activations, the plan needs {needed}")
+            }
+            RunError::Precision => f.write_str("the plan was made for activation types that the backend does not run"),
             RunError::Output { len, needed } => write!(f, "the output holds {len} values, the images need {needed}"),
             RunError::Cancelled => f.write_str("cancelled"),
             RunError::NotFinite => {
@@ -123,25 +170,24 @@ pub struct Denoiser<'m, B, N: Network> {
     network: &'m N,
     plan: N::Plan,
     backend: B,
-    kept: &'m mut [u32],
 }
 
 impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     /// Takes a backend whose regions hold the model file and [`Plan::arena_bytes`].
     ///
     /// # Errors
-    /// What the backend reports.
-    pub fn new(network: &'m N, plan: N::Plan, mut backend: B) -> Result<Self, OpError<B::Error>> {
+    /// [`RunError::Arena`] or [`RunError::Precision`] for a plan that is not for this backend, else what the backend
+    /// reports.
+    pub fn new(network: &'m N, plan: N::Plan, mut backend: B) -> Result<Self, RunError<B::Error>> {
+        let (len, needed) = (backend.bounds().arena, plan.arena_bytes());
+        if len < needed {
+            return Err(RunError::Arena { len, needed });
+        }
+        if !backend.precision().runs(&plan.precision()) {
+            return Err(RunError::Precision);
+        }
         network.write_constants(&plan, &mut backend)?;
-        Ok(Denoiser { network, plan, backend, kept: &mut [] })
-    }
-
-    /// Gives memory of the host in which what evaluations share is kept for later images under the same condition, which
-    /// are the same with and without it: [`Network::kept_words`], zeros at first, else as another denoiser of the same
-    /// network left it.
-    #[must_use]
-    pub fn with_kept(self, kept: &'m mut [u32]) -> Self {
-        Denoiser { kept, ..self }
+        Ok(Denoiser { network, plan, backend })
     }
 
     /// The plan.
@@ -156,7 +202,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
 
     /// Draws `job.seeds.len()` images into `images`, `(images, C, H, W)` in [-1, 1] before clipping.
     ///
-    /// `images` serves as the host's only buffer: for the noise, then for the predictions that `observe` is shown.
+    /// `images` serves as the host's only buffer: for the noise, then for the predictions that `observe` looks at.
     /// `observe` is called after every evaluation and can stop the job.
     ///
     /// # Errors
@@ -165,40 +211,37 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         &mut self,
         job: &Job<'_, N::Condition<'_>>,
         images: &mut [f32],
-        observe: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(), RunError<B::Error>> {
         let settings = job.settings;
         settings.check().map_err(RunError::Settings)?;
         let count = self.check_batch(job.condition, job.seeds.len())?;
         self.check_output(images.len(), count)?;
-        let (evaluations, steps) = (settings.evaluations(), settings.steps as usize);
+        let evaluations = settings.evaluations();
         let guided = (0..evaluations).any(|i| settings.evaluation(i).guidance.is_some());
         let branches = if guided { Branches::Both } else { Branches::Conditional };
         self.network.check(job.condition, branches).map_err(RunError::Condition)?;
-        let session = self.network.begin(&self.plan, &mut self.backend, job.condition, branches, self.kept)?;
+        let session = self.network.begin(&self.plan, &mut self.backend, job.condition, branches)?;
         self.start_from_noise(job.rng, job.seeds, settings.noise_scale, images)?;
 
-        let mut chunk = 0..0;
-        let mut last = None;
+        let (mut chunk, mut last, mut ahead) = (0..0, None, 0);
         for i in 0..evaluations {
             let e = settings.evaluation(i);
             if !chunk.contains(&e.time_index) {
-                chunk = e.time_index..(e.time_index + self.plan.modulation().chunk_times).min(steps);
+                chunk = e.time_index..(e.time_index + self.plan.modulation().chunk_times).min(settings.steps as usize);
                 self.modulate(chunk.clone().map(|i| settings.time(i)), N::variants(&session))?;
             }
-            let at = At { t: e.t, guided: e.guidance.is_some() };
+            let guided = e.guidance.is_some();
             self.select(&e, e.time_index - chunk.start, count, &session)?;
-            if last.replace(at) != Some(at) {
-                self.network.at_time(&self.plan, &mut self.backend, at, self.kept)?;
+            if last.replace((e.t, guided)) != Some((e.t, guided)) {
+                self.network.at_time(&self.plan, &mut self.backend, guided)?;
             }
-            self.evaluate(count, at.guided)?;
-            let x_hat = self.plan.trajectory().x_hat.rows_from(0, count);
-            self.backend.read(&x_hat, bytemuck::cast_slice_mut(images))?;
-            self.network.keep(&self.plan, &mut self.backend, at, self.kept)?;
-            let step = e.step + usize::from(e.last_of_step);
-            let progress = Progress { evaluation: i + 1, evaluations, step, steps, t: e.t, x_hat: images };
-            if observe(&progress).is_break() {
-                return Err(RunError::Cancelled);
+            self.evaluate(count, guided)?;
+            let looked = self.show(settings, i, images, observe)?;
+            ahead = if looked { 0 } else { ahead + 1 };
+            if ahead == AHEAD {
+                self.wait()?;
+                ahead = 0;
             }
         }
         let x = self.plan.trajectory().x.rows_from(0, count);
@@ -206,37 +249,66 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         if images.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(RunError::NotFinite) }
     }
 
-    /// Makes ready for evaluations at one time under a condition, whose images are those of the passes that follow.
-    /// The null class is a label like the others here.
+    /// Makes ready for evaluations of the network alone, at one time under a condition. The null class is a label like the
+    /// others here.
     ///
     /// # Errors
     /// [`RunError`] for an unusable condition, or what the backend reports.
-    pub fn prepare(&mut self, t: f64, condition: N::Condition<'_>) -> Result<(), RunError<B::Error>> {
+    pub fn prepare(
+        &mut self,
+        t: f64,
+        condition: N::Condition<'_>,
+    ) -> Result<Prepared<'_, 'm, B, N>, RunError<B::Error>> {
         let count = self.check_batch(condition, N::images(condition))?;
         self.network.check(condition, Branches::Either).map_err(RunError::Condition)?;
-        let session = self.network.begin(&self.plan, &mut self.backend, condition, Branches::Either, &mut [])?;
+        let session = self.network.begin(&self.plan, &mut self.backend, condition, Branches::Either)?;
         self.modulate(core::iter::once(t), N::variants(&session))?;
         self.write_rows((0..count).map(|i| N::variant(&session, i) as u32))?;
-        self.network.at_time(&self.plan, &mut self.backend, At { t, guided: false }, &mut [])?;
-        Ok(())
+        self.network.at_time(&self.plan, &mut self.backend, false)?;
+        Ok(Prepared { denoiser: self, images: count })
     }
 
-    /// One evaluation of the network alone, at the time and under the condition of the last [`Denoiser::prepare`]:
-    /// from `x` to `x_hat`, both `(images, C, H, W)`.
-    ///
-    /// # Errors
-    /// [`RunError::Output`] unless both hold the same number of whole images, at most the plan's batch, else what the
-    /// backend reports.
-    pub fn predict(&mut self, x: &[f32], x_hat: &mut [f32]) -> Result<(), RunError<B::Error>> {
-        let images = (x.len() / self.network.pixels()).clamp(1, self.plan.trajectory().batch);
-        self.check_output(x.len(), images)?;
-        self.check_output(x_hat.len(), images)?;
-        self.start(x)?;
-        let (network, plan) = (self.network, self.plan.of_images(images));
-        run(&mut self.backend, Program::replayed("predict", [images, 1]), |k| network.forward(k, &plan, images))?;
-        let out = self.plan.trajectory().x_hat.rows_from(0, images);
-        self.backend.read(&out, bytemuck::cast_slice_mut(x_hat))?;
-        Ok(())
+    /// Shows an evaluation to the observer. Whether it looked at x̂, and so waited for the device.
+    fn show(
+        &mut self,
+        settings: &Settings,
+        i: usize,
+        images: &mut [f32],
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<bool, RunError<B::Error>> {
+        let e = settings.evaluation(i);
+        let count = images.len() / self.network.pixels();
+        let from = self.plan.trajectory().x_hat.rows_from(0, count);
+        let (backend, mut failure) = (&mut self.backend, None);
+        let mut read = |values: &mut [f32]| match backend.read(&from, bytemuck::cast_slice_mut(values)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => {
+                failure = Some(e);
+                ControlFlow::Break(())
+            }
+        };
+        let mut progress = Progress {
+            image: 0,
+            images: count,
+            evaluation: i + 1,
+            evaluations: settings.evaluations(),
+            step: e.step + usize::from(e.last_of_step),
+            steps: settings.steps as usize,
+            t: e.t,
+            x_hat: XHat { values: images, is_read: false, read: &mut read },
+        };
+        let seen = observe(&mut progress);
+        let looked = progress.x_hat.is_read;
+        match (failure, seen) {
+            (Some(e), _) => Err(RunError::Op(e)),
+            (None, ControlFlow::Break(())) => Err(RunError::Cancelled),
+            (None, ControlFlow::Continue(())) => Ok(looked),
+        }
+    }
+
+    /// Waits for the device: a read does.
+    fn wait(&mut self) -> Result<(), OpError<B::Error>> {
+        self.backend.read(&self.plan.trajectory().step.cols_from(0, 1), &mut [0; 4])
     }
 
     /// The number of images of a condition, which the plan has room for and for each of which there is a seed.
@@ -335,6 +407,31 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
             let x_hat = t.x_hat.rows_from(0, branches);
             k.solver_step(&SolverStep { x: t.x, x_eval: t.x_eval, x_hat, velocity: t.velocity, step: t.step })
         })?;
+        Ok(())
+    }
+}
+
+/// A denoiser that is ready for evaluations of the network alone, at one time and under one condition.
+#[derive(Debug)]
+pub struct Prepared<'d, 'm, B, N: Network> {
+    denoiser: &'d mut Denoiser<'m, B, N>,
+    images: usize,
+}
+
+impl<B: Backend, N: Network> Prepared<'_, '_, B, N> {
+    /// One evaluation of the condition's images: from `x` to `x_hat`, both `(images, C, H, W)`.
+    ///
+    /// # Errors
+    /// [`RunError::Output`] where one of them holds another number of values, else what the backend reports.
+    pub fn predict(&mut self, x: &[f32], x_hat: &mut [f32]) -> Result<(), RunError<B::Error>> {
+        let (denoiser, images) = (&mut *self.denoiser, self.images);
+        denoiser.check_output(x.len(), images)?;
+        denoiser.check_output(x_hat.len(), images)?;
+        denoiser.start(x)?;
+        let (network, plan) = (denoiser.network, denoiser.plan.of_images(images));
+        run(&mut denoiser.backend, Program::replayed("predict", [images, 1]), |k| network.forward(k, &plan, images))?;
+        let out = plan.trajectory().x_hat.rows_from(0, images);
+        denoiser.backend.read(&out, bytemuck::cast_slice_mut(x_hat))?;
         Ok(())
     }
 }

@@ -4,4 +4,4 @@ mod denoiser;
 pub mod noise;
 pub mod sampler;
 
-pub use denoiser::{Denoiser, EVALUATE, Job, Progress, RunError};
+pub use denoiser::{Denoiser, EVALUATE, Job, Prepared, Progress, RunError};

@@ -10,7 +10,6 @@ use core::fmt;
 use core::ops::ControlFlow;
 
 use denoir_core::Precision;
-use denoir_core::backend::OpError;
 use denoir_core::cpu::{Cpu, Isa, Misaligned};
 use denoir_core::gguf::Gguf;
 use denoir_core::jit::{JitModel, JitPlan};
@@ -57,8 +56,6 @@ pub enum Failure {
     },
     /// The file or the arena starts at no multiple of 64.
     Misaligned(Misaligned),
-    /// A kernel failed.
-    Op(OpError<Infallible>),
     /// Sampling failed.
     Run(RunError<Infallible>),
     /// The scalar image is not the golden one.
@@ -83,7 +80,6 @@ impl fmt::Display for Failure {
             Failure::Plan(e) => e.fmt(f),
             Failure::Arena { needed } => write!(f, "the model needs {needed} bytes of memory"),
             Failure::Misaligned(e) => e.fmt(f),
-            Failure::Op(e) => e.fmt(f),
             Failure::Run(e) => e.fmt(f),
             Failure::Far { isa, rms } => write!(f, "{isa}: the image is {rms:e} from the golden one"),
             Failure::Differs { byte } => write!(f, "byte {byte} of the image differs from the golden one"),
@@ -105,7 +101,7 @@ pub fn draw(file: &[u8], arena: &mut [u8], isa: Isa, image: &mut [f32; VALUES]) 
     let needed = plan.arena_bytes;
     let arena = arena.get_mut(..needed).ok_or(Failure::Arena { needed })?;
     let cpu = Cpu::new(file, arena, Serial, isa).map_err(Failure::Misaligned)?;
-    let mut denoiser = Denoiser::new(&model, plan, cpu).map_err(Failure::Op)?;
+    let mut denoiser = Denoiser::new(&model, plan, cpu).map_err(Failure::Run)?;
     let job = Job { settings: &settings, condition: &[CLASS][..], seeds: &[SEED], rng: Rng::Torch };
     denoiser.generate(&job, image, &mut |_| ControlFlow::Continue(())).map_err(Failure::Run)?;
     Ok(needed)

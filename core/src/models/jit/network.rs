@@ -3,8 +3,9 @@ use heapless::Vec;
 use super::{JitModel, JitPlan, forward, modulation};
 use crate::backend::{Backend, OpError, Recorder};
 use crate::models::network::{Branches, ConditionError, Network};
-use crate::models::plan::MAX_BATCH;
+use crate::models::plan::{MAX_BATCH, PlanError};
 use crate::ops::MAX_HEAD_DIM;
+use crate::tensor::Precision;
 
 /// Labels of a pass, the null class's for the second branch.
 type PassLabels = Vec<u32, { 2 * MAX_BATCH }>;
@@ -46,6 +47,10 @@ impl Network for JitModel {
         self.config.pixels()
     }
 
+    fn plan(&self, batch: usize, precision: Precision) -> Result<JitPlan, PlanError> {
+        JitPlan::new(self, batch, precision)
+    }
+
     fn images(labels: &[u32]) -> usize {
         labels.len()
     }
@@ -81,7 +86,6 @@ impl Network for JitModel {
         backend: &mut B,
         labels: &[u32],
         branches: Branches,
-        _kept: &mut [u32],
     ) -> Result<Session, OpError<B::Error>> {
         let session = Session::new(labels, self.config.null_label() as u32, branches == Branches::Both);
         let mut write = |view: &crate::View, labels: &[u32]| {

@@ -82,6 +82,10 @@ impl Plan for JitPlan {
         self.arena_bytes
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn trajectory(&self) -> &Trajectory {
         &self.trajectory
     }

@@ -4,13 +4,12 @@
 
 mod config;
 mod forward;
-mod kept;
 mod network;
 mod params;
 mod plan;
 
 pub use config::T2iConfig;
 pub use forward::{forward, modulation, refine, text_keys};
-pub use network::{Session, Texts};
+pub use network::{PromptEmbeds, Session};
 pub use params::{JointBlock, T2iModel};
 pub use plan::T2iPlan;

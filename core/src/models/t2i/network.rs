@@ -1,17 +1,16 @@
 use heapless::Vec;
 
-use super::kept::{self, KeptText};
 use super::plan::TEXTS;
 use super::{T2iModel, T2iPlan, forward, modulation, refine, text_keys};
-use crate::View;
 use crate::backend::{Backend, OpError, Program, Recorder, run};
-use crate::models::network::{At, Branches, ConditionError, Network};
-use crate::models::plan::MAX_BATCH;
+use crate::models::network::{Branches, ConditionError, Network};
+use crate::models::plan::{MAX_BATCH, PlanError};
 use crate::ops::MAX_HEAD_DIM;
+use crate::tensor::Precision;
 
 /// What the images of a batch show: one text for all of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Texts<'c> {
+pub struct PromptEmbeds<'c> {
     /// `(text length, text width)`: the prompt's embedding, padding included.
     pub prompt: &'c [f32],
     /// `(text length, text width)`: the negative prompt's; read where any evaluation is guided.
@@ -20,7 +19,7 @@ pub struct Texts<'c> {
     pub images: usize,
 }
 
-impl<'c> Texts<'c> {
+impl<'c> PromptEmbeds<'c> {
     /// The texts that are read for these branches.
     fn read(self, branches: Branches) -> impl Iterator<Item = &'c [f32]> {
         let negative = (branches == Branches::Both).then_some(self.negative);
@@ -34,7 +33,7 @@ pub struct Session(());
 
 impl Network for T2iModel {
     type Plan = T2iPlan;
-    type Condition<'c> = Texts<'c>;
+    type Condition<'c> = PromptEmbeds<'c>;
     type Session = Session;
 
     const MAX_PERIOD: f64 = 10.0;
@@ -43,7 +42,11 @@ impl Network for T2iModel {
         self.config.pixels()
     }
 
-    fn images(texts: Texts<'_>) -> usize {
+    fn plan(&self, batch: usize, precision: Precision) -> Result<T2iPlan, PlanError> {
+        T2iPlan::new(self, batch, precision)
+    }
+
+    fn images(texts: PromptEmbeds<'_>) -> usize {
         texts.images
     }
 
@@ -65,11 +68,7 @@ impl Network for T2iModel {
         Ok(())
     }
 
-    fn kept_words(&self, times: usize) -> usize {
-        kept::words(&self.config, times)
-    }
-
-    fn check(&self, texts: Texts<'_>, branches: Branches) -> Result<(), ConditionError> {
+    fn check(&self, texts: PromptEmbeds<'_>, branches: Branches) -> Result<(), ConditionError> {
         let (tokens, width) = (self.config.text_length, self.config.text_width);
         match texts.read(branches).find(|text| text.len() != self.config.text_values()) {
             Some(text) => Err(ConditionError::Text { len: text.len(), tokens, width }),
@@ -81,17 +80,13 @@ impl Network for T2iModel {
         &self,
         plan: &T2iPlan,
         backend: &mut B,
-        texts: Texts<'_>,
+        texts: PromptEmbeds<'_>,
         branches: Branches,
-        kept: &mut [u32],
     ) -> Result<Session, OpError<B::Error>> {
         let tokens = self.config.text_length;
         for (i, text) in texts.read(branches).enumerate() {
             let to = plan.texts.rows_from(i * tokens, tokens);
             backend.write(&to, bytemuck::cast_slice(text))?;
-            if let Some(mut kept) = KeptText::of(&self.config, kept, i) {
-                kept.begin(text);
-            }
         }
         let text_of_image: Vec<u32, { 2 * MAX_BATCH }> =
             (0..2 * texts.images).map(|i| (i / texts.images) as u32).collect();
@@ -118,45 +113,12 @@ impl Network for T2iModel {
         modulation(k, self, plan, times)
     }
 
+    /// Refines the texts and makes their keys and values: the prompt's, and the negative prompt's where the pass is guided.
     /// The modulation rows of a pass serve its texts too: all are the time's.
-    fn at_time<B: Backend>(
-        &self,
-        plan: &T2iPlan,
-        backend: &mut B,
-        at: At,
-        kept: &mut [u32],
-    ) -> Result<(), OpError<B::Error>> {
-        let texts = texts(at);
-        // They are refined together, up to the last that is not kept.
-        let mut refined = texts;
-        while let Some(which) = refined.checked_sub(1) {
-            let Some(text) = KeptText::of(&self.config, kept, which) else { break };
-            let Some(rows) = text.find(at.t) else { break };
-            backend.write(&self.text_rows(plan, which), bytemuck::cast_slice(rows))?;
-            refined = which;
-        }
-        if refined > 0 {
-            run(backend, Program::replayed("refine", [refined, 0]), |k| refine(k, self, plan, refined))?;
-        }
+    fn at_time<B: Backend>(&self, plan: &T2iPlan, backend: &mut B, guided: bool) -> Result<(), OpError<B::Error>> {
+        let texts = if guided { TEXTS } else { 1 };
+        run(backend, Program::replayed("refine", [texts, 0]), |k| refine(k, self, plan, texts))?;
         run(backend, Program::replayed("text_keys", [texts, 0]), |k| text_keys(k, self, plan, texts))
-    }
-
-    fn keep<B: Backend>(
-        &self,
-        plan: &T2iPlan,
-        backend: &mut B,
-        at: At,
-        kept: &mut [u32],
-    ) -> Result<(), OpError<B::Error>> {
-        for which in 0..texts(at) {
-            let Some(mut text) = KeptText::of(&self.config, kept, which) else { break };
-            if text.find(at.t).is_none() {
-                let rows = self.text_rows(plan, which);
-                let read = |to: &mut [f32]| backend.read(&rows, bytemuck::cast_slice_mut(to));
-                text.keep(at.t, read)?;
-            }
-        }
-        Ok(())
     }
 
     fn forward<B: Backend>(
@@ -166,17 +128,5 @@ impl Network for T2iModel {
         images: usize,
     ) -> Result<(), OpError<B::Error>> {
         forward(k, self, plan, images)
-    }
-}
-
-/// Texts of a pass: the prompt, and the negative prompt where it is guided.
-const fn texts(at: At) -> usize {
-    if at.guided { TEXTS } else { 1 }
-}
-
-impl T2iModel {
-    /// Where text `which` is refined: `(text length, hidden)`.
-    const fn text_rows(&self, plan: &T2iPlan, which: usize) -> View {
-        plan.text.rows_from(which * self.config.text_length, self.config.text_length)
     }
 }

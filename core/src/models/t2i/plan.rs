@@ -100,6 +100,10 @@ impl Plan for T2iPlan {
         self.arena_bytes
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn trajectory(&self) -> &Trajectory {
         &self.trajectory
     }

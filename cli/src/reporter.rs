@@ -31,16 +31,16 @@ const RESOLUTION: u64 = 10_000;
 /// Least time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Shows how far a piece of work is.
-pub(crate) struct Progress {
+/// Tells the user how far a piece of work is, and what else there is to know.
+pub(crate) struct Reporter {
     verbosity: Verbosity,
     bar: Option<ProgressBar>,
     start: Instant,
     last_line: Instant,
 }
 
-impl Progress {
-    pub(crate) fn new(verbosity: Verbosity) -> Progress {
+impl Reporter {
+    pub(crate) fn new(verbosity: Verbosity) -> Reporter {
         let shown = verbosity > Verbosity::Quiet && std::io::stderr().is_terminal();
         let bar = shown.then(|| {
             let bar = ProgressBar::with_draw_target(Some(RESOLUTION), ProgressDrawTarget::stderr());
@@ -51,7 +51,7 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Progress { verbosity, bar, start: now, last_line: now }
+        Reporter { verbosity, bar, start: now, last_line: now }
     }
 
     /// Time since the work began.
@@ -107,7 +107,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for Reporter {
     fn drop(&mut self) {
         self.finish();
     }

@@ -1,0 +1,95 @@
+//! The processor.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use denoir_core::backend::TapFn;
+use denoir_core::cpu::Cpu;
+use denoir_core::{DType, Executor, ModelError, View};
+
+use super::packed::Packed;
+use super::{BackendKind, Device, Engine, Entry, Opened, Use, system};
+use crate::{AlignedBytes, Error, Isa, Model, Options, Pool};
+
+pub(super) const ENTRY: Entry =
+    Entry { kind: BackendKind::Cpu, devices: || vec![device()], is_for_auto: || true, open };
+
+/// The processor with a pipeline's memory.
+#[derive(Debug)]
+struct CpuEngine {
+    arena: AlignedBytes,
+    packed: Packed,
+    pool: Pool,
+    isa: Isa,
+}
+
+fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
+    if let Some(device @ 1..) = options.device {
+        return Err(Error::Backend(format!("there is no CPU device {device}, only 0")));
+    }
+    // Before the threads start: some instruction sets are asked of the system, for threads yet to come.
+    let isa = options.isa.unwrap_or_else(Isa::detect);
+    let arena_bytes = model.network().arena_bytes(options.batch(), isa.precision())?;
+    let arena = AlignedBytes::zeroed(arena_bytes)?;
+    let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;
+    let packed = Packed::new(model, isa, &pool)?;
+    let engine = Box::new(CpuEngine { arena, packed, pool, isa });
+    Ok(Opened { engine, device: device(), warnings: Vec::new() })
+}
+
+fn device() -> Device {
+    Device {
+        backend: BackendKind::Cpu,
+        index: 0,
+        name: system::cpu_name(),
+        levels: Isa::available().map(Isa::name).collect(),
+        threads: available_threads(),
+        memory_bytes: system::memory_bytes(),
+    }
+}
+
+pub(crate) fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+impl Engine for CpuEngine {
+    fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error> {
+        let misaligned = |_| Error::Model(None, ModelError::MisalignedFile);
+        let cpu = Cpu::new(model.bytes(), self.arena.as_mut_slice(), &self.pool, self.isa).map_err(misaligned)?;
+        // A quarter to a third of a network, read once for many steps: given back matrix by matrix, it is never in memory
+        // as a whole.
+        let modulation = model.network().modulation_matrices();
+        let mut read = |matrix: &View| {
+            if modulation.iter().any(|weight| weight.data == *matrix) {
+                model.release(matrix);
+            }
+        };
+        let cpu = cpu.with_packed(self.packed.bytes()).with_read(&mut read);
+        model.network().with_tapped(batch, cpu, tap, f)
+    }
+
+    fn arena_bytes(&self) -> usize {
+        self.arena.as_slice().len()
+    }
+
+    fn isa(&self) -> Option<Isa> {
+        Some(self.isa)
+    }
+
+    fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn peak_gflops(&self, weights: DType) -> Option<f64> {
+        let threads = self.pool.threads();
+        let flop = self.isa.spin(weights)? * threads as f64;
+        let once = || {
+            let start = Instant::now();
+            self.pool.run(threads, &|_| {
+                self.isa.spin(weights);
+            });
+            flop / start.elapsed().as_secs_f64() / 1e9
+        };
+        Some((0..5).map(|_| once()).fold(0.0, f64::max))
+    }
+}

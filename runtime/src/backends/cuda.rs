@@ -1,0 +1,82 @@
+//! CUDA devices.
+
+use std::sync::Arc;
+
+use denoir_core::RunError;
+use denoir_core::backend::{Backend, TapFn};
+use denoir_cuda::{Cuda, DeviceInfo, Gpu};
+
+use super::{BackendKind, Device, Engine, Entry, KernelTime, Opened, Use};
+use crate::{DeviceError, Error, Model, Options};
+
+pub(super) const ENTRY: Entry = Entry { kind: BackendKind::Cuda, devices, is_for_auto, open };
+
+fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
+    let gpu = Gpu::open(&denoir_cuda::Options { device: options.device, faults: None })?;
+    let device = describe(gpu.info());
+    let unchecked = (!gpu.is_checked()).then(|| format!("nothing checked whether {} computes rightly", device.name));
+    let arena_bytes = model.network().arena_bytes(options.batch(), gpu.precision())?;
+    let engine = Box::new(gpu.engine(model.clone(), arena_bytes)?);
+    Ok(Opened { engine, device, warnings: unchecked.into_iter().collect() })
+}
+
+/// None where there is no driver.
+fn devices() -> Vec<Device> {
+    denoir_cuda::devices().unwrap_or_default().iter().map(describe).collect()
+}
+
+/// Whether the kernels run on the first device.
+fn is_for_auto() -> bool {
+    denoir_cuda::devices().is_ok_and(|devices| devices.first().is_some_and(|first| first.compute >= (8, 0)))
+}
+
+fn describe(info: &DeviceInfo) -> Device {
+    let (major, minor) = info.compute;
+    Device {
+        backend: BackendKind::Cuda,
+        index: info.index,
+        name: format!("{} (compute capability {major}.{minor})", info.name),
+        levels: vec!["tensor-cores"],
+        threads: 0,
+        memory_bytes: Some(info.memory_bytes),
+    }
+}
+
+impl Engine for Cuda {
+    fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error> {
+        model.network().with_tapped(batch, self, tap, f)
+    }
+
+    fn arena_bytes(&self) -> usize {
+        self.bounds().arena
+    }
+
+    fn device_bytes(&self) -> Option<u64> {
+        Some(self.allocated_bytes())
+    }
+
+    fn set_timed(&mut self, timed: bool) -> Result<(), Error> {
+        Ok(Cuda::set_timed(self, timed)?)
+    }
+
+    fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
+        let times = Cuda::kernel_times(self)?.into_iter();
+        Ok(times.map(|time| KernelTime { name: time.name, runs: time.runs, ms: time.ms }).collect())
+    }
+
+    fn take_device_times(&mut self) -> Result<Vec<f64>, Error> {
+        Ok(self.take_spans()?)
+    }
+}
+
+impl From<RunError<denoir_cuda::Error>> for Error {
+    fn from(e: RunError<denoir_cuda::Error>) -> Self {
+        Error::Run(e.map_device(DeviceError::Cuda))
+    }
+}
+
+impl From<denoir_cuda::Error> for Error {
+    fn from(e: denoir_cuda::Error) -> Self {
+        Error::Device(DeviceError::Cuda(e))
+    }
+}

@@ -1,0 +1,118 @@
+//! The one place where networks and backends are erased: everything below is static, everything above sees [`Denoise`].
+
+use std::ops::ControlFlow;
+
+use denoir_core::backend::Backend;
+use denoir_core::jit::JitModel;
+use denoir_core::t2i::{PromptEmbeds, T2iModel};
+use denoir_core::{Denoiser, Job, Network, Prepared, Progress, RunError};
+
+use crate::Error;
+
+/// What images are conditioned on.
+#[derive(Clone, Copy, Debug)]
+pub enum Condition<'c> {
+    /// A class for each image.
+    Labels(&'c [u32]),
+    /// One prompt for all images.
+    Prompt(PromptEmbeds<'c>),
+}
+
+impl<'c> Condition<'c> {
+    /// Number of images.
+    pub const fn images(&self) -> usize {
+        match self {
+            Condition::Labels(labels) => labels.len(),
+            Condition::Prompt(embeds) => embeds.images,
+        }
+    }
+
+    /// What images `first..first + count` are conditioned on.
+    pub(crate) fn part(self, first: usize, count: usize) -> Condition<'c> {
+        match self {
+            Condition::Labels(labels) => Condition::Labels(labels.get(first..first + count).unwrap_or(&[])),
+            Condition::Prompt(embeds) => Condition::Prompt(PromptEmbeds { images: count, ..embeds }),
+        }
+    }
+}
+
+/// A [`Denoiser`], whatever its network and its backend.
+pub trait Denoise {
+    /// Draws `job.seeds.len()` images into `images`.
+    ///
+    /// # Errors
+    /// As [`Denoiser::generate`]; [`Error::Condition`] for a condition of the wrong kind.
+    fn generate(
+        &mut self,
+        job: &Job<'_, Condition<'_>>,
+        images: &mut [f32],
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error>;
+
+    /// Makes ready for evaluations of the network alone, at one time under a condition.
+    ///
+    /// # Errors
+    /// As [`Denoiser::prepare`]; [`Error::Condition`] for a condition of the wrong kind.
+    fn prepare<'d>(&'d mut self, t: f64, condition: Condition<'_>) -> Result<Box<dyn Predict + 'd>, Error>;
+}
+
+/// A denoiser that is [`Prepared`], whatever its network and its backend.
+pub trait Predict {
+    /// One evaluation of the condition's images: from `x` to `x_hat`, both `(images, C, H, W)`.
+    ///
+    /// # Errors
+    /// As [`Prepared::predict`].
+    fn predict(&mut self, x: &[f32], x_hat: &mut [f32]) -> Result<(), Error>;
+}
+
+/// A network that takes one kind of condition.
+pub(crate) trait Conditioned: Network {
+    fn condition(condition: Condition<'_>) -> Result<Self::Condition<'_>, Error>;
+}
+
+impl Conditioned for JitModel {
+    fn condition(condition: Condition<'_>) -> Result<&[u32], Error> {
+        match condition {
+            Condition::Labels(labels) => Ok(labels),
+            Condition::Prompt(_) => Err(Error::Condition("this model draws classes, not prompts")),
+        }
+    }
+}
+
+impl Conditioned for T2iModel {
+    fn condition(condition: Condition<'_>) -> Result<PromptEmbeds<'_>, Error> {
+        match condition {
+            Condition::Prompt(embeds) => Ok(embeds),
+            Condition::Labels(_) => Err(Error::Condition("this model draws prompts, not classes")),
+        }
+    }
+}
+
+impl<B: Backend, N: Conditioned> Denoise for Denoiser<'_, B, N>
+where
+    Error: From<RunError<B::Error>>,
+{
+    fn generate(
+        &mut self,
+        job: &Job<'_, Condition<'_>>,
+        images: &mut [f32],
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let condition = N::condition(job.condition)?;
+        let job = Job { settings: job.settings, condition, seeds: job.seeds, rng: job.rng };
+        Ok(Denoiser::generate(self, &job, images, observe)?)
+    }
+
+    fn prepare<'d>(&'d mut self, t: f64, condition: Condition<'_>) -> Result<Box<dyn Predict + 'd>, Error> {
+        Ok(Box::new(Denoiser::prepare(self, t, N::condition(condition)?)?))
+    }
+}
+
+impl<B: Backend, N: Network> Predict for Prepared<'_, '_, B, N>
+where
+    Error: From<RunError<B::Error>>,
+{
+    fn predict(&mut self, x: &[f32], x_hat: &mut [f32]) -> Result<(), Error> {
+        Ok(Prepared::predict(self, x, x_hat)?)
+    }
+}
