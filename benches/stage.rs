@@ -151,7 +151,7 @@ impl Stage {
 
     /// Runs the kernel some times.
     pub fn run(&mut self, times: u64) {
-        let cpu = Cpu::new(self.file.as_slice(), self.arena.as_mut_slice(), Serial, self.isa);
+        let cpu = Cpu::new(self.file.as_slice(), self.arena.as_mut_slice(), &Serial, self.isa);
         let mut cpu = cpu.expect("aligned memory").with_packed(self.packed.as_slice());
         let repeated = run(&mut cpu, Program::once("stage", [0; 2]), |k| (0..times).try_for_each(|_| k.op(&self.op)));
         repeated.expect("a kernel that fits its regions");

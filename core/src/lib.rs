@@ -13,7 +13,7 @@
 //! let gguf = Gguf::parse(file)?;                              // checks the whole header
 //! let model = JitModel::from_gguf(&gguf)?;                    // views of the weights; nothing is copied
 //! let plan = JitPlan::new(&model, 1, Precision::WIDE)?;       // plan.arena_bytes: how much memory a batch of 1 needs
-//! let cpu = Cpu::new(file, arena, Serial, Isa::detect())?;    // both start at multiples of 64
+//! let cpu = Cpu::new(file, arena, &Serial, Isa::detect())?;    // both start at multiples of 64
 //!
 //! let settings = Settings::from_gguf(&gguf)?;                 // the preset that the conversion stored
 //! let job = Job { settings: &settings, condition: &[7][..], seeds: &[42], rng: Rng::Torch };

@@ -118,7 +118,7 @@ fn in_bounds(op: &Op, weights: &mut AlignedBytes, arena: &mut AlignedBytes) -> b
     record(op, &mut Memory { weights: weights.as_slice(), arena: arena.as_mut_slice() });
     arena.as_mut_slice().fill(0);
     for isa in Isa::available() {
-        let mut cpu = Cpu::new(weights.as_slice(), arena.as_mut_slice(), Serial, isa).expect("aligned");
+        let mut cpu = Cpu::new(weights.as_slice(), arena.as_mut_slice(), &Serial, isa).expect("aligned");
         record(op, &mut cpu);
     }
     true

@@ -111,7 +111,7 @@ fn a_plan_for_another_backend_and_other_counts_are_refused() -> Result<()> {
     for (precision, len) in [(Precision::WIDE, needed), (Precision::WIDE, needed - 64), (half, needed)] {
         let plan = JitPlan::new(network, 2, precision)?;
         let mut arena = AlignedBytes::zeroed(len)?;
-        let cpu = Cpu::new(model.bytes(), arena.as_mut_slice(), Serial, Isa::SCALAR)?;
+        let cpu = Cpu::new(model.bytes(), arena.as_mut_slice(), &Serial, Isa::SCALAR)?;
         match Denoiser::new(&**network, plan, cpu) {
             Err(RunError::Arena { len: had, .. }) => assert_eq!((had, len), (len, needed - 64)),
             Err(error) => assert_eq!((error, precision), (RunError::Precision, half)),

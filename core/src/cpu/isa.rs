@@ -84,7 +84,7 @@ macro_rules! levels {
         }
 
         /// Runs tiles `0..count` of `kernel`, compiled for `isa`.
-        pub(super) fn launch<K: Tiles>(isa: Isa, executor: &impl Executor, count: usize, kernel: &K) {
+        pub(super) fn launch<K: Tiles>(isa: Isa, executor: &dyn Executor, count: usize, kernel: &K) {
             // Not every architecture has levels that differ in products.
             let _ = K::PRODUCTS;
             match isa.0 {

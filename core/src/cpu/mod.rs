@@ -46,9 +46,9 @@ use simd::Simd;
 pub type ReadFn<'a> = dyn FnMut(&View) + 'a;
 
 /// The CPU as a backend: a model file's bytes, an arena, threads and an instruction set.
-pub struct Cpu<'a, E> {
+pub struct Cpu<'a> {
     memory: Arena<'a>,
-    executor: E,
+    executor: &'a dyn Executor,
     isa: Isa,
     read: Option<&'a mut ReadFn<'a>>,
     lives: PhantomData<&'a mut [u8]>,
@@ -66,12 +66,12 @@ impl core::fmt::Display for Misaligned {
 
 impl core::error::Error for Misaligned {}
 
-impl<'a, E: Executor> Cpu<'a, E> {
+impl<'a> Cpu<'a> {
     /// A backend over the whole model file and an arena of [`Plan::arena_bytes`](crate::models::network::Plan) or more.
     ///
     /// # Errors
     /// [`Misaligned`] unless both start at multiples of 64 bytes.
-    pub fn new(file: &'a [u8], arena: &'a mut [u8], executor: E, isa: Isa) -> Result<Self, Misaligned> {
+    pub fn new(file: &'a [u8], arena: &'a mut [u8], executor: &'a dyn Executor, isa: Isa) -> Result<Self, Misaligned> {
         let memory = Arena::new(file, arena, executor.threads(), isa::shape(isa).panel).ok_or(Misaligned)?;
         Ok(Cpu { memory, executor, isa, read: None, lives: PhantomData })
     }
@@ -99,7 +99,7 @@ impl<'a, E: Executor> Cpu<'a, E> {
 
     /// Runs tiles `0..count` of a kernel with the chosen instruction set, spread over the threads.
     fn launch(&self, (count, kernel): (usize, impl Tiles)) {
-        isa::launch(self.isa, &self.executor, count, &kernel);
+        isa::launch(self.isa, self.executor, count, &kernel);
     }
 
     fn has_read(&mut self, matrix: &View) {
@@ -122,7 +122,7 @@ trait Tiles: Sync {
     unsafe fn tile<S: Simd>(&self, s: S, index: usize);
 }
 
-impl<E: Executor> Cpu<'_, E> {
+impl Cpu<'_> {
     /// Launches a linear layer, and tells of the matrix where that came from the file.
     ///
     /// # Safety
@@ -155,7 +155,7 @@ impl<E: Executor> Cpu<'_, E> {
 }
 
 // SAFETY: the bounds are the lengths of the slices given to `new`.
-unsafe impl<E: Executor> Backend for Cpu<'_, E> {
+unsafe impl Backend for Cpu<'_> {
     type Error = Infallible;
 
     fn precision(&self) -> Precision {
@@ -214,7 +214,7 @@ unsafe impl<E: Executor> Backend for Cpu<'_, E> {
     }
 }
 
-impl<E> core::fmt::Debug for Cpu<'_, E> {
+impl core::fmt::Debug for Cpu<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Cpu").field("isa", &self.isa).finish_non_exhaustive()
     }

@@ -157,7 +157,7 @@ pub fn pack(
     weights: impl Iterator<Item = Weight> + Clone,
     isa: Isa,
     region: &mut [u8],
-    executor: &impl Executor,
+    executor: &dyn Executor,
     done: &mut dyn FnMut(&View),
 ) {
     let shape = isa::shape(isa);
@@ -203,14 +203,7 @@ struct Panel(*mut u8);
 // SAFETY: plain bytes; each task writes a panel of its own.
 unsafe impl Sync for Panel {}
 
-fn pack_weight(
-    file: &[u8],
-    weight: &Weight,
-    shape: Shape,
-    to: &mut [u8],
-    panel_bytes: usize,
-    executor: &impl Executor,
-) {
+fn pack_weight(file: &[u8], weight: &Weight, shape: Shape, to: &mut [u8], panel_bytes: usize, executor: &dyn Executor) {
     let view = &weight.data;
     let size = view.dtype.size();
     let row = |r: usize| &file[view.offset + r * view.stride * size..][..view.cols * size];

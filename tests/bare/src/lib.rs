@@ -100,7 +100,7 @@ pub fn draw(file: &[u8], arena: &mut [u8], isa: Isa, image: &mut [f32; VALUES]) 
     let plan = JitPlan::new(&model, 1, Precision::WIDE).map_err(Failure::Plan)?;
     let needed = plan.arena_bytes;
     let arena = arena.get_mut(..needed).ok_or(Failure::Arena { needed })?;
-    let cpu = Cpu::new(file, arena, Serial, isa).map_err(Failure::Misaligned)?;
+    let cpu = Cpu::new(file, arena, &Serial, isa).map_err(Failure::Misaligned)?;
     let mut denoiser = Denoiser::new(&model, plan, cpu).map_err(Failure::Run)?;
     let job = Job { settings: &settings, condition: &[CLASS][..], seeds: &[SEED], rng: Rng::Torch };
     denoiser.generate(&job, image, &mut |_| ControlFlow::Continue(())).map_err(Failure::Run)?;

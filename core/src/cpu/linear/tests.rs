@@ -126,7 +126,7 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let mut seen = 0;
     pack(file.get(), [op.w].into_iter(), isa, packed.get_mut(), &Serial, &mut |_| seen += 1);
     assert_eq!(seen, 1 + usize::from(int8));
-    let mut cpu = Cpu::new(file.get(), arena.get_mut(), Serial, isa).unwrap().with_packed(packed.get());
+    let mut cpu = Cpu::new(file.get(), arena.get_mut(), &Serial, isa).unwrap().with_packed(packed.get());
     run(&mut cpu, Program::once("linear", [0; 2]), |k| k.linear(&op)).unwrap();
 
     let judge = Memory { weights: file.get(), arena: &mut expected };
@@ -198,7 +198,7 @@ fn packed_halves_are_not_the_whole() {
         op.reference(&mut Memory { weights: file.get(), arena: &mut expected });
         let mut packed = Bytes::new(packed_bytes(halves.into_iter(), isa).unwrap());
         pack(file.get(), halves.into_iter(), isa, packed.get_mut(), &Serial, &mut |_| {});
-        let mut cpu = Cpu::new(file.get(), arena.get_mut(), Serial, isa).unwrap().with_packed(packed.get());
+        let mut cpu = Cpu::new(file.get(), arena.get_mut(), &Serial, isa).unwrap().with_packed(packed.get());
         run(&mut cpu, Program::once("linear", [0; 2]), |k| k.linear(&op)).unwrap();
 
         let judge = Memory { weights: file.get(), arena: &mut expected };
