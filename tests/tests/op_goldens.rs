@@ -181,131 +181,164 @@ impl Golden<'_> {
 
 /// The kernel's case, and the outputs that are wanted.
 fn golden(g: &Golden<'_>, kernel: &str) -> Result<(Case, Vec<(&'static str, View)>)> {
-    let mut draw = Draw::new(base_seed());
-    let d = &mut draw;
-    let (op, wanted) = match kernel {
-        "linear" => {
-            let (x, x_scale) = (g.x(d, "x")?, g.optional(d, Region::Arena, "x_scale")?);
-            let w = Weight { data: g.w(d, "w")?, scale: g.optional(d, Region::Weights, "w_scale")?, rest: None };
-            let bias = g.optional(d, Region::Weights, "bias")?;
-            let (epilogue, out) = epilogue(g, d)?;
-            (Op::Linear(Linear { x, x_scale, centre: None, w, bias, out, epilogue }), vec![("out", out)])
-        }
-        "class_condition" => {
-            let (t_emb, table, labels) = (g.x(d, "t_emb")?, g.w(d, "table")?, g.x(d, "labels")?);
-            let out = g.out(d, "out")?;
-            (Op::ClassCondition(ClassCondition { t_emb, table, labels, out }), vec![("out", out)])
-        }
-        "context_tokens" => {
-            let (table, position, labels) = (g.w(d, "table")?, g.w(d, "position")?, g.x(d, "labels")?);
-            let out = g.out(d, "out")?;
-            (Op::ContextTokens(ContextTokens { table, position, labels, out }), vec![("out", out)])
-        }
-        "patchify" => {
-            let (image, out) = (g.x(d, "image")?, g.out(d, "out")?);
-            let (grid, patch) = (g.number("grid")?, g.number("patch")?);
-            (Op::Patchify(Patchify { image, grid, patch, out }), vec![("out", out)])
-        }
-        "unpatchify" => {
-            let (x, out) = (g.x(d, "x")?, g.out(d, "out")?);
-            let order = match g.text("order")? {
-                "channel_last" => PixelOrder::ChannelLast,
-                "channel_first" => PixelOrder::ChannelFirst,
-                other => bail!("order {other}"),
-            };
-            let (grid, patch) = (g.number("grid")?, g.number("patch")?);
-            (Op::Unpatchify(Unpatchify { x, grid, patch, order, out }), vec![("out", out)])
-        }
-        "norm_modulate" => {
-            let op = NormModulate {
-                x: g.x(d, "x")?,
-                weight: g.w(d, "weight")?,
-                eps: g.number("eps")?,
-                modulation: g.modulation(d)?,
-                shift: g.number("shift")?,
-                scale: g.number("scale")?,
-                layout: g.layout("")?,
-                out: g.out(d, "out")?,
-                out_scale: None,
-                centre: None,
-            };
-            (Op::NormModulate(op), vec![("out", op.out)])
-        }
-        "qk_norm_rope" => {
-            let heads = g.number("heads")?;
-            let halves = g.text("pairs").is_ok_and(|pairs| pairs == "halves");
-            let pairs = if halves { RopePairs::Halves } else { RopePairs::Adjacent };
-            let rope = Rope { table: g.x(d, "rope")?, rows: g.number("rotated_rows")?, pairs };
-            let op = QkNormRope {
-                qkv: g.x(d, "qkv")?,
-                q_weight: g.w(d, "q_weight")?,
-                k_weight: g.w(d, "k_weight")?,
-                eps: g.number("eps")?,
-                heads,
-                kv_heads: if g.text("kv_heads").is_ok() { g.number("kv_heads")? } else { heads },
-                rope: Some(rope),
-            };
-            (Op::QkNormRope(op), vec![("qkv", op.qkv)])
-        }
-        "attention" => {
-            let op = Attention {
-                q: g.x(d, "q")?,
-                k: g.x(d, "k")?,
-                v: g.x(d, "v")?,
-                heads: g.number("heads")?,
-                queries: g.layout("queries.")?,
-                keys: g.layout("keys.")?,
-                products: DType::F32,
-                out: g.out(d, "out")?,
-            };
-            (Op::Attention(op), vec![("out", op.out)])
-        }
-        "causal_attention" => {
-            let op = CausalAttention {
-                q: g.x(d, "q")?,
-                k: g.x(d, "k")?,
-                v: g.x(d, "v")?,
-                heads: g.number("heads")?,
-                kv_heads: g.number("kv_heads")?,
-                lengths: g.x(d, "lengths")?,
-                out: g.out(d, "out")?,
-            };
-            (Op::CausalAttention(op), vec![("out", op.out)])
-        }
-        "rms_norm" => {
-            let (x, weight, eps) = (g.x(d, "x")?, g.w(d, "weight")?, g.number("eps")?);
-            let (position, out) = (g.optional(d, Region::Weights, "position")?, g.out(d, "out")?);
-            (Op::RmsNorm(RmsNorm { x, weight, eps, position, out, out_scale: None }), vec![("out", out)])
-        }
-        "layer_norm" => {
-            let (x, eps, out) = (g.x(d, "x")?, g.number("eps")?, g.out(d, "out")?);
-            (Op::LayerNorm(LayerNorm { x, eps, out, out_scale: None }), vec![("out", out)])
-        }
-        "gather_rows" => {
-            let (x, index, count, out) = (g.w(d, "x")?, g.x(d, "index")?, g.number("count")?, g.out(d, "out")?);
-            (Op::GatherRows(GatherRows { x, index, count, out }), vec![("out", out)])
-        }
-        "dequantize_blocks" => {
-            let (x, out) = (g.w(d, "x")?, g.out(d, "out")?);
-            (Op::DequantizeBlocks(DequantizeBlocks { x, out }), vec![("out", out)])
-        }
-        "swiglu" => {
-            let (x, out) = (g.x(d, "x")?, g.out(d, "out")?);
-            (Op::Swiglu(Swiglu { x, out, out_scale: None, rotated: false }), vec![("out", out)])
-        }
-        "quantize_rows" => {
-            let (x, out, out_scale) = (g.x(d, "x")?, g.out(d, "out")?, g.out(d, "out_scale")?);
-            (
-                Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None, rotated: false }),
-                vec![("out", out), ("out_scale", out_scale)],
-            )
-        }
-        "solver_step" => solver_step(g, d)?,
+    let read = match kernel {
+        "linear" => linear,
+        "class_condition" => class_condition,
+        "context_tokens" => context_tokens,
+        "patchify" => patchify,
+        "unpatchify" => unpatchify,
+        "norm_modulate" => norm_modulate,
+        "qk_norm_rope" => qk_norm_rope,
+        "attention" => attention,
+        "causal_attention" => causal_attention,
+        "rms_norm" => rms_norm,
+        "layer_norm" => layer_norm,
+        "gather_rows" => gather_rows,
+        "dequantize_blocks" => dequantize_blocks,
+        "swiglu" => swiglu,
+        "quantize_rows" => quantize_rows,
+        "solver_step" => solver_step,
         other => bail!("no golden of {other} can be read"),
     };
+    let mut draw = Draw::new(base_seed());
+    let (op, wanted) = read(g, &mut draw)?;
     let exact = Tolerance::exact("compared here");
     let outputs: Vec<_> = wanted.iter().map(|(_, view)| (*view, exact)).collect();
     Ok((draw.finish(op, outputs), wanted))
+}
+
+/// A kernel, and what it writes.
+type Read = (Op, Vec<(&'static str, View)>);
+
+fn linear(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (x, x_scale) = (g.x(d, "x")?, g.optional(d, Region::Arena, "x_scale")?);
+    let w = Weight { data: g.w(d, "w")?, scale: g.optional(d, Region::Weights, "w_scale")?, rest: None };
+    let bias = g.optional(d, Region::Weights, "bias")?;
+    let (epilogue, out) = epilogue(g, d)?;
+    Ok((Op::Linear(Linear { x, x_scale, centre: None, w, bias, out, epilogue }), vec![("out", out)]))
+}
+
+fn class_condition(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (t_emb, table, labels) = (g.x(d, "t_emb")?, g.w(d, "table")?, g.x(d, "labels")?);
+    let out = g.out(d, "out")?;
+    Ok((Op::ClassCondition(ClassCondition { t_emb, table, labels, out }), vec![("out", out)]))
+}
+
+fn context_tokens(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (table, position, labels) = (g.w(d, "table")?, g.w(d, "position")?, g.x(d, "labels")?);
+    let out = g.out(d, "out")?;
+    Ok((Op::ContextTokens(ContextTokens { table, position, labels, out }), vec![("out", out)]))
+}
+
+fn patchify(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (image, out) = (g.x(d, "image")?, g.out(d, "out")?);
+    let (grid, patch) = (g.number("grid")?, g.number("patch")?);
+    Ok((Op::Patchify(Patchify { image, grid, patch, out }), vec![("out", out)]))
+}
+
+fn unpatchify(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (x, out) = (g.x(d, "x")?, g.out(d, "out")?);
+    let order = match g.text("order")? {
+        "channel_last" => PixelOrder::ChannelLast,
+        "channel_first" => PixelOrder::ChannelFirst,
+        other => bail!("order {other}"),
+    };
+    let (grid, patch) = (g.number("grid")?, g.number("patch")?);
+    Ok((Op::Unpatchify(Unpatchify { x, grid, patch, order, out }), vec![("out", out)]))
+}
+
+fn norm_modulate(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let op = NormModulate {
+        x: g.x(d, "x")?,
+        weight: g.w(d, "weight")?,
+        eps: g.number("eps")?,
+        modulation: g.modulation(d)?,
+        shift: g.number("shift")?,
+        scale: g.number("scale")?,
+        layout: g.layout("")?,
+        out: g.out(d, "out")?,
+        out_scale: None,
+        centre: None,
+    };
+    Ok((Op::NormModulate(op), vec![("out", op.out)]))
+}
+
+fn qk_norm_rope(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let heads = g.number("heads")?;
+    let halves = g.text("pairs").is_ok_and(|pairs| pairs == "halves");
+    let pairs = if halves { RopePairs::Halves } else { RopePairs::Adjacent };
+    let rope = Rope { table: g.x(d, "rope")?, rows: g.number("rotated_rows")?, pairs };
+    let op = QkNormRope {
+        qkv: g.x(d, "qkv")?,
+        q_weight: g.w(d, "q_weight")?,
+        k_weight: g.w(d, "k_weight")?,
+        eps: g.number("eps")?,
+        heads,
+        kv_heads: if g.text("kv_heads").is_ok() { g.number("kv_heads")? } else { heads },
+        rope: Some(rope),
+    };
+    Ok((Op::QkNormRope(op), vec![("qkv", op.qkv)]))
+}
+
+fn attention(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let op = Attention {
+        q: g.x(d, "q")?,
+        k: g.x(d, "k")?,
+        v: g.x(d, "v")?,
+        heads: g.number("heads")?,
+        queries: g.layout("queries.")?,
+        keys: g.layout("keys.")?,
+        products: DType::F32,
+        out: g.out(d, "out")?,
+    };
+    Ok((Op::Attention(op), vec![("out", op.out)]))
+}
+
+fn causal_attention(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let op = CausalAttention {
+        q: g.x(d, "q")?,
+        k: g.x(d, "k")?,
+        v: g.x(d, "v")?,
+        heads: g.number("heads")?,
+        kv_heads: g.number("kv_heads")?,
+        lengths: g.x(d, "lengths")?,
+        out: g.out(d, "out")?,
+    };
+    Ok((Op::CausalAttention(op), vec![("out", op.out)]))
+}
+
+fn rms_norm(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (x, weight, eps) = (g.x(d, "x")?, g.w(d, "weight")?, g.number("eps")?);
+    let (position, out) = (g.optional(d, Region::Weights, "position")?, g.out(d, "out")?);
+    Ok((Op::RmsNorm(RmsNorm { x, weight, eps, position, out, out_scale: None }), vec![("out", out)]))
+}
+
+fn layer_norm(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (x, eps, out) = (g.x(d, "x")?, g.number("eps")?, g.out(d, "out")?);
+    Ok((Op::LayerNorm(LayerNorm { x, eps, out, out_scale: None }), vec![("out", out)]))
+}
+
+fn gather_rows(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (x, index, count, out) = (g.w(d, "x")?, g.x(d, "index")?, g.number("count")?, g.out(d, "out")?);
+    Ok((Op::GatherRows(GatherRows { x, index, count, out }), vec![("out", out)]))
+}
+
+fn dequantize_blocks(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (x, out) = (g.w(d, "x")?, g.out(d, "out")?);
+    Ok((Op::DequantizeBlocks(DequantizeBlocks { x, out }), vec![("out", out)]))
+}
+
+fn swiglu(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (x, out) = (g.x(d, "x")?, g.out(d, "out")?);
+    Ok((Op::Swiglu(Swiglu { x, out, out_scale: None, rotated: false }), vec![("out", out)]))
+}
+
+fn quantize_rows(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
+    let (x, out, out_scale) = (g.x(d, "x")?, g.out(d, "out")?, g.out(d, "out_scale")?);
+    Ok((
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None, rotated: false }),
+        vec![("out", out), ("out_scale", out_scale)],
+    ))
 }
 
 fn epilogue(g: &Golden<'_>, d: &mut Draw) -> Result<(Epilogue, View)> {

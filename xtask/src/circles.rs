@@ -1,4 +1,4 @@
-//! Circles between files: a file must not need one that needs it, directly or through others.
+//! Which files need which: none may need one that needs it, directly or through others, and core's rooms have an order.
 //!
 //! A file needs another where a path of it, in a `use` or in the code, leads there. A re-export (`pub use`) is a sign on
 //! the door: who takes it needs the file that it points to. Tests may need anything.
@@ -8,6 +8,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+
+/// The rooms of core and those that they may need: ARCHITECTURE.md shows them.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("checked", &[]),
+    ("tensor", &[]),
+    ("gguf", &["checked", "tensor"]),
+    ("ops", &["tensor"]),
+    ("backend", &["ops", "tensor"]),
+    ("cpu", &["backend", "checked", "ops", "tensor"]),
+    ("models", &["backend", "gguf", "ops", "tensor"]),
+    ("sampling", &["backend", "gguf", "models", "ops", "tensor"]),
+    ("self_test", &["backend", "ops", "tensor"]),
+];
 
 /// A crate's files by their module's path, such as `ops::linear`; the root's is empty.
 type Modules = BTreeMap<String, File>;
@@ -21,7 +34,7 @@ struct File {
     reexports: BTreeMap<String, Vec<String>>,
 }
 
-/// The circles of a crate, a line each, that names the files.
+/// What breaks the rules in a crate, a line each.
 pub(crate) fn find(root: &Path, src: &Path) -> Result<Vec<String>, Error> {
     let mut modules = Modules::new();
     read(root, src, &[], &mut modules)?;
@@ -32,12 +45,26 @@ pub(crate) fn find(root: &Path, src: &Path) -> Result<Vec<String>, Error> {
             (module.as_str(), targets.filter(|target| target != module && !target.is_empty()).collect())
         })
         .collect();
-    Ok(circles(&needs).into_iter().map(|circle| describe(&modules, &circle)).collect())
+    let mut findings = Vec::new();
+    for circle in circles(&needs) {
+        let names: Vec<&str> = circle.iter().map(|module| modules[*module].name.as_str()).collect();
+        findings.push(format!("these files need each other: {}", names.join(", ")));
+    }
+    if src.starts_with(root.join("core")) {
+        let upward = needs.iter().flat_map(|(from, to)| to.iter().map(move |to| (*from, *to)));
+        let upward = upward.filter(|(from, to)| !may_need(room(from), room(to)));
+        findings.extend(upward.map(|(from, to)| format!("{} must not need {}", modules[from].name, modules[to].name)));
+    }
+    Ok(findings)
 }
 
-fn describe(modules: &Modules, circle: &BTreeSet<&str>) -> String {
-    let names: Vec<&str> = circle.iter().map(|module| modules[*module].name.as_str()).collect();
-    format!("files need each other: {}", names.join(", "))
+/// The room of a module of core.
+fn room(module: &str) -> &str {
+    module.split("::").next().unwrap_or_default()
+}
+
+fn may_need(from: &str, to: &str) -> bool {
+    from == to || ROOMS.iter().any(|(room, allowed)| *room == from && allowed.contains(&to))
 }
 
 /// Reads the file of a module and those below it.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::circles;
 use crate::error::Error;
 use crate::outcome::Outcome;
 use crate::tool::{self, Project};
@@ -73,7 +74,8 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
     }
 }
 
-/// Dependencies between the workspace's crates that [`ARROWS`] does not allow. Tests may depend on anything.
+/// Dependencies between the workspace's crates that [`ARROWS`] does not allow, and those between files that `circles` does
+/// not. Tests may depend on anything.
 fn arrows(project: &Project) -> Result<Vec<String>, Error> {
     let text = tool::output(&mut project.cargo(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: Value =
@@ -82,6 +84,12 @@ fn arrows(project: &Project) -> Result<Vec<String>, Error> {
     let mut findings = Vec::new();
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
+        let libraries = package["targets"].as_array().into_iter().flatten();
+        for target in libraries.filter(|target| {
+            ["lib", "rlib", "cdylib", "staticlib", "bin"].iter().any(|kind| target["kind"][0] == *kind)
+        }) {
+            findings.extend(circles::find(&project.root, Path::new(target["src_path"].as_str().unwrap_or_default()))?);
+        }
         let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| *from == name) else { continue };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let to = dependency["name"].as_str().unwrap_or_default();

@@ -16,23 +16,7 @@ macro_rules! named {
 /// Every view that is there.
 pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
     match op {
-        Op::Linear(Linear { x, x_scale, centre, w, bias, out, epilogue }) => {
-            let Weight { data: w, scale: w_scale, rest: _ } = w;
-            let mut views = named![x w out];
-            views.extend(optional(named![x_scale w_scale bias]));
-            views.extend(centre_views(centre, ["centre", "centre_scale", "centre_value"]));
-            match epilogue {
-                Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
-                Epilogue::Swiglu { gate, bias: gate_bias } => {
-                    let Weight { data: gate, scale: gate_scale, rest: _ } = gate;
-                    views.extend(named![gate]);
-                    views.extend(optional(named![gate_scale gate_bias]));
-                }
-                Epilogue::AddPeriodic(table) => views.extend(named![table]),
-                Epilogue::GatedResidual { modulation, .. } => views.extend(modulation_views(modulation)),
-            }
-            views
-        }
+        Op::Linear(op) => linear_views(op),
         Op::ClassCondition(ClassCondition { t_emb, table, labels, out }) => named![t_emb table labels out],
         Op::ContextTokens(ContextTokens { table, position, labels, out }) => named![table position labels out],
         Op::Patchify(Patchify { image, grid: _, patch: _, out }) => named![image out],
@@ -88,6 +72,25 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
         Op::DequantizeBlocks(DequantizeBlocks { x, out }) => named![x out],
         Op::SolverStep(SolverStep { x, x_eval, x_hat, velocity, step }) => named![x x_eval x_hat velocity step],
     }
+}
+
+fn linear_views(op: &mut Linear) -> Vec<Named<'_, View>> {
+    let Linear { x, x_scale, centre, w, bias, out, epilogue } = op;
+    let Weight { data: w, scale: w_scale, rest: _ } = w;
+    let mut views = named![x w out];
+    views.extend(optional(named![x_scale w_scale bias]));
+    views.extend(centre_views(centre, ["centre", "centre_scale", "centre_value"]));
+    match epilogue {
+        Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
+        Epilogue::Swiglu { gate, bias: gate_bias } => {
+            let Weight { data: gate, scale: gate_scale, rest: _ } = gate;
+            views.extend(named![gate]);
+            views.extend(optional(named![gate_scale gate_bias]));
+        }
+        Epilogue::AddPeriodic(table) => views.extend(named![table]),
+        Epilogue::GatedResidual { modulation, .. } => views.extend(modulation_views(modulation)),
+    }
+    views
 }
 
 /// Every number outside the views.

@@ -129,18 +129,19 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let mut cpu = Cpu::new(file.get(), arena.get_mut(), &Serial, isa).unwrap().with_packed(packed.get());
     run(&mut cpu, Program::once("linear", [0; 2]), |k| k.linear(&op)).unwrap();
 
-    let judge = Memory { weights: file.get(), arena: &mut expected };
-    let mut copy = arena.get().to_vec();
-    let result = Memory { weights: file.get(), arena: &mut copy };
+    // Scales are up to 1 here, so that is what sums are like.
+    let size = (k as f64).sqrt() * if int8 { 127.0 * 127.0 } else { 1.0 };
+    worst(&out, &mut expected, &mut arena.get().to_vec(), size, int8)
+}
+
+/// The largest difference of two arenas' outputs, relative to this size or, for int8, to the value where that is larger.
+fn worst(out: &View, expected: &mut [u8], got: &mut [u8], size: f64, int8: bool) -> f32 {
+    let (judge, result) = (Memory { weights: &[], arena: expected }, Memory { weights: &[], arena: got });
     let mut worst = 0f32;
-    for r in 0..m {
-        for c in 0..n {
-            let (a, b) = (judge.load(&out, r, c), result.load(&out, r, c));
-            // Scales are up to 1 here, so that is what sums are like.
-            let size = (k as f64).sqrt() * if int8 { 127.0 * 127.0 } else { 1.0 };
-            worst = worst.max(((a - b).abs() / if int8 { a.abs().max(size) } else { size }) as f32);
-            assert!(b.is_finite(), "{} {x} {w} {m} {n} {k}: {b} at {r} {c}", isa.name());
-        }
+    for (r, c) in (0..out.rows).flat_map(|r| (0..out.cols).map(move |c| (r, c))) {
+        let (a, b) = (judge.load(out, r, c), result.load(out, r, c));
+        assert!(b.is_finite(), "{b} at {r} {c}");
+        worst = worst.max(((a - b).abs() / if int8 { a.abs().max(size) } else { size }) as f32);
     }
     worst
 }
