@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use denoir_core::Precision;
 use denoir_core::backend::ModelFile;
 
+use crate::backend::{Cuda, PRECISION};
 use crate::calls::{Calls, Faults};
 use crate::device::{Context, DeviceInfo, Driver};
-use crate::engine::{Cuda, PRECISION};
 use crate::modules::Modules;
 use crate::{Error, LinearTile, self_test};
 
@@ -23,7 +23,7 @@ pub struct Options {
     pub faults: Option<Arc<Faults>>,
 }
 
-/// An open device: what engines are made on.
+/// An open device: what backends are made on.
 #[derive(Clone)]
 pub struct Gpu {
     /// Before the context, which they are in.
@@ -45,7 +45,7 @@ impl Gpu {
         let checked = std::env::var_os(SELF_TEST).is_none_or(|how| how != "skip");
         let gpu = Gpu { modules, context, tile: None, checked };
         if checked {
-            self_test::run(&gpu.info().name, &|tile, file, arena_bytes| gpu.engine_with(tile, file, arena_bytes))?;
+            self_test::run(&gpu.info().name, &|tile, file, arena_bytes| gpu.backend_with(tile, file, arena_bytes))?;
         }
         Ok(gpu)
     }
@@ -65,22 +65,22 @@ impl Gpu {
         &self.context.info
     }
 
-    /// The activation types that an engine on this device wants.
+    /// The activation types that a backend on this device wants.
     pub fn precision(&self) -> Precision {
         PRECISION
     }
 
-    /// An engine over a model file and an arena of so many bytes.
+    /// A backend over a model file and an arena of so many bytes.
     ///
     /// # Errors
     /// [`Error`], above all when the device is out of memory.
-    pub fn engine(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Cuda, Error> {
-        self.engine_with(self.tile, file, arena_bytes)
+    pub fn backend(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Cuda, Error> {
+        self.backend_with(self.tile, file, arena_bytes)
     }
 }
 
 impl Gpu {
-    fn engine_with(
+    fn backend_with(
         &self,
         tile: Option<LinearTile>,
         file: Arc<dyn ModelFile>,

@@ -42,7 +42,7 @@ pub(crate) struct Launcher {
     pub(crate) last_kernel: &'static str,
     /// The recording under way; without one, kernels run at once.
     open: Option<Vec<Launch>>,
-    /// Those of the device: engines share them.
+    /// Those of the device: backends share them.
     modules: Arc<Mutex<Modules>>,
     pub(crate) context: Arc<Context>,
 }

@@ -3,7 +3,7 @@
 //! CUDA but the driver is needed: the kernels are compiled already.
 //!
 //! [`devices`] lists what there is, [`Gpu::open`] opens a device and checks it against the reference, and
-//! [`Gpu::engine`] gives a [`denoir_core::backend::Backend`]. Programs are captured in a graph once and replayed; what
+//! [`Gpu::backend`] gives a [`denoir_core::backend::Backend`]. Programs are captured in a graph once and replayed; what
 //! changes from step to step is data in the arena.
 //!
 //! | module | what it holds |
@@ -15,14 +15,14 @@
 //! | `modules` | compiled kernels |
 //! | `args`, `launch`, `kernels` | from a descriptor to a launch |
 //! | `tile` | tiles of linear layers |
-//! | `engine` | the backend: programs as graphs |
+//! | `backend` | the backend: programs as graphs |
 //! | `timers`, `spans` | times by the device's clock |
 //! | `self_test` | linear layers and attention against the reference |
 
 mod args;
+mod backend;
 mod calls;
 mod device;
-mod engine;
 mod error;
 mod gpu;
 mod kernels;
@@ -35,10 +35,10 @@ mod stream;
 mod tile;
 mod timers;
 
+pub use backend::Cuda;
 pub use calls::{Fault, Faults};
 pub use cudarc::driver::sys::CUresult;
 pub use device::{DeviceInfo, devices};
-pub use engine::Cuda;
 pub use error::Error;
 pub use gpu::{Gpu, Options};
 pub use tile::LinearTile;

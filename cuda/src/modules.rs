@@ -133,7 +133,7 @@ fn image(stem: &str, compute: (u32, u32)) -> &'static [u8] {
 impl Drop for Module {
     fn drop(&mut self) {
         let _entered = self.context.enter_to_drop();
-        // SAFETY: loaded in this context; engines wait for the device before it goes.
+        // SAFETY: loaded in this context; backends wait for the device before it goes.
         let _ = unsafe { sys::cuModuleUnload(self.raw) };
     }
 }

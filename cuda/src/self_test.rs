@@ -7,13 +7,13 @@ use denoir_core::backend::ModelFile;
 use denoir_core::ops::Bounds;
 use denoir_core::self_test::{Case, PRODUCT};
 
-use crate::engine::Cuda;
+use crate::backend::Cuda;
 use crate::{Error, LinearTile};
 
 /// Channels of a head, for each attention kernel.
 const HEAD_DIMS: [usize; 5] = [16, 64, 72, 104, 128];
 
-/// Makes an engine over a file and an arena of so many bytes, with one tile for linear layers or the backend's choice.
+/// Makes a backend over a file and an arena of so many bytes, with one tile for linear layers or the backend's choice.
 type Open<'a> = &'a dyn Fn(Option<LinearTile>, Arc<dyn ModelFile>, usize) -> Result<Cuda, Error>;
 
 /// An error that names the kernels that compute wrongly, or the one that the device does not survive.
@@ -49,12 +49,12 @@ fn check(
     case.fill(&mut weights, &mut arena);
     let mut first = None;
     for tile in tiles {
-        let mut engine = open(*tile, Arc::new(weights.clone()), arena.len())?;
+        let mut backend = open(*tile, Arc::new(weights.clone()), arena.len())?;
         let mut got = vec![0; case.out_bytes()];
-        case.run(&mut engine, &arena, &mut got).map_err(|e| match e {
+        case.run(&mut backend, &arena, &mut got).map_err(|e| match e {
             // Other failures, such as too little memory, are not the kernel's.
-            Error::DeviceLost { .. } if !engine.last_kernel().is_empty() => {
-                Error::InSelfTest { kernel: engine.last_kernel(), source: Box::new(e) }
+            Error::DeviceLost { .. } if !backend.last_kernel().is_empty() => {
+                Error::InSelfTest { kernel: backend.last_kernel(), source: Box::new(e) }
             }
             other => other,
         })?;
@@ -63,7 +63,7 @@ fn check(
         if agrees {
             first = Some(got);
         } else {
-            wrong.push(engine.last_kernel());
+            wrong.push(backend.last_kernel());
         }
     }
     Ok(())

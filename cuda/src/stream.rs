@@ -149,7 +149,7 @@ impl Stream {
         let mut args = [l.args.as_ptr().cast_mut().cast()];
         let (args, extra) = (args.as_mut_ptr(), std::ptr::null_mut());
         // SAFETY: the function takes one structure of at most so many words, which the driver copies; what its pointers
-        // point to is memory of this engine, within bounds that core has checked.
+        // point to is memory of this backend, within bounds that core has checked.
         let launch =
             || unsafe { sys::cuLaunchKernel(l.function, x, y, z, l.threads, 1, 1, l.shared, self.raw, args, extra) };
         self.context.calls.make("cuLaunchKernel", launch)

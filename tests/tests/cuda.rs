@@ -39,9 +39,9 @@ fn device(what: &str) -> Result<Option<(&'static Gpu, Turn)>> {
 }
 
 /// Gives a model on a device to `f`, with room for one image.
-fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Denoise) -> Result<T>) -> Result<T> {
+fn on<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Denoise) -> Result<T>) -> Result<T> {
     let file = Arc::new(model.bytes().to_vec());
-    with_denoiser(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(file, arena_bytes)?), f)
+    with_denoiser(model, gpu.precision(), |arena_bytes| Ok(gpu.backend(file, arena_bytes)?), f)
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
     for name in FORWARD {
         let fixture = Fixture::open(name)?;
         for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
-            let error = engine(gpu, &fixture.model(dtype)?, |engine| fixture.forward_error(engine))?;
+            let error = on(gpu, &fixture.model(dtype)?, |denoiser| fixture.forward_error(denoiser))?;
             let limit = fixture.limit(dtype)?;
             println!("{name} in {dtype} on cuda: {}", of_limit(error, limit));
             ensure!(error <= limit, "{name} in {dtype}: {error:.1e}, not {limit:.1e}");
@@ -64,7 +64,7 @@ fn samples_agree_with_pytorch() -> Result<()> {
     let Some((gpu, _turn)) = device("samples")? else { return Ok(()) };
     for name in SAMPLES {
         let fixture = Fixture::open(name)?;
-        let worst = engine(gpu, &fixture.model(DType::F32)?, |engine| fixture.sample_error(engine))?;
+        let worst = on(gpu, &fixture.model(DType::F32)?, |denoiser| fixture.sample_error(denoiser))?;
         println!("{name} on cuda: {}", of_limit(worst, SAMPLE_LIMIT));
         ensure!(worst <= SAMPLE_LIMIT, "{name}: {worst:.1e}");
     }
@@ -82,8 +82,8 @@ fn one_and_eight_small(gpu: &Gpu, exponent: i32) -> Result<f64> {
     let w = Weight { data: w, scale: None, rest: None };
     let op = Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue: Epilogue::Store };
     let case = d.finish(Op::Linear(op), []);
-    let mut engine = gpu.engine(Arc::new(case.weights.as_slice().to_vec()), case.arena.len())?;
-    let mut after = drive(&mut engine, &case).map_err(anyhow::Error::msg)?;
+    let mut cuda = gpu.backend(Arc::new(case.weights.as_slice().to_vec()), case.arena.len())?;
+    let mut after = drive(&mut cuda, &case).map_err(anyhow::Error::msg)?;
     Ok(Memory { weights: &[], arena: &mut after }.load(&out, 0, 0))
 }
 
@@ -113,10 +113,10 @@ fn graphs_are_captured_once_and_draw_the_same() -> Result<()> {
     let Some((_, _turn)) = device("graphs")? else { return Ok(()) };
     let (gpu, faults, model) = faulty()?;
     let pixels = model.network().pixels();
-    engine(&gpu, &model, |engine| {
+    on(&gpu, &model, |denoiser| {
         let mut counted = || {
             let before = faults.calls();
-            draw(engine, pixels).map(|image| (image, faults.calls() - before))
+            draw(denoiser, pixels).map(|image| (image, faults.calls() - before))
         };
         let ((first, recording), (second, replaying)) = (counted()?, counted()?);
         println!("{recording} calls with capture, {replaying} with replay");
@@ -153,7 +153,7 @@ fn each_call_fails(
     Ok(calls)
 }
 
-/// Whether an error is the backend's, from making an engine or from running one.
+/// Whether an error is the backend's, from making an backend or from running one.
 fn typed(e: &anyhow::Error) -> bool {
     let run = matches!(e.downcast_ref(), Some(DenoirError::Run(RunError::Op(OpError::Device(DeviceError::Cuda(_))))));
     run || e.is::<Error>()
@@ -163,7 +163,7 @@ fn typed(e: &anyhow::Error) -> bool {
 fn every_call_of_a_job_can_fail() -> Result<()> {
     let Some((_, _turn)) = device("failing calls")? else { return Ok(()) };
     let (gpu, faults, model) = faulty()?;
-    let job = || engine(&gpu, &model, |engine| draw(engine, model.network().pixels()).map(drop));
+    let job = || on(&gpu, &model, |denoiser| draw(denoiser, model.network().pixels()).map(drop));
     let lost = |after| match after % 2 {
         0 => CUresult::CUDA_ERROR_ILLEGAL_ADDRESS,
         _ => CUresult::CUDA_ERROR_OUT_OF_MEMORY,

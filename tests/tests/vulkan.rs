@@ -14,8 +14,8 @@ use denoir_tests::vulkan::{gpu, options, quiet};
 use denoir_vulkan::{Error, Fault, Faults, Gpu, Messages, Options, Tier, Validation, vk};
 
 /// Gives a model on a device to `f`, with room for one image.
-fn engine<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Denoise) -> Result<T>) -> Result<T> {
-    with_denoiser(model, gpu.precision(), |arena_bytes| Ok(gpu.engine(model.clone(), arena_bytes)?), f)
+fn on<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Denoise) -> Result<T>) -> Result<T> {
+    with_denoiser(model, gpu.precision(), |arena_bytes| Ok(gpu.backend(model.clone(), arena_bytes)?), f)
 }
 
 /// Opens a device in a test's own way; nothing, after saying so, where there is none.
@@ -63,7 +63,7 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
     }
     on_every_tier("forward passes", |tier, gpu| {
         for (name, dtype, model, fixture) in &models {
-            let error = engine(gpu, model, |engine| fixture.forward_error(engine))?;
+            let error = on(gpu, model, |denoiser| fixture.forward_error(denoiser))?;
             let limit = fixture.limit(*dtype)?;
             println!("{name} in {dtype} on vulkan/{tier}: {}", golden::of_limit(error, limit));
             ensure!(error <= limit, "{name} in {dtype} on {tier}: {error:.1e}, not {limit:.1e}");
@@ -81,7 +81,7 @@ fn samples_agree_with_pytorch() -> Result<()> {
     }
     on_every_tier("samples", |tier, gpu| {
         for (name, model, fixture) in &models {
-            let worst = engine(gpu, model, |engine| fixture.sample_error(engine))?;
+            let worst = on(gpu, model, |denoiser| fixture.sample_error(denoiser))?;
             println!("{name} on vulkan/{tier}: {}", golden::of_limit(worst, SAMPLE_LIMIT));
             ensure!(worst <= SAMPLE_LIMIT, "{name} on {tier}: {worst:.1e}");
         }
@@ -91,21 +91,21 @@ fn samples_agree_with_pytorch() -> Result<()> {
 
 /// Draws a small image.
 fn draw(gpu: &Gpu, model: &Arc<Model>) -> Result<Vec<f32>> {
-    engine(gpu, model, |engine| golden::draw(engine, model.network().pixels()))
+    on(gpu, model, |denoiser| golden::draw(denoiser, model.network().pixels()))
 }
 
 /// Draws a small image with submissions of so much work and time, and counts them.
 fn draw_in_parts(gpu: &Gpu, model: &Arc<Model>, flop: u64, longest: Duration) -> Result<(Vec<f32>, usize)> {
     let open = |arena_bytes| {
-        let mut vulkan = gpu.engine(model.clone(), arena_bytes)?;
+        let mut vulkan = gpu.backend(model.clone(), arena_bytes)?;
         vulkan.limit_submissions(flop, longest);
         Ok(vulkan)
     };
     let before = gpu.submissions();
     // A processor's first runs are not judged: it compiles in them.
-    let draw = |engine: &mut dyn Denoise| {
-        golden::draw(engine, model.network().pixels())?;
-        golden::draw(engine, model.network().pixels())
+    let draw = |denoiser: &mut dyn Denoise| {
+        golden::draw(denoiser, model.network().pixels())?;
+        golden::draw(denoiser, model.network().pixels())
     };
     let image = with_denoiser(model, gpu.precision(), open, draw)?;
     Ok((image, gpu.submissions() - before))
@@ -147,9 +147,9 @@ fn modulation_weights_pass_through_little_memory() -> Result<()> {
         let Some(gpu) = open("memory of weights", &Options { validation, apart, ..options(Some(Tier::Floor)) })? else {
             return Ok(());
         };
-        let (image, held) = engine(&gpu, &model, |engine| {
+        let (image, held) = on(&gpu, &model, |denoiser| {
             let empty = gpu.allocated_bytes();
-            let image = golden::draw(engine, model.network().pixels())?;
+            let image = golden::draw(denoiser, model.network().pixels())?;
             Ok((image, (gpu.allocated_bytes() - empty) as usize))
         })?;
         let file = model.bytes().len();
@@ -180,13 +180,13 @@ fn large_weights_arrive_through_small_staging_memory() -> Result<()> {
         let labels = View::dense(Region::Arena, DType::U32, 4 * cols, 1, chosen.len());
         let out = View::dense(Region::Arena, DType::F32, 4 * (cols + chosen.len()), chosen.len(), cols);
         let op = ClassCondition { t_emb, table, labels, out };
-        let mut engine = gpu.engine(Arc::new(file), 4 * (cols + chosen.len() + chosen.len() * cols))?;
-        engine.write(&t_emb, &vec![0; 4 * cols])?;
-        engine.write(&labels, &chosen.map(|label| (label as u32).to_le_bytes()).concat())?;
-        let done = backend::run(&mut engine, Program::replayed("op", [0; 2]), |k| k.class_condition(&op));
+        let mut vulkan = gpu.backend(Arc::new(file), 4 * (cols + chosen.len() + chosen.len() * cols))?;
+        vulkan.write(&t_emb, &vec![0; 4 * cols])?;
+        vulkan.write(&labels, &chosen.map(|label| (label as u32).to_le_bytes()).concat())?;
+        let done = backend::run(&mut vulkan, Program::replayed("op", [0; 2]), |k| k.class_condition(&op));
         done.map_err(|e| anyhow!("{e:?}"))?;
         let mut got = vec![0; 4 * chosen.len() * cols];
-        engine.read(&out, &mut got)?;
+        vulkan.read(&out, &mut got)?;
         for (i, bytes) in got.chunks_exact(4).enumerate() {
             let x = f64::from(value(chosen[i / cols] * cols + i % cols));
             let (got, want) = (f64::from(f32::from_le_bytes(bytes.try_into()?)), x / (1.0 + (-x).exp()));
@@ -228,7 +228,7 @@ fn every_call_of_a_job_can_fail() -> Result<()> {
             faults.arm(Fault { after, call: None, result });
             let drawn = draw(&gpu, &model);
             ensure!(faults.disarm(), "there is no call {after}");
-            // The last call is the wait when the engine ends, which has nothing to report to.
+            // The last call is the wait when the backend ends, which has nothing to report to.
             ensure!(drawn.is_err() || after + 2 >= calls, "call {after} of {calls} failed unnoticed");
         }
         draw(&gpu, &model)?;
@@ -286,7 +286,7 @@ fn every_call_of_opening_and_compiling_can_fail() -> Result<()> {
         return Ok(());
     }
     let calls = faults.calls();
-    // All calls up to the first engine, then some of the self-test's, which are those of any job.
+    // All calls up to the first backend, then some of the self-test's, which are those of any job.
     for after in (0..calls.min(24)).chain((24..calls).step_by(7)) {
         faults.arm(Fault { after, call: None, result: vk::Result::ERROR_OUT_OF_HOST_MEMORY });
         let opened = Gpu::open(&options);

@@ -155,7 +155,7 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
 /// An open device with one queue. Everything made on it keeps it alive.
 pub(crate) struct Device {
     pub(crate) raw: ash::Device,
-    /// Engines on different threads take turns.
+    /// Backends on different threads take turns.
     queue: Mutex<vk::Queue>,
     /// How often the queue was given something.
     pub(crate) submissions: AtomicUsize,

@@ -59,7 +59,7 @@ pub enum Error {
         /// The call that failed.
         call: &'static str,
     },
-    /// The device stopped answering: a crash or a watchdog. A new engine must be made.
+    /// The device stopped answering: a crash or a watchdog. A new backend must be made.
     DeviceLost {
         /// The call that found out.
         call: &'static str,

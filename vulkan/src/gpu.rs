@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 use denoir_core::Precision;
 use denoir_core::backend::ModelFile;
 
+use crate::backend::Vulkan;
 use crate::calls::{Calls, Faults};
 use crate::device::{Device, DeviceInfo, candidates};
-use crate::engine::Vulkan;
 use crate::instance::{Instance, Validation};
 use crate::pipelines::Pipelines;
 use crate::tier::Tiers;
 use crate::{Error, Tier, disk_cache, self_test};
 
-/// How an engine is made.
+/// How a backend is made.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The device's number; the first by default.
@@ -44,7 +44,7 @@ pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
     Ok(candidates(&instance)?.iter().enumerate().map(|(i, c)| c.info(i)).collect())
 }
 
-/// An open device: what engines are made on.
+/// An open device: what backends are made on.
 #[derive(Clone)]
 pub struct Gpu {
     device: Arc<Device>,
@@ -75,12 +75,12 @@ impl Gpu {
         }
         let pipelines = Arc::new(Mutex::new(Pipelines::new(&device, cache)?));
         let mut gpu = Gpu { device, info, tiers, wrong: Vec::new(), flop_per_second: 1e9, pipelines };
-        gpu.wrong = self_test::wrong_tiers(tiers, &|tiers, file, bytes| gpu.engine_with(tiers, file, bytes))?;
+        gpu.wrong = self_test::wrong_tiers(tiers, &|tiers, file, bytes| gpu.backend_with(tiers, file, bytes))?;
         if gpu.wrong.contains(&Tier::Floor) {
             return Err(Error::SelfTest { device: gpu.info.name });
         }
         gpu.tiers = gpu.wrong.iter().fold(tiers, |tiers, &tier| tiers.without(tier));
-        gpu.flop_per_second = self_test::speed(gpu.tiers, &|tiers, file, bytes| gpu.engine_with(tiers, file, bytes))?;
+        gpu.flop_per_second = self_test::speed(gpu.tiers, &|tiers, file, bytes| gpu.backend_with(tiers, file, bytes))?;
         match options.tier {
             Some(tier) if gpu.wrong.contains(&tier) => Err(Error::NoTier { device: gpu.info.name, tier }),
             _ => Ok(gpu),
@@ -102,31 +102,31 @@ impl Gpu {
         &self.wrong
     }
 
-    /// Submissions to the device so far, of all engines.
+    /// Submissions to the device so far, of all backends.
     pub fn submissions(&self) -> usize {
         self.device.submissions.load(Ordering::Relaxed)
     }
 
-    /// Bytes of memory that engines on this device hold now.
+    /// Bytes of memory that backends on this device hold now.
     pub fn allocated_bytes(&self) -> u64 {
         self.device.allocated.load(Ordering::Relaxed)
     }
 
-    /// The activation types that an engine on this device wants.
+    /// The activation types that a backend on this device wants.
     pub fn precision(&self) -> Precision {
         self.tiers.precision()
     }
 
-    /// An engine over a model file and an arena of so many bytes.
+    /// A backend over a model file and an arena of so many bytes.
     ///
     /// # Errors
     /// [`Error`], above all when the device is out of memory.
-    pub fn engine(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
-        self.engine_with(self.tiers, file, arena_bytes)
+    pub fn backend(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
+        self.backend_with(self.tiers, file, arena_bytes)
     }
 
-    /// An engine that uses other tiers.
-    fn engine_with(&self, tiers: Tiers, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
+    /// A backend that uses other tiers.
+    fn backend_with(&self, tiers: Tiers, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
         Vulkan::new(&self.device, &self.pipelines, tiers, self.flop_per_second, file, arena_bytes)
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Launcher {
     pub(crate) stream: Stream,
     /// The recording under way; without one, kernels run at once.
     open: Option<Recording>,
-    /// Those of the device: engines share them.
+    /// Those of the device: backends share them.
     pipelines: Arc<Mutex<Pipelines>>,
     pub(crate) weights: Weights,
     pub(crate) arena: Buffer,

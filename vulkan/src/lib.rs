@@ -2,7 +2,7 @@
 //! this crate starts on machines without Vulkan too, and is told [`Error::NoLoader`] there.
 //!
 //! [`devices`] lists what there is, [`Gpu::open`] opens a device and checks its [`Tier`]s against the reference, and
-//! [`Gpu::engine`] gives a [`denoir_core::backend::Backend`]. Programs are recorded once and replayed; what changes
+//! [`Gpu::backend`] gives a [`denoir_core::backend::Backend`]. Programs are recorded once and replayed; what changes
 //! from step to step is data in the arena.
 //!
 //! | module | what it holds |
@@ -14,15 +14,15 @@
 //! | `recording`, `hazards` | recorded command buffers, barriers, the watchdog's limit |
 //! | `pipelines`, `disk_cache`, `shader` | compiled kernels |
 //! | `launch`, `kernels` | from a descriptor to a dispatch |
-//! | `engine` | the backend: recorded programs |
+//! | `backend` | the backend: recorded programs |
 //! | `gpu` | opening a device |
 //! | `timers` | how long each kernel takes |
 //! | `self_test` | each tier against the reference |
 
+mod backend;
 mod calls;
 mod device;
 mod disk_cache;
-mod engine;
 mod error;
 mod features;
 mod gpu;
@@ -41,9 +41,9 @@ mod timers;
 mod weights;
 
 pub use ash::vk;
+pub use backend::Vulkan;
 pub use calls::{Fault, Faults};
 pub use device::DeviceInfo;
-pub use engine::Vulkan;
 pub use error::Error;
 pub use gpu::{Gpu, Options, devices};
 pub use instance::{Messages, Validation};

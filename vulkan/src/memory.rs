@@ -135,7 +135,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.device.allocated.fetch_sub(self.allocated, Ordering::Relaxed);
-        // SAFETY: engines wait for the device before their buffers are dropped. Null handles are allowed.
+        // SAFETY: backends wait for the device before their buffers are dropped. Null handles are allowed.
         unsafe {
             self.device.raw.destroy_buffer_view(self.texels, None);
             self.device.raw.destroy_buffer(self.raw, None);

@@ -174,7 +174,7 @@ impl Pipelines {
 impl Drop for Pipelines {
     fn drop(&mut self) {
         let raw = &self.device.raw;
-        // SAFETY: engines wait for the device before they are dropped. Null handles are allowed.
+        // SAFETY: backends wait for the device before they are dropped. Null handles are allowed.
         unsafe {
             self.made.values().for_each(|&pipeline| raw.destroy_pipeline(pipeline, None));
             for layout in self.layouts.values() {

@@ -223,7 +223,7 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        // SAFETY: engines wait for the device before recordings are dropped. Pools take what came from them along.
+        // SAFETY: backends wait for the device before recordings are dropped. Pools take what came from them along.
         unsafe {
             self.device.raw.destroy_command_pool(self.commands, None);
             self.sets.iter().for_each(|&pool| self.device.raw.destroy_descriptor_pool(pool, None));

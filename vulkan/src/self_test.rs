@@ -8,14 +8,14 @@ use denoir_core::backend::ModelFile;
 use denoir_core::ops::Bounds;
 use denoir_core::self_test::{Case, PRODUCT};
 
-use crate::engine::Vulkan;
+use crate::backend::Vulkan;
 use crate::tier::Tiers;
 use crate::{Error, Tier};
 
 /// Rows, columns and depth of the product that is timed: one that every device runs with the same kernel.
 const TIMED: [usize; 3] = [512, 512, 256];
 
-/// Makes an engine with these tiers over a file and an arena of so many bytes.
+/// Makes a backend with these tiers over a file and an arena of so many bytes.
 type Open<'a> = &'a dyn Fn(Tiers, Arc<dyn ModelFile>, usize) -> Result<Vulkan, Error>;
 
 /// The tiers that compute wrongly: those above the floor can be done without.
@@ -73,12 +73,12 @@ pub(crate) fn speed(tiers: Tiers, open: Open<'_>) -> Result<f64, Error> {
     let [m, n, k] = TIMED;
     let case = Case::product(DType::F32, TIMED, k);
     let (weights, arena) = memory(&case);
-    let mut engine = open(tiers, Arc::new(weights), arena.len())?;
+    let mut backend = open(tiers, Arc::new(weights), arena.len())?;
     let mut sample = [0; 4];
     // The first run compiles.
-    case.run(&mut engine, &arena, &mut sample)?;
+    case.run(&mut backend, &arena, &mut sample)?;
     let start = Instant::now();
-    case.run(&mut engine, &arena[..4], &mut sample)?;
+    case.run(&mut backend, &arena[..4], &mut sample)?;
     Ok((2 * m * n * k) as f64 / start.elapsed().as_secs_f64().max(1e-6))
 }
 

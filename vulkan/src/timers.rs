@@ -98,7 +98,7 @@ impl Stamps {
 
 impl Drop for Stamps {
     fn drop(&mut self) {
-        // SAFETY: engines wait for the device before recordings are dropped.
+        // SAFETY: backends wait for the device before recordings are dropped.
         unsafe { self.device.raw.destroy_query_pool(self.pool, None) };
     }
 }

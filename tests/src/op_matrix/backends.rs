@@ -100,7 +100,7 @@ fn vulkan(tier: Tier) -> Row {
     let run: Result<Run, String> = match crate::vulkan::gpu(tier) {
         Ok(gpu) => Ok(Box::new(move |case| {
             let weights = Arc::new(case.weights.as_slice().to_vec());
-            let engine = gpu.engine(weights, case.arena.len());
+            let engine = gpu.backend(weights, case.arena.len());
             let after = drive(&mut engine.map_err(|e| e.to_string())?, case)?;
             crate::vulkan::quiet().map(|()| after)
         })),
@@ -146,7 +146,7 @@ fn cuda() -> Vec<Row> {
 fn on_cuda(gpu: &Gpu, case: &Case, reversed: bool) -> Result<Vec<u8>, String> {
     crate::cuda::reverse(reversed);
     let weights = Arc::new(case.weights.as_slice().to_vec());
-    let after = gpu.engine(weights, case.arena.len()).map_err(|e| e.to_string()).and_then(|mut e| drive(&mut e, case));
+    let after = gpu.backend(weights, case.arena.len()).map_err(|e| e.to_string()).and_then(|mut e| drive(&mut e, case));
     crate::cuda::reverse(false);
     after
 }

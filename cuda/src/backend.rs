@@ -56,7 +56,7 @@ impl Cuda {
         self.launcher.last_kernel
     }
 
-    /// Bytes of the device's memory that all engines on it hold.
+    /// Bytes of the device's memory that all backends on it hold.
     pub fn allocated_bytes(&self) -> u64 {
         self.context().allocated.load(Ordering::Relaxed)
     }

@@ -21,7 +21,7 @@ use crate::{Error, kernels};
 /// watchdog lets pass.
 const SUBMISSION_SECONDS: f64 = 0.1;
 const LONGEST_SECONDS: f64 = 0.2;
-/// How often an engine cuts anew: a kernel of one long workgroup stays as it is.
+/// How often a backend cuts anew: a kernel of one long workgroup stays as it is.
 const CORRECTIONS: u32 = 8;
 
 /// A Vulkan device as a backend.
@@ -53,7 +53,7 @@ impl Vulkan {
         self.launcher.device()
     }
 
-    /// Bytes of memory that all engines on the device hold now.
+    /// Bytes of memory that all backends on the device hold now.
     pub fn allocated_bytes(&self) -> u64 {
         self.device().allocated.load(Ordering::Relaxed)
     }
