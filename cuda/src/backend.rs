@@ -116,7 +116,7 @@ unsafe impl Backend for Cuda {
         if self.programs.contains_key(&program) {
             return Ok(false);
         }
-        match program.replayed {
+        match program.is_recorded() {
             true => self.launcher.open_recording(),
             false => self.launcher.weights.stream(true),
         }

@@ -123,7 +123,7 @@ unsafe impl Backend for Vulkan {
             self.device().wait_idle()?;
             self.programs.remove(&program);
         }
-        match program.replayed {
+        match program.is_recorded() {
             true => self.launcher.open_recording()?,
             false => self.launcher.weights.stream(true),
         }

@@ -132,20 +132,27 @@ pub struct Program {
     pub name: &'static str,
     /// The counts that its kernels depend on.
     pub sizes: [usize; 2],
-    /// Whether it runs often enough to be recorded and to have its weights kept on the device; otherwise each of its
-    /// kernels runs at once.
+    /// Whether it runs often enough to be recorded, and its weights to be kept at hand. Otherwise each of its kernels runs
+    /// at once, and reads its weights once.
     pub replayed: bool,
+    /// Whether somebody looks at tensors between its kernels, so that it must not be recorded.
+    pub watched: bool,
 }
 
 impl Program {
     /// A program that runs for every evaluation or so.
     pub const fn replayed(name: &'static str, sizes: [usize; 2]) -> Program {
-        Program { name, sizes, replayed: true }
+        Program { name, sizes, replayed: true, watched: false }
     }
 
     /// A program that runs a few times an image.
     pub const fn once(name: &'static str, sizes: [usize; 2]) -> Program {
-        Program { name, sizes, replayed: false }
+        Program { name, sizes, replayed: false, watched: false }
+    }
+
+    /// Whether a device that records programs records this one.
+    pub const fn is_recorded(&self) -> bool {
+        self.replayed && !self.watched
     }
 }
 

@@ -22,7 +22,7 @@ impl<'t, 'f, B: Backend> Tapped<'t, 'f, B> {
     }
 
     fn seen(&self, program: Program) -> Program {
-        Program { replayed: program.replayed && self.show.is_none(), ..program }
+        Program { watched: self.show.is_some(), ..program }
     }
 }
 

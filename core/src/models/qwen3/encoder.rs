@@ -98,7 +98,7 @@ impl<'m, B: Backend> Encoder<'m, B> {
             self.write_prompt(i, ids, pad)?;
         }
         let model = self.model;
-        run(&mut self.backend, Program::replayed("encode", [plan.prompts, plan.tokens]), |k| forward(k, model, &plan))?;
+        run(&mut self.backend, Program::once("encode", [plan.prompts, plan.tokens]), |k| forward(k, model, &plan))?;
         self.backend.read(&plan.out, bytemuck::cast_slice_mut(hidden))?;
         if hidden.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(EncodeError::NotFinite) }
     }
