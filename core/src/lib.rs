@@ -6,14 +6,15 @@
 //!
 //! ```no_run
 //! use core::ops::ControlFlow;
-//! use denoir_core::{cpu::{Cpu, Isa}, gguf::Gguf, jit::{JitModel, JitPlan}, noise::Rng, plan::Precision};
+//! use denoir_core::{cpu::{Cpu, Isa}, gguf::Gguf, jit::{JitModel, JitPlan}, noise::Rng};
 //! use denoir_core::{Denoiser, Job, Serial, sampler::Settings};
 //!
 //! # fn draw(file: &[u8], arena: &mut [u8], image: &mut [f32]) -> Result<(), Box<dyn core::error::Error>> {
 //! let gguf = Gguf::parse(file)?;                              // checks the whole header
 //! let model = JitModel::from_gguf(&gguf)?;                    // views of the weights; nothing is copied
-//! let plan = JitPlan::new(&model, 1, Precision::WIDE)?;       // plan.arena_bytes: how much memory a batch of 1 needs
-//! let cpu = Cpu::new(file, arena, Serial, Isa::detect())?;    // both start at multiples of 64
+//! let isa = Isa::detect();
+//! let plan = JitPlan::new(&model, 1, isa.precision())?;       // plan.arena_bytes: how much memory a batch of 1 needs
+//! let cpu = Cpu::new(file, arena, Serial, isa)?;              // both start at multiples of 64
 //!
 //! let settings = Settings::from_gguf(&gguf)?;                 // the preset that the conversion stored
 //! let job = Job { settings: &settings, condition: &[7][..], seeds: &[42], rng: Rng::Torch };

@@ -6,7 +6,7 @@ use bytemuck::Pod;
 
 use super::pack::{Packed, PackedWeight};
 use crate::ops::Bounds;
-use crate::{Modulation, Region, View, Weight};
+use crate::{DType, Modulation, Region, View, Weight};
 
 /// The two regions. Copies of it are handed to tiles that run at the same time; each writes rows of its own.
 #[derive(Clone, Copy)]
@@ -15,6 +15,7 @@ pub(super) struct Arena<'a> {
     packed: Option<Packed<'a>>,
     threads: usize,
     panel: usize,
+    streams: bool,
     arena: *mut u8,
     len: usize,
     lives: PhantomData<&'a mut [u8]>,
@@ -35,6 +36,7 @@ impl<'a> Arena<'a> {
             packed: None,
             threads,
             panel,
+            streams: false,
             arena: arena.as_mut_ptr(),
             len: arena.len(),
             lives: PhantomData,
@@ -47,9 +49,19 @@ impl<'a> Arena<'a> {
         Arena { packed: Some(packed), ..self }
     }
 
+    /// Says whether the kernels that follow read each weight once for a few rows: then all lie in the file.
+    pub(super) fn set_streams(&mut self, streams: bool) {
+        self.streams = streams;
+    }
+
+    /// Whether the kernels under way read each weight once for a few rows.
+    pub(super) fn streams(&self) -> bool {
+        self.streams
+    }
+
     /// The packed form of a weight matrix, where there is one.
     pub(super) fn packed(&self, weight: &Weight) -> Option<PackedWeight<'a>> {
-        self.packed.as_ref()?.find(weight)
+        self.packed.as_ref().filter(|_| !self.streams)?.find(weight)
     }
 
     /// How many tiles run at once.
@@ -110,6 +122,17 @@ impl<'a> Arena<'a> {
         // SAFETY: the offset is inside the region.
         let first = unsafe { base.add(view.offset) }.cast();
         Source { first, rows: view.rows, cols: view.cols, stride: view.stride, lives: PhantomData }
+    }
+
+    /// A readable matrix as bytes.
+    ///
+    /// # Safety
+    /// The view was checked against `bounds`, and nobody writes to it while the result lives.
+    pub(super) unsafe fn bytes_of_rows(&self, view: &View) -> Source<'a, u8> {
+        let size = view.dtype.size();
+        let view = View { dtype: DType::I8, cols: view.cols * size, stride: view.stride * size, ..*view };
+        // SAFETY: the same bytes.
+        unsafe { self.source(&view) }
     }
 
     /// A writable matrix.

@@ -11,7 +11,7 @@ use core::ops::ControlFlow;
 
 use denoir_core::cpu::{Cpu, Isa, Misaligned};
 use denoir_core::gguf::Gguf;
-use denoir_core::jit::{JitModel, JitPlan, PlanError, Precision};
+use denoir_core::jit::{JitModel, JitPlan, PlanError};
 use denoir_core::noise::Rng;
 use denoir_core::ops::OpError;
 use denoir_core::sampler::{Settings, SettingsError};
@@ -99,7 +99,7 @@ pub fn draw(file: &[u8], arena: &mut [u8], isa: Isa, image: &mut [f32; VALUES]) 
     let gguf = Gguf::parse(file).map_err(|e| Failure::Model(e.into()))?;
     let model = JitModel::from_gguf(&gguf).map_err(Failure::Model)?;
     let settings = Settings::from_gguf(&gguf).map_err(Failure::Settings)?;
-    let plan = JitPlan::new(&model, 1, Precision::WIDE).map_err(Failure::Plan)?;
+    let plan = JitPlan::new(&model, 1, isa.precision()).map_err(Failure::Plan)?;
     let needed = plan.arena_bytes;
     let arena = arena.get_mut(..needed).ok_or(Failure::Arena { needed })?;
     let cpu = Cpu::new(file, arena, Serial, isa).map_err(Failure::Misaligned)?;
