@@ -220,9 +220,12 @@ fn pack_weight(
     let view = &weight.data;
     let size = view.dtype.size();
     let row = |r: usize| &file[view.offset + r * view.stride * size..][..view.cols * size];
+    let panels = view.rows.div_ceil(shape.panel);
+    assert!(panels * panel_bytes <= to.len());
     let base = &Panel(to.as_mut_ptr());
-    executor.run(view.rows.div_ceil(shape.panel), &|panel| {
-        // SAFETY: panel `panel` of `to`, which no other task writes.
+    executor.run(panels, &|panel| {
+        assert!(panel < panels);
+        // SAFETY: panel `panel` of `to`, as just asserted, which no other task writes, as executors promise.
         let to = unsafe { core::slice::from_raw_parts_mut(base.0.add(panel * panel_bytes), panel_bytes) };
         let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
         let rest_bytes = weight.rest().map_or(0, |rest| rest.cols * shape.panel);

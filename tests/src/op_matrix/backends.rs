@@ -199,7 +199,8 @@ fn announce(rows: &[Row]) {
 /// This many threads for each kernel, which take the tasks from the last to the first.
 struct Threads(usize);
 
-impl Executor for Threads {
+// SAFETY: the count goes down by one for each task, and the scope ends when all threads have.
+unsafe impl Executor for Threads {
     fn threads(&self) -> usize {
         self.0
     }
