@@ -27,6 +27,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "core/src/ops/mod.rs",
     "core/src/backend.rs",
     "core/src/exec.rs",
+    "core/src/room.rs",
     "runtime/src/file.rs",
     "runtime/src/pool.rs",
     "convert/src/lib.rs",

@@ -16,6 +16,7 @@ pub(super) struct Arena<'a> {
     threads: usize,
     panel: usize,
     streams: bool,
+    scratch: (*mut u8, usize),
     arena: *mut u8,
     len: usize,
     lives: PhantomData<&'a mut [u8]>,
@@ -37,6 +38,7 @@ impl<'a> Arena<'a> {
             threads,
             panel,
             streams: false,
+            scratch: (core::ptr::null_mut(), 0),
             arena: arena.as_mut_ptr(),
             len: arena.len(),
             lives: PhantomData,
@@ -62,6 +64,19 @@ impl<'a> Arena<'a> {
     /// The packed form of a weight matrix, where there is one.
     pub(super) fn packed(&self, weight: &Weight) -> Option<PackedWeight<'a>> {
         self.packed.as_ref().filter(|_| !self.streams)?.find(weight)
+    }
+
+    /// Takes memory that a kernel's tiles work in.
+    pub(super) fn with_scratch(self, scratch: &'a mut [u8]) -> Self {
+        let skipped = scratch.as_ptr().align_offset(64).min(scratch.len());
+        let scratch = &mut scratch[skipped..];
+        Arena { scratch: (scratch.as_mut_ptr(), scratch.len()), ..self }
+    }
+
+    /// Memory for tiles of `bytes` each, a multiple of 64, and how many of them there is room for; `None`: not for one.
+    pub(super) fn scratch(&self, bytes: usize) -> Option<(*mut u8, usize)> {
+        let tiles = self.scratch.1 / bytes;
+        (tiles > 0).then_some((self.scratch.0, tiles))
     }
 
     /// How many tiles run at once.

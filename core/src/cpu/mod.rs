@@ -103,6 +103,14 @@ impl<'a, E: Executor> Cpu<'a, E> {
         self
     }
 
+    /// Gives attention memory to work in, from a multiple of 64 on: as many tiles run at once as there are
+    /// [`Isa::scratch_bytes`] for. Without it each works on the stack of its thread, which then needs up to 160 KiB.
+    #[must_use]
+    pub fn with_scratch(mut self, scratch: &'a mut [u8]) -> Self {
+        self.memory = self.memory.with_scratch(scratch);
+        self
+    }
+
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
@@ -125,6 +133,12 @@ impl<'a, E: Executor> Cpu<'a, E> {
 trait Tiles: Sync {
     /// Whether the code differs between levels of one vector width, which differ in products only.
     const PRODUCTS: bool = false;
+
+    /// Calls `tile`, which computes one tile, with the kernel and whatever that needs beside.
+    #[inline(always)]
+    fn prepared(&self, tile: impl FnOnce(&Self)) {
+        tile(self);
+    }
 
     /// Computes one tile.
     ///
