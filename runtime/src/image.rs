@@ -1,3 +1,5 @@
+use denoir_core::pixels::Pixels;
+
 use crate::Rounding;
 
 /// A finished image, before it is made 8-bit.
@@ -16,8 +18,10 @@ pub struct Image {
 impl Image {
     /// `(height, width, channels)`, 0 to 255.
     pub fn to_u8(&self, rounding: Rounding) -> Vec<u8> {
-        let plane = self.width * self.height;
-        let value = |pixel: usize| (0..self.channels).map(move |c| rounding.to_u8(self.sample[c * plane + pixel]));
-        (0..plane).flat_map(value).collect()
+        let pixels = Pixels::dense(self.channels, self.height, self.width);
+        let mut bytes = vec![0; pixels.len_bytes()];
+        // A sample of another size than the image's makes no pixels.
+        let _ = pixels.write(&self.sample, rounding, &mut bytes);
+        bytes
     }
 }

@@ -88,7 +88,9 @@ impl Pool {
     }
 }
 
-impl Executor for Pool {
+// SAFETY: `Shared::take_tiles` hands out each number below `tasks` once, to this thread and its workers, and `run` waits
+// until nobody is inside, a panic notwithstanding.
+unsafe impl Executor for Pool {
     fn threads(&self) -> usize {
         self.workers.len() + 1
     }

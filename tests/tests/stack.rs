@@ -5,11 +5,43 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use denoir::{AlignedBytes, Condition, EncodedPrompt, Isa, Model, Options, Pipeline, Request, Rng, TextEncoder};
-use denoir_core::DType;
+use denoir_core::cpu::Cpu;
+use denoir_core::gguf::Gguf;
+use denoir_core::jit::{JitModel, JitPlan};
+use denoir_core::{DType, Denoiser, Error, Job, Room, Serial};
 use denoir_tests::{model, settings};
 
 /// Bytes that the documents promise are enough.
 const STACK: usize = 256 << 10;
+/// The same of core alone, where it has scratch and a place for the model.
+const CORE_STACK: usize = 64 << 10;
+
+#[test]
+fn core_needs_less() -> Result<()> {
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
+        let model = model("pg-ctx.ckpt", "pg-ctx.json", dtype)?;
+        for isa in Isa::available() {
+            let file = AlignedBytes::copied(model.bytes())?;
+            let mut image = vec![0.0; model.network().pixels()];
+            let draw = move || draw_on_core(file.as_slice(), &mut vec![0; 16 << 20], isa, &mut image);
+            let thread = std::thread::Builder::new().stack_size(CORE_STACK).spawn(draw)?;
+            thread.join().map_err(|_| anyhow!("{dtype}, {}: a panic", isa.name()))??;
+        }
+    }
+    Ok(())
+}
+
+fn draw_on_core(file: &[u8], memory: &mut [u8], isa: Isa, image: &mut [f32]) -> Result<(), Error> {
+    let mut room = Room::new(memory);
+    let gguf = Gguf::parse(file)?;
+    let model = JitModel::read_into(&gguf, room.place()?)?;
+    let plan = JitPlan::new(model, 1, isa.precision())?;
+    let scratch = room.bytes(isa.scratch_bytes(model.config.head_dim(), 1))?;
+    let cpu = Cpu::new(file, room.bytes(plan.arena_bytes)?, &Serial, isa)?.with_scratch(scratch);
+    let job = Job { settings: &settings(), condition: &[1][..], seeds: &[42], rng: Rng::Torch };
+    Denoiser::new(model, plan, cpu)?.generate(&job, image, &mut |_| ControlFlow::Continue(()))?;
+    Ok(())
+}
 
 #[test]
 fn encoding_a_prompt_needs_little_stack() -> Result<()> {

@@ -15,6 +15,8 @@ struct Machine {
     target: &'static str,
     /// Instructions beyond the target's own, as rustc names them: a bare machine has no system to ask what it has.
     features: &'static str,
+    /// What the compiler optimises for: small machines' programs are compiled for size.
+    opt_level: &'static str,
     emulator: &'static str,
     args: &'static [&'static str],
 }
@@ -24,6 +26,7 @@ const MACHINES: &[Machine] = &[
         name: "Cortex-M4 with floating point",
         target: "thumbv7em-none-eabihf",
         features: "",
+        opt_level: "s",
         emulator: "qemu-system-arm",
         args: &["-M", "mps2-an386", "-serial", "none", "-monitor", "none"],
     },
@@ -31,6 +34,7 @@ const MACHINES: &[Machine] = &[
         name: "Cortex-A53",
         target: "aarch64-unknown-none",
         features: "",
+        opt_level: "3",
         emulator: "qemu-system-aarch64",
         args: &["-M", "virt", "-cpu", "cortex-a53", "-m", "64M", "-nodefaults"],
     },
@@ -38,6 +42,7 @@ const MACHINES: &[Machine] = &[
         name: "Armv8 with dot products and int8 matrices",
         target: "aarch64-unknown-none",
         features: "+dotprod,+i8mm",
+        opt_level: "3",
         emulator: "qemu-system-aarch64",
         args: &["-M", "virt", "-cpu", "max", "-m", "64M", "-nodefaults"],
     },
@@ -60,6 +65,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
         let mut build = toolchain.build(project, machine);
         build.args(["-p", "denoir-core", "-p", "denoir-bare", "--target-dir"]).arg(&folder);
         let linker_key = format!("CARGO_TARGET_{}_LINKER", machine.target.replace('-', "_").to_uppercase());
+        build.env("CARGO_PROFILE_DEV_OPT_LEVEL", machine.opt_level);
         tool::run(build.env(linker_key, &linker).env("CARGO_PROFILE_DEV_DEBUG", "false"))?;
 
         let program = folder.join(machine.target).join("debug/denoir-bare");

@@ -20,6 +20,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("models", &["backend", "gguf", "ops", "tensor"]),
     ("sampling", &["backend", "gguf", "models", "ops", "tensor"]),
     ("self_test", &["backend", "ops", "tensor"]),
+    ("room", &[]),
+    ("pixels", &["sampling"]),
+    ("error", &["backend", "cpu", "gguf", "models", "room", "sampling"]),
 ];
 
 /// A crate's files by their module's path, such as `ops::linear`; the root's is empty.

@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNSAFE_ROOMS: &[&str] = &[
     "core/src/cpu/",
     "core/src/backend/",
+    "core/src/room.rs",
     "runtime/src/file.rs",
     "runtime/src/pool.rs",
     "convert/src/lib.rs",

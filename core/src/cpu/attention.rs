@@ -15,6 +15,7 @@ const KEYS: usize = 64;
 /// Tiles that each thread should have.
 const TILES_PER_THREAD: usize = 4;
 
+#[derive(Clone, Copy)]
 pub(super) struct Kernel<'a> {
     q: Source<'a, f32>,
     k: Source<'a, f32>,
@@ -24,20 +25,37 @@ pub(super) struct Kernel<'a> {
     keys: TokenLayout,
     /// 1 / √head_dim
     scale: f32,
-    /// Tiles of a head.
-    parts: usize,
+    /// Panels of a head's queries.
+    panels: usize,
+    tiles: usize,
     /// Whether factors may be rounded to bfloat16.
     may_round: bool,
     out: Rounded<'a>,
+    /// Columns of a panel.
+    panel: usize,
+    scratch: Slots,
 }
+
+/// Where tiles work: each in `bytes` of its own, by its number.
+#[derive(Clone, Copy)]
+struct Slots {
+    first: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: plain bytes; each tile touches its own.
+unsafe impl Sync for Slots {}
 
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // A tile is as many panels of queries as leave every thread enough of them: it clears its scratch once.
-    let heads = op.queries.images * op.heads;
-    let panels = op.queries.tokens().div_ceil(memory.panel());
-    let parts = (memory.threads() * TILES_PER_THREAD).div_ceil(heads.max(1)).min(panels.max(1));
+    let (panel, head_dim) = (memory.panel(), op.head_dim());
+    let panels = op.queries.tokens().div_ceil(panel);
+    let all = op.queries.images * op.heads * panels;
+    let bytes = scratch_bytes(panel, head_dim);
+    // Where there is no memory for one tile, tiles work on the stack.
+    let (first, slots) = memory.scratch(bytes).unwrap_or((core::ptr::null_mut(), usize::MAX));
+    let tiles = all.min(slots).min(tiles_of(memory.threads()));
     // SAFETY: passed on.
     let kernel = unsafe {
         Kernel {
@@ -47,39 +65,85 @@ pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Ke
             heads: op.heads,
             queries: op.queries,
             keys: op.keys,
-            scale: 1.0 / libm::sqrtf(op.head_dim() as f32),
-            parts,
+            scale: 1.0 / libm::sqrtf(head_dim as f32),
+            panels,
+            tiles,
             may_round: op.products == DType::BF16,
             out: Rounded::new(memory, &op.out, None),
+            panel,
+            scratch: Slots { first, bytes },
         }
     };
-    (heads * parts, kernel)
+    (tiles, kernel)
 }
 
-/// What a tile keeps on the stack: about 140 KiB where a panel has 64 columns, 80 KiB where it has 16. Queries are
-/// columns: keys and values are then read as they lie, and the softmax goes down the rows without sums across lanes.
+/// How many tiles an attention has at most.
+pub(super) const fn tiles_of(threads: usize) -> usize {
+    if threads == 1 { 1 } else { threads * TILES_PER_THREAD }
+}
+
+/// Bytes that a tile works in.
+pub(super) const fn scratch_bytes(panel: usize, head_dim: usize) -> usize {
+    let wide = head_dim.next_multiple_of(MAX_LANES);
+    // Levels with pairs of bfloat16 have panels of more than 16 columns.
+    let keys = if panel > 16 { KEYS * wide / 2 } else { 0 };
+    4 * ((2 * wide + KEYS + 3) * panel + (KEYS + MAX_LANES) * wide + keys)
+}
+
+/// What a tile works in: 24 to 60 KiB where a panel has 16 columns and a head 32 to 128 channels, 48 to 140 KiB where it has
+/// 64. Queries are columns: keys and values are then read as they lie, and the softmax goes down the rows without sums
+/// across lanes.
 ///
 /// Where products are of bfloat16 pairs, an element of `q`, `weights`, `keys` and `values` is a pair: of channels in
 /// the first and third, of keys in the others, of which there are half as many rows.
-struct Scratch<S: Simd> {
-    /// `(head_dim, queries)`: queries, divided by the root of `head_dim`.
-    q: [S::Panel; MAX_HEAD_DIM],
+struct Scratch<'s, S: Simd> {
+    /// `(wide, queries)`: queries, divided by the root of `head_dim`. `wide` is `head_dim`, rounded up to whole vectors.
+    q: &'s mut [S::Panel],
     /// `(KEYS, queries)`: scores of a block of keys, then their weights.
-    weights: [S::Panel; KEYS],
-    /// `(KEYS, head_dim / 2)`: keys of a block as pairs.
-    keys: [[f32; MAX_HEAD_DIM / 2]; KEYS],
-    /// `(KEYS, head_dim)`: values of a block, side by side.
-    values: [[f32; MAX_HEAD_DIM]; KEYS],
-    /// `(head_dim, queries)`: weighted sums of values so far.
-    sums: [S::Panel; MAX_HEAD_DIM],
-    /// Some queries, or sums, as rows.
-    rows: [[f32; MAX_HEAD_DIM]; MAX_LANES],
+    weights: &'s mut [S::Panel],
+    /// `(KEYS, wide / 2)`: keys of a block as pairs.
+    keys: &'s mut [f32],
+    /// `(KEYS, wide)`: values of a block, side by side.
+    values: &'s mut [f32],
+    /// `(wide, queries)`: weighted sums of values so far.
+    sums: &'s mut [S::Panel],
+    /// `(MAX_LANES, wide)`: some queries, or sums, as rows.
+    rows: &'s mut [f32],
     /// Largest score of each query so far.
     max: S::Panel,
     /// Sum of each query's weights so far.
     total: S::Panel,
     /// What the sums so far are multiplied with when a block is added.
     shrink: S::Panel,
+    wide: usize,
+}
+
+impl<'s, S: Simd> Scratch<'s, S> {
+    /// Everything zero.
+    ///
+    /// # Safety
+    /// [`scratch_bytes`] at `first` are writable, start at a multiple of 64, and are this tile's for as long as it runs.
+    #[inline(always)]
+    unsafe fn new(first: *mut u8, head_dim: usize) -> Scratch<'s, S> {
+        let wide = head_dim.next_multiple_of(MAX_LANES);
+        let (panels, floats) = (2 * wide + KEYS, (KEYS + MAX_LANES) * wide + if S::BF16 { KEYS * wide / 2 } else { 0 });
+        // SAFETY: as promised: at most `scratch_bytes`, zeros, each of them part of one slice. Rows of a panel's width come
+        // first, so that they start at multiples of 64.
+        let (panels, floats) = unsafe {
+            first.write_bytes(0, panels * size_of::<S::Panel>() + 4 * floats);
+            let rest = first.add(panels * size_of::<S::Panel>());
+            (
+                core::slice::from_raw_parts_mut(first.cast::<S::Panel>(), panels),
+                core::slice::from_raw_parts_mut(rest.cast::<f32>(), floats),
+            )
+        };
+        let (q, panels) = panels.split_at_mut(wide);
+        let (sums, weights) = panels.split_at_mut(wide);
+        let (values, floats) = floats.split_at_mut(KEYS * wide);
+        let (rows, keys) = floats.split_at_mut(MAX_LANES * wide);
+        let [max, total, shrink] = [S::Panel::splat(0.0); 3];
+        Scratch { q, weights, keys, values, sums, rows, max, total, shrink, wide }
+    }
 }
 
 /// Queries that are attended for at a time.
@@ -98,17 +162,20 @@ struct Place {
 impl Tiles for Kernel<'_> {
     const PRODUCTS: bool = true;
 
+    fn prepared(&self, tile: impl FnOnce(&Self)) {
+        match self.scratch.first.is_null() {
+            false => tile(self),
+            true if self.panel > 16 => on_stack::<{ scratch_bytes(64, MAX_HEAD_DIM) }, _>(self, tile),
+            true => on_stack::<{ scratch_bytes(16, MAX_HEAD_DIM) }, _>(self, tile),
+        }
+    }
+
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
-        let mut scratch = MaybeUninit::<Scratch<S>>::uninit();
-        // Not a value that is moved here: that would take twice the stack.
-        // SAFETY: each of its fields can be zeros.
-        let b = unsafe {
-            scratch.as_mut_ptr().write_bytes(0, 1);
-            scratch.assume_init_mut()
-        };
-        // SAFETY: passed on.
+        // SAFETY: passed on; the tile's own scratch, which has the size for this width of panels.
         unsafe {
+            let first = self.scratch.first.add(index * self.scratch.bytes);
+            let b = &mut Scratch::<S>::new(first, self.q.cols / self.heads);
             if S::BF16 && self.may_round {
                 self.attend::<S, true>(s, b, index)
             } else {
@@ -118,17 +185,25 @@ impl Tiles for Kernel<'_> {
     }
 }
 
+/// A tile's scratch where no other memory is given. Nothing else has it in its frame.
+#[inline(never)]
+fn on_stack<'a, const BYTES: usize, F: FnOnce(&Kernel<'a>)>(kernel: &Kernel<'a>, tile: F) {
+    #[repr(align(64))]
+    struct Aligned<const BYTES: usize>([u8; BYTES]);
+    let mut memory = MaybeUninit::<Aligned<BYTES>>::uninit();
+    tile(&Kernel { scratch: Slots { first: memory.as_mut_ptr().cast(), bytes: 0 }, ..*kernel });
+}
+
 impl Kernel<'_> {
     /// # Safety
     /// As [`Tiles::tile`].
     #[inline(always)]
-    unsafe fn attend<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<S>, index: usize) {
+    unsafe fn attend<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<'_, S>, index: usize) {
         let head_dim = self.q.cols / self.heads;
-        let (head, part) = (index / self.parts, index % self.parts);
         let tokens = self.queries.tokens();
-        let panels = tokens.div_ceil(S::PANEL);
-        for panel in part * panels / self.parts..(part + 1) * panels / self.parts {
-            let first = panel * S::PANEL;
+        let all = self.queries.images * self.heads * self.panels;
+        for i in index * all / self.tiles..(index + 1) * all / self.tiles {
+            let (head, first) = (i / self.panels, i % self.panels * S::PANEL);
             let place = Place {
                 image: head / self.heads,
                 column: head % self.heads * head_dim,
@@ -146,7 +221,7 @@ impl Kernel<'_> {
     /// # Safety
     /// As [`Tiles::tile`].
     #[inline(always)]
-    unsafe fn attend_panel<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<S>, place: Place) {
+    unsafe fn attend_panel<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<'_, S>, place: Place) {
         let head_dim = place.head_dim;
         let half = place.count <= S::PANEL / 2;
         b.max = S::Panel::splat(f32::NEG_INFINITY);
@@ -160,7 +235,7 @@ impl Kernel<'_> {
             self.take_values::<S, PAIRS>(s, b, place, start, keys);
             let sum = Columns {
                 x: b.values.as_ptr().cast(),
-                x_steps: [1, MAX_HEAD_DIM],
+                x_steps: [1, b.wide],
                 rows: head_dim,
                 k: groups::<PAIRS>(keys),
                 w: b.weights.as_mut_ptr().cast(),
@@ -168,16 +243,16 @@ impl Kernel<'_> {
                 out: b.sums.as_mut_ptr().cast(),
                 half,
             };
-            // SAFETY: all in the scratch, which holds the longest heads and blocks.
+            // SAFETY: all in the scratch.
             unsafe { columns::<S, PAIRS>(s, &sum) };
         }
         for first in (0..place.count).step_by(S::LANES) {
             for c in (0..head_dim).step_by(S::LANES) {
                 let from = b.sums[c..].as_mut_ptr().cast::<f32>();
-                // SAFETY: whole vectors of the scratch, which holds the longest heads.
-                unsafe { s.transpose(from.add(first), S::PANEL, b.rows[0][c..].as_mut_ptr(), MAX_HEAD_DIM) };
+                // SAFETY: whole vectors of the scratch.
+                unsafe { s.transpose(from.add(first), S::PANEL, b.rows[c..].as_mut_ptr(), b.wide) };
             }
-            for (i, row) in b.rows.iter_mut().enumerate().take(S::LANES.min(place.count - first)) {
+            for (i, row) in b.rows.chunks_mut(b.wide).enumerate().take(S::LANES.min(place.count - first)) {
                 let row = &mut row[..head_dim];
                 let inverse = s.splat(1.0 / b.total.columns()[first + i]);
                 for x in row.chunks_mut(S::LANES) {
@@ -192,9 +267,9 @@ impl Kernel<'_> {
 
     /// Turns a panel's queries into columns.
     #[inline(always)]
-    fn take_queries<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<S>, place: Place) {
+    fn take_queries<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<'_, S>, place: Place) {
         for first in (0..place.count).step_by(S::LANES) {
-            for (i, to) in b.rows.iter_mut().enumerate().take(S::LANES.min(place.count - first)) {
+            for (i, to) in b.rows.chunks_mut(b.wide).enumerate().take(S::LANES.min(place.count - first)) {
                 let row = self.q.row(self.queries.row_of(place.image, place.first + first + i));
                 let row = &row[place.column..][..place.head_dim];
                 if PAIRS {
@@ -208,8 +283,8 @@ impl Kernel<'_> {
             }
             for c in (0..groups::<PAIRS>(place.head_dim)).step_by(S::LANES) {
                 let to = b.q[c..].as_mut_ptr().cast::<f32>();
-                // SAFETY: whole vectors of the scratch, which holds the longest heads.
-                unsafe { s.transpose(b.rows[0][c..].as_ptr(), MAX_HEAD_DIM, to.add(first), S::PANEL) };
+                // SAFETY: whole vectors of the scratch.
+                unsafe { s.transpose(b.rows[c..].as_ptr(), b.wide, to.add(first), S::PANEL) };
             }
         }
     }
@@ -219,14 +294,14 @@ impl Kernel<'_> {
     fn take_values<S: Simd, const PAIRS: bool>(
         &self,
         s: S,
-        b: &mut Scratch<S>,
+        b: &mut Scratch<'_, S>,
         place: Place,
         start: usize,
         keys: usize,
     ) {
         const NONE: [f32; MAX_HEAD_DIM] = [0.0; MAX_HEAD_DIM];
         for j in 0..groups::<PAIRS>(keys) {
-            let to = &mut b.values[j];
+            let to = &mut b.values[j * b.wide..][..b.wide];
             if PAIRS {
                 let first = self.value(place, start + 2 * j);
                 let second = if 2 * j + 1 < keys { self.value(place, start + 2 * j + 1) } else { &NONE };
@@ -255,7 +330,7 @@ impl Kernel<'_> {
     unsafe fn score<S: Simd, const PAIRS: bool>(
         &self,
         s: S,
-        b: &mut Scratch<S>,
+        b: &mut Scratch<'_, S>,
         place: Place,
         start: usize,
         keys: usize,
@@ -269,10 +344,10 @@ impl Kernel<'_> {
             let rows = left.min(keys - done);
             let row = self.keys.row_of(place.image, token);
             let (x, x_step) = if PAIRS {
-                for (i, to) in b.keys[done..done + rows].iter_mut().enumerate() {
+                for (i, to) in b.keys.chunks_mut(b.wide / 2).skip(done).take(rows).enumerate() {
                     to_pairs(s, to, &self.k.row(row + i)[place.column..][..place.head_dim], 1.0);
                 }
-                (b.keys[done..].as_ptr().cast(), MAX_HEAD_DIM / 2)
+                (b.keys[done * b.wide / 2..].as_ptr(), b.wide / 2)
             } else {
                 (self.k.row(row)[place.column..].as_ptr(), self.k.stride)
             };
@@ -309,9 +384,9 @@ unsafe fn columns<S: Simd, const PAIRS: bool>(s: S, c: &Columns) {
 /// Rounds a head, times `scale`, to pairs of bfloat16; pairs past its end are 0.
 #[inline(always)]
 fn to_pairs<S: Simd>(s: S, to: &mut [f32], head: &[f32], scale: f32) {
-    let to = to[..MAX_HEAD_DIM / 2].as_mut_ptr().cast::<bf16>();
+    let to = to[..head.len().next_multiple_of(MAX_LANES) / 2].as_mut_ptr().cast::<bf16>();
     for c in (0..head.len()).step_by(S::LANES) {
-        // SAFETY: `to` has room for the longest head, which is whole vectors.
+        // SAFETY: `to` has room for the head's whole vectors.
         unsafe { s.store_bf16(to.add(c), s.mul(s.load_some(&head[c..]), s.splat(scale))) };
     }
 }
@@ -320,7 +395,7 @@ const _: () = assert!(MAX_HEAD_DIM.is_multiple_of(MAX_LANES));
 
 /// Weights of a block of keys from its scores, down the columns.
 #[inline(always)]
-fn weigh<S: Simd, const PAIRS: bool>(s: S, b: &mut Scratch<S>, keys: usize, half: bool) {
+fn weigh<S: Simd, const PAIRS: bool>(s: S, b: &mut Scratch<'_, S>, keys: usize, half: bool) {
     let end = if half { S::PANEL / 2 } else { S::PANEL };
     for c in (0..end).step_by(S::LANES) {
         let old = s.load_some(&b.max.columns()[c..]);

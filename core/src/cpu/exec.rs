@@ -1,8 +1,13 @@
 //! Fork-join: the caller's threads, behind one small trait.
 
 /// Runs the tasks of one kernel. Kernels give the same result for any number of threads and any order of tasks.
-pub trait Executor: Sync {
-    /// How many tasks can run at once, at least 1.
+///
+/// # Safety
+/// [`Executor::run`] calls `task` once with each number below `tasks` and with no other (where a call panics, the rest may
+/// be left out), and neither returns nor unwinds before all of these calls have ended. At most [`Executor::threads`] of them are under way at once. Tasks write to memory that
+/// is theirs by their number, without a lock.
+pub unsafe trait Executor: Sync {
+    /// How many tasks can run at once, at least 1, and always the same.
     fn threads(&self) -> usize;
 
     /// Calls `task(0)` to `task(tasks - 1)`, each once, in any order, and returns when all have returned.
@@ -13,7 +18,8 @@ pub trait Executor: Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Serial;
 
-impl Executor for Serial {
+// SAFETY: a loop over the numbers, on the calling thread.
+unsafe impl Executor for Serial {
     fn threads(&self) -> usize {
         1
     }
@@ -25,7 +31,8 @@ impl Executor for Serial {
     }
 }
 
-impl<E: Executor + ?Sized> Executor for &E {
+// SAFETY: passed on.
+unsafe impl<E: Executor + ?Sized> Executor for &E {
     fn threads(&self) -> usize {
         (**self).threads()
     }

@@ -1,14 +1,15 @@
 //! Instruction sets: what this machine has, and running a kernel with one of them.
 
-use super::Tiles;
 use super::pack::Shape;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
 #[cfg(target_arch = "aarch64")]
 use super::simd::{Dot, I8mm, Neon};
 use super::simd::{Scalar, Simd};
+use super::{Tiles, attention};
 use crate::DType;
 use crate::cpu::exec::Executor;
+use crate::ops::MAX_HEAD_DIM;
 use crate::tensor::Precision;
 
 /// An instruction set that the kernels are compiled for. Made by detection, so that holding one proves that the
@@ -83,23 +84,25 @@ macro_rules! levels {
             }
         }
 
-        /// Runs tiles `0..count` of `kernel`, compiled for `isa`.
+        /// Runs tiles `0..count` of `kernel`, compiled for `isa`. Not inlined: a caller's frame would hold what every kernel
+        /// keeps on the stack.
+        #[inline(never)]
         pub(super) fn launch<K: Tiles>(isa: Isa, executor: &dyn Executor, count: usize, kernel: &K) {
             // Not every architecture has levels that differ in products.
             let _ = K::PRODUCTS;
             match isa.0 {
-                // SAFETY: the executor runs each tile once.
-                Level::Scalar => executor.run(count, &|i| unsafe { kernel.tile(Scalar, i) }),
+                // SAFETY: executors promise to run each tile once.
+                Level::Scalar => executor.run(count, &|i| kernel.prepared(|kernel| unsafe { kernel.tile(Scalar, i) })),
                 $(
                     #[cfg(target_arch = $arch)]
                     Level::$level(s) => {
                         if K::PRODUCTS {
                             // SAFETY: as above, and the token proves the features.
-                            executor.run(count, &|i| unsafe { $tile(kernel, s, i) });
+                            executor.run(count, &|i| kernel.prepared(|kernel| unsafe { $tile(kernel, s, i) }));
                         } else {
                             let s = s.base();
                             // SAFETY: as above; the token proves the features of its base as well.
-                            executor.run(count, &|i| unsafe { $base(kernel, s, i) });
+                            executor.run(count, &|i| kernel.prepared(|kernel| unsafe { $base(kernel, s, i) }));
                         }
                     }
                 )*
@@ -142,6 +145,12 @@ impl Isa {
     /// The instruction set of this name, where this machine has it.
     pub fn from_name(name: &str) -> Option<Isa> {
         Isa::available().find(|isa| isa.name() == name)
+    }
+
+    /// Bytes for [`Cpu::with_scratch`](super::Cpu::with_scratch) that keep this many threads busy with heads of `head_dim`
+    /// channels.
+    pub fn scratch_bytes(self, head_dim: usize, threads: usize) -> usize {
+        attention::scratch_bytes(shape(self).panel, head_dim.min(MAX_HEAD_DIM)) * attention::tiles_of(threads)
     }
 
     /// The activation types that are fastest here: bf16 where there are products of bf16 pairs. f16 weights are

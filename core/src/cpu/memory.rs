@@ -6,7 +6,7 @@ use bytemuck::Pod;
 
 use super::pack::{Packed, PackedWeight};
 use crate::ops::Bounds;
-use crate::{Modulation, Region, View, Weight};
+use crate::{DType, Modulation, Region, View, Weight};
 
 /// The two regions. Copies of it are handed to tiles that run at the same time; each writes rows of its own.
 #[derive(Clone, Copy)]
@@ -15,6 +15,8 @@ pub(super) struct Arena<'a> {
     packed: Option<Packed<'a>>,
     threads: usize,
     panel: usize,
+    streams: bool,
+    scratch: (*mut u8, usize),
     arena: *mut u8,
     len: usize,
     lives: PhantomData<&'a mut [u8]>,
@@ -35,6 +37,8 @@ impl<'a> Arena<'a> {
             packed: None,
             threads,
             panel,
+            streams: false,
+            scratch: (core::ptr::null_mut(), 0),
             arena: arena.as_mut_ptr(),
             len: arena.len(),
             lives: PhantomData,
@@ -47,9 +51,32 @@ impl<'a> Arena<'a> {
         Arena { packed: Some(packed), ..self }
     }
 
+    /// Says whether the kernels that follow read each weight once for a few rows: then all lie in the file.
+    pub(super) fn set_streams(&mut self, streams: bool) {
+        self.streams = streams;
+    }
+
+    /// Whether the kernels under way read each weight once for a few rows.
+    pub(super) fn streams(&self) -> bool {
+        self.streams
+    }
+
     /// The packed form of a weight matrix, where there is one.
     pub(super) fn packed(&self, weight: &Weight) -> Option<PackedWeight<'a>> {
-        self.packed.as_ref()?.find(weight)
+        self.packed.as_ref().filter(|_| !self.streams)?.find(weight)
+    }
+
+    /// Takes memory that a kernel's tiles work in.
+    pub(super) fn with_scratch(self, scratch: &'a mut [u8]) -> Self {
+        let skipped = scratch.as_ptr().align_offset(64).min(scratch.len());
+        let scratch = &mut scratch[skipped..];
+        Arena { scratch: (scratch.as_mut_ptr(), scratch.len()), ..self }
+    }
+
+    /// Memory for tiles of `bytes` each, a multiple of 64, and how many of them there is room for; `None`: not for one.
+    pub(super) fn scratch(&self, bytes: usize) -> Option<(*mut u8, usize)> {
+        let tiles = self.scratch.1 / bytes;
+        (tiles > 0).then_some((self.scratch.0, tiles))
     }
 
     /// How many tiles run at once.
@@ -93,6 +120,17 @@ impl<'a> Arena<'a> {
         // SAFETY: the offset is inside the region.
         let first = unsafe { base.add(view.offset) }.cast();
         Source { first, rows: view.rows, cols: view.cols, stride: view.stride, lives: PhantomData }
+    }
+
+    /// A readable matrix as bytes.
+    ///
+    /// # Safety
+    /// The view was checked against `bounds`, and nobody writes to it while the result lives.
+    pub(super) unsafe fn bytes_of_rows(&self, view: &View) -> Source<'a, u8> {
+        let size = view.dtype.size();
+        let view = View { dtype: DType::I8, cols: view.cols * size, stride: view.stride * size, ..*view };
+        // SAFETY: the same bytes.
+        unsafe { self.source(&view) }
     }
 
     /// A writable matrix.

@@ -77,7 +77,8 @@ impl<'a> Cpu<'a> {
     }
 
     /// Takes weights from a region that [`pack`] filled from the same file for the same instruction set; those that
-    /// are not in it still come from the file. A region of another instruction set is ignored.
+    /// are not in it still come from the file. A region of another instruction set is ignored. The results are the same
+    /// to the byte; without it a linear layer packs what it reads a slice at a time, and takes longer.
     #[must_use]
     pub fn with_packed(mut self, region: &'a [u8]) -> Self {
         self.memory = self.memory.with_packed(Packed::new(region, self.isa));
@@ -89,6 +90,14 @@ impl<'a> Cpu<'a> {
     #[must_use]
     pub fn with_read(mut self, read: &'a mut ReadFn<'a>) -> Self {
         self.read = Some(read);
+        self
+    }
+
+    /// Gives attention memory to work in, from a multiple of 64 on: as many tiles run at once as there are
+    /// [`Isa::scratch_bytes`] for. Without it each works on the stack of its thread, which then needs up to 160 KiB.
+    #[must_use]
+    pub fn with_scratch(mut self, scratch: &'a mut [u8]) -> Self {
+        self.memory = self.memory.with_scratch(scratch);
         self
     }
 
@@ -114,6 +123,12 @@ impl<'a> Cpu<'a> {
 trait Tiles: Sync {
     /// Whether the code differs between levels of one vector width, which differ in products only.
     const PRODUCTS: bool = false;
+
+    /// Calls `tile`, which computes one tile, with the kernel and whatever that needs beside.
+    #[inline(always)]
+    fn prepared(&self, tile: impl FnOnce(&Self)) {
+        tile(self);
+    }
 
     /// Computes one tile.
     ///
@@ -166,7 +181,8 @@ unsafe impl Backend for Cpu<'_> {
         self.memory.bounds()
     }
 
-    fn begin(&mut self, _program: Program) -> Result<bool, Infallible> {
+    fn begin(&mut self, program: Program) -> Result<bool, Infallible> {
+        self.memory.set_streams(!program.replayed);
         Ok(true)
     }
 

@@ -41,6 +41,12 @@ impl<'a> PackedWeight<'a> {
         bytemuck::cast_slice(&self.bytes[end - size_of::<i32>() * self.panel..end])
     }
 
+    /// Whether panels have a [`Rest`](crate::Rest).
+    #[inline(always)]
+    pub(super) fn has_rest(&self) -> bool {
+        self.rest_bytes > 0
+    }
+
     /// The panel's [`Rest`](crate::Rest): words of a column follow each other a panel's width apart.
     #[inline(always)]
     pub(super) fn rest(&self, panel: usize) -> &'a [u8] {
@@ -207,40 +213,64 @@ fn pack_weight(file: &[u8], weight: &Weight, shape: Shape, to: &mut [u8], panel_
     let view = &weight.data;
     let size = view.dtype.size();
     let row = |r: usize| &file[view.offset + r * view.stride * size..][..view.cols * size];
+    let panels = view.rows.div_ceil(shape.panel);
+    assert!(panels * panel_bytes <= to.len());
     let base = &Panel(to.as_mut_ptr());
-    executor.run(view.rows.div_ceil(shape.panel), &|panel| {
-        // SAFETY: panel `panel` of `to`, which no other task writes.
+    executor.run(panels, &|panel| {
+        assert!(panel < panels);
+        // SAFETY: panel `panel` of `to`, as just asserted, which no other task writes, as executors promise.
         let to = unsafe { core::slice::from_raw_parts_mut(base.0.add(panel * panel_bytes), panel_bytes) };
         let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
         let rest_bytes = weight.rest().map_or(0, |rest| rest.cols * shape.panel);
         let (to, rest_to) = to.split_at_mut(panel_bytes - rest_bytes);
         if let Some(rest) = weight.rest() {
             let rows = rest.rows_from(panel * shape.panel, shape.panel.min(view.rows - panel * shape.panel));
-            interleave::<u32>(bytemuck::cast_slice_mut(rest_to), shape.panel, |r| {
+            interleave::<u32>(bytemuck::cast_slice_mut(rest_to), shape.panel, &|r| {
                 if r < rows.rows { &file[rows.offset + r * rows.stride..][..rows.cols] } else { &[] }
             });
         }
-        match view.dtype {
-            DType::F16 => interleave::<u16>(bytemuck::cast_slice_mut(to), shape.panel, row),
-            DType::I8 if shape.i8_group == size_of::<u64>() => {
-                interleave::<u64>(bytemuck::cast_slice_mut(to), shape.panel, row);
-            }
-            DType::I8 if shape.sums => {
-                let (to, sums) = to.split_at_mut(to.len() - size_of::<i32>() * shape.panel);
-                interleave::<u32>(bytemuck::cast_slice_mut(to), shape.panel, row);
-                for (r, sum) in bytemuck::cast_slice_mut::<u8, i32>(sums).iter_mut().enumerate() {
-                    let weights = bytemuck::cast_slice::<u8, i8>(row(r));
-                    // As the products do, so that what wraps there wraps here.
-                    *sum = weights.iter().fold(0, |sum: i32, &w| sum.wrapping_add(128 * i32::from(w)));
-                }
-            }
-            _ => interleave::<u32>(bytemuck::cast_slice_mut(to), shape.panel, row),
+        let sums = if view.dtype == DType::I8 && shape.sums { size_of::<i32>() * shape.panel } else { 0 };
+        let (to, sums) = to.split_at_mut(to.len() - sums);
+        interleave_words(Word::of(view.dtype, shape.i8_group), to, shape.panel, &row);
+        for (r, sum) in bytemuck::cast_slice_mut::<u8, i32>(sums).iter_mut().enumerate() {
+            let weights = bytemuck::cast_slice::<u8, i8>(row(r));
+            // As the products do, so that what wraps there wraps here.
+            *sum = weights.iter().fold(0, |sum: i32, &w| sum.wrapping_add(128 * i32::from(w)));
         }
     });
 }
 
+/// Bytes of a column that lie side by side in a panel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    Two,
+    Four,
+    Eight,
+}
+
+impl Word {
+    /// Those of weights of this type, where int8 has `i8_group`.
+    #[inline(always)]
+    pub(super) const fn of(dtype: DType, i8_group: usize) -> Word {
+        match dtype {
+            DType::F16 => Word::Two,
+            DType::I8 if i8_group == size_of::<u64>() => Word::Eight,
+            _ => Word::Four,
+        }
+    }
+}
+
+/// Writes the words of `panel` rows as a panel has them; rows end in zeros.
+pub(super) fn interleave_words<'f>(word: Word, to: &mut [u8], panel: usize, row: &dyn Fn(usize) -> &'f [u8]) {
+    match word {
+        Word::Two => interleave::<u16>(bytemuck::cast_slice_mut(to), panel, row),
+        Word::Four => interleave::<u32>(bytemuck::cast_slice_mut(to), panel, row),
+        Word::Eight => interleave::<u64>(bytemuck::cast_slice_mut(to), panel, row),
+    }
+}
+
 /// Writes word `i` of row `r` to place `(i, r)` of a matrix of `panel` columns; rows end in zeros.
-fn interleave<'f, T: Pod>(to: &mut [T], panel: usize, row: impl Fn(usize) -> &'f [u8]) {
+fn interleave<'f, T: Pod>(to: &mut [T], panel: usize, row: &dyn Fn(usize) -> &'f [u8]) {
     /// Words of a row that are read at a time: a cache line or two.
     const STEP: usize = 16;
     let size = size_of::<T>();

@@ -38,6 +38,8 @@ impl Rng {
 ///
 /// PyTorch fills the buffer with uniforms first and transforms blocks of 16; a last, partial block is made of 16
 /// fresh uniforms that replace the last 16 values. Below 16 values it draws pairs in f64 instead.
+// Not in its caller's frame, where the generator's 2.5 KiB would stay.
+#[inline(never)]
 pub fn torch_randn(seed: u64, out: &mut [f32]) {
     let mut generator = Mt19937::new(seed as u32);
     if out.len() < 16 {

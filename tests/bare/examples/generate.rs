@@ -9,11 +9,11 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use denoir_bare::{ARENA_BYTES, Aligned, VALUES, draw};
-use denoir_core::DType;
+use denoir_bare::{ARENA_BYTES, VALUES, draw};
 use denoir_core::cpu::Isa;
 use denoir_core::gguf::{GgmlType, keys};
 use denoir_core::noise::philox_randn;
+use denoir_core::{Aligned, DType, Error, Room};
 use half::{bf16, f16};
 
 const HIDDEN: usize = 16;
@@ -51,13 +51,13 @@ fn main() -> ExitCode {
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn golden(model: &[u8]) -> Result<Vec<u8>, denoir_bare::Failure> {
+fn golden(model: &[u8]) -> Result<Vec<u8>, Error> {
     let mut memory = Box::new(Aligned([[0u8; ARENA_BYTES]; 2]));
     let [file, arena] = &mut memory.0;
     let file = &mut file[..model.len()];
     file.copy_from_slice(model);
     let mut image = [0.0; VALUES];
-    draw(file, arena, Isa::SCALAR, &mut image)?;
+    draw(file, &mut Room::new(arena), Isa::SCALAR, &mut image)?;
     Ok(image.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 

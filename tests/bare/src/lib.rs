@@ -5,23 +5,20 @@
 //! the second's f16 and bf16. Its settings evaluate the guided and the unguided branch.
 #![no_std]
 
-use core::convert::Infallible;
 use core::fmt;
 use core::ops::ControlFlow;
 
-use denoir_core::Precision;
-use denoir_core::cpu::{Cpu, Isa, Misaligned};
+use denoir_core::cpu::{Cpu, Isa};
 use denoir_core::gguf::Gguf;
 use denoir_core::jit::{JitModel, JitPlan};
 use denoir_core::noise::Rng;
-use denoir_core::plan::PlanError;
-use denoir_core::sampler::{Settings, SettingsError};
-use denoir_core::{Denoiser, Job, ModelError, RunError, Serial};
+use denoir_core::sampler::Settings;
+use denoir_core::{Denoiser, Error, Job, Room, Serial};
 
 /// Values of the image, `(3, 16, 16)`.
 pub const VALUES: usize = 3 * 16 * 16;
-/// Bytes of memory for activations; [`draw`] says how many of them the model needs.
-pub const ARENA_BYTES: usize = 256 << 10;
+/// Bytes of memory for everything; [`verify`] says how many of them the model needs.
+pub const ARENA_BYTES: usize = 320 << 10;
 
 /// How far the image of another instruction set may be from the golden one: root of the mean squared difference, over
 /// that of the golden image. Other orders of sums give 5e-7 (measured); where one moves an int8 activation to its other
@@ -31,33 +28,12 @@ pub const TOLERANCE: f32 = 1e-3;
 const CLASS: u32 = 1;
 const SEED: u64 = 42;
 
-/// Bytes where core wants a model file and an arena to start.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub struct Aligned<T: ?Sized>(
-    /// The bytes.
-    pub T,
-);
-
 /// Why there is no image, or another one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The file holds no model.
-    Model(ModelError),
-    /// The file's settings make no sampler.
-    Settings(SettingsError),
-    /// The model has no plan for one image.
-    Plan(PlanError),
-    /// The arena is too small.
-    Arena {
-        /// Bytes needed.
-        needed: usize,
-    },
-    /// The file or the arena starts at no multiple of 64.
-    Misaligned(Misaligned),
-    /// Sampling failed.
-    Run(RunError<Infallible>),
+    /// There is no image.
+    Draw(Error),
     /// The scalar image is not the golden one.
     Differs {
         /// Index of the first byte that differs.
@@ -72,15 +48,16 @@ pub enum Failure {
     },
 }
 
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(e: E) -> Failure {
+        Failure::Draw(e.into())
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Model(e) => e.fmt(f),
-            Failure::Settings(e) => e.fmt(f),
-            Failure::Plan(e) => e.fmt(f),
-            Failure::Arena { needed } => write!(f, "the model needs {needed} bytes of memory"),
-            Failure::Misaligned(e) => e.fmt(f),
-            Failure::Run(e) => e.fmt(f),
+            Failure::Draw(e) => e.fmt(f),
             Failure::Far { isa, rms } => write!(f, "{isa}: the image is {rms:e} from the golden one"),
             Failure::Differs { byte } => write!(f, "byte {byte} of the image differs from the golden one"),
         }
@@ -89,22 +66,20 @@ impl fmt::Display for Failure {
 
 impl core::error::Error for Failure {}
 
-/// Draws one image on the calling thread; the bytes of the arena that this takes.
+/// Draws one image on the calling thread, all of whose memory comes from `room`.
 ///
 /// # Errors
-/// [`Failure`]
-pub fn draw(file: &[u8], arena: &mut [u8], isa: Isa, image: &mut [f32; VALUES]) -> Result<usize, Failure> {
-    let gguf = Gguf::parse(file).map_err(|e| Failure::Model(e.into()))?;
-    let model = JitModel::from_gguf(&gguf).map_err(Failure::Model)?;
-    let settings = Settings::from_gguf(&gguf).map_err(Failure::Settings)?;
-    let plan = JitPlan::new(&model, 1, Precision::WIDE).map_err(Failure::Plan)?;
-    let needed = plan.arena_bytes;
-    let arena = arena.get_mut(..needed).ok_or(Failure::Arena { needed })?;
-    let cpu = Cpu::new(file, arena, &Serial, isa).map_err(Failure::Misaligned)?;
-    let mut denoiser = Denoiser::new(&model, plan, cpu).map_err(Failure::Run)?;
+/// [`Error`]
+pub fn draw(file: &[u8], room: &mut Room<'_>, isa: Isa, image: &mut [f32]) -> Result<(), Error> {
+    let gguf = Gguf::parse(file)?;
+    let model = JitModel::read_into(&gguf, room.place()?)?;
+    let plan = JitPlan::new(model, 1, isa.precision())?;
+    let scratch = room.bytes(isa.scratch_bytes(model.config.head_dim(), 1))?;
+    let cpu = Cpu::new(file, room.bytes(plan.arena_bytes)?, &Serial, isa)?.with_scratch(scratch);
+    let settings = Settings::from_gguf(&gguf)?;
     let job = Job { settings: &settings, condition: &[CLASS][..], seeds: &[SEED], rng: Rng::Torch };
-    denoiser.generate(&job, image, &mut |_| ControlFlow::Continue(())).map_err(Failure::Run)?;
-    Ok(needed)
+    Denoiser::new(model, plan, cpu)?.generate(&job, image, &mut |_| ControlFlow::Continue(()))?;
+    Ok(())
 }
 
 /// Draws the image with every instruction set and compares it with the golden one, little-endian f32. `seen` is told
@@ -118,15 +93,18 @@ pub fn verify(
     arena: &mut [u8],
     seen: &mut dyn FnMut(&'static str, f32),
 ) -> Result<usize, Failure> {
-    let mut image = [0.0; VALUES];
     let mut used = 0;
     for isa in Isa::available() {
-        used = draw(file, arena, isa, &mut image)?;
+        let mut room = Room::new(arena);
+        let all = room.left();
+        let image: &mut [f32; VALUES] = room.place()?.write([0.0; VALUES]);
+        draw(file, &mut room, isa, image)?;
+        used = used.max(all - room.left());
         let bytes = image.iter().flat_map(|x| x.to_le_bytes());
         // A golden of another length differs at its end, or past it.
         let byte = bytes.zip(golden).take_while(|(ours, theirs)| ours == *theirs).count();
         let equal = byte == VALUES * 4 && byte == golden.len();
-        let rms = rms(&image, golden);
+        let rms = rms(image, golden);
         seen(isa.name(), rms);
         if isa == Isa::SCALAR && !equal {
             return Err(Failure::Differs { byte });

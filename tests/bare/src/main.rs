@@ -2,10 +2,15 @@
 //! like any other. Exits with 0 where the images are equal.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use denoir_bare::{ARENA_BYTES, Aligned};
+use denoir_bare::ARENA_BYTES;
+use denoir_core::Aligned;
 
 #[cfg(target_os = "none")]
 mod machine;
+
+/// Bytes of the stack that drawing may take.
+#[cfg(target_os = "none")]
+const STACK_BYTES: usize = if cfg!(target_arch = "arm") { 16 << 10 } else { 64 << 10 };
 
 static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../tiny.gguf"));
 static GOLDEN: &[u8] = include_bytes!("../tiny.golden");
@@ -44,14 +49,19 @@ extern "C" fn bare_main() -> ! {
     let result = denoir_bare::verify(&MODEL.0, GOLDEN, arena, &mut |isa, rms| {
         machine::print(format_args!("{isa}: {rms:e}\n"));
     });
+    let stack = machine::stack_used();
     match &result {
-        Ok(used) => machine::print(format_args!(
-            "denoir-bare: the golden image, {used} bytes of arena, {} bytes of stack\n",
-            machine::stack_used(),
-        )),
+        Ok(used) => {
+            machine::print(format_args!(
+                "denoir-bare: the golden image, {used} bytes of arena, {stack} bytes of stack\n"
+            ));
+        }
         Err(e) => machine::print(format_args!("denoir-bare: {e}\n")),
     }
-    machine::exit(result.is_ok())
+    if stack > STACK_BYTES {
+        machine::print(format_args!("denoir-bare: more than {STACK_BYTES} bytes of stack\n"));
+    }
+    machine::exit(result.is_ok() && stack <= STACK_BYTES)
 }
 
 #[cfg(target_os = "none")]

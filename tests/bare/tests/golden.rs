@@ -1,6 +1,7 @@
 //! The program's comparison on the host: the scalar kernels give the same bytes on every processor.
 
-use denoir_bare::{ARENA_BYTES, Aligned, verify};
+use denoir_bare::{ARENA_BYTES, verify};
+use denoir_core::Aligned;
 
 static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../tiny.gguf"));
 static GOLDEN: &[u8] = include_bytes!("../tiny.golden");

@@ -84,11 +84,11 @@ fn absent(name: &str, why: &str) -> Row {
     Row::new(name.into(), Err(why.into()))
 }
 
-/// One CPU instruction set, on one thread and on three, with weights from the file and packed.
+/// One CPU instruction set, on one thread and on three, with weights from the file and packed: the same bytes.
 pub(super) fn cpu(isa: Isa) -> [Row; 4] {
     [(1, false), (3, false), (1, true), (3, true)].map(|(threads, packed)| {
-        let same_bytes = if packed { format!("{}+packed", isa.name()) } else { isa.name().to_owned() };
-        let name = format!("{same_bytes}/{threads}");
+        let same_bytes = isa.name().to_owned();
+        let name = format!("{same_bytes}{}/{threads}", if packed { "+packed" } else { "" });
         let run: Run = Box::new(move |case| on_cpu(case, isa, threads, packed).map_err(|e| e.to_string())?);
         Row { same_bytes, only: packed.then_some(&["linear"]), every_form: true, ..Row::new(name, Ok(run)) }
     })
@@ -210,7 +210,8 @@ fn announce(rows: &[Row]) {
 /// This many threads for each kernel, which take the tasks from the last to the first.
 struct Threads(usize);
 
-impl Executor for Threads {
+// SAFETY: the count goes down by one for each task, and the scope ends when all threads have.
+unsafe impl Executor for Threads {
     fn threads(&self) -> usize {
         self.0
     }

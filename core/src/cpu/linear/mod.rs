@@ -1,9 +1,11 @@
-//! Linear layers: on packed panels of weights where there are any, else on the weights as they lie in the file.
+//! Linear layers: on panels of weights, whether they are packed or not, but on rows as they lie in the file where a program
+//! reads each weight once.
 
 mod centre;
 mod finish;
 mod panels;
 mod rows;
+mod slices;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +18,11 @@ use crate::ops::{Epilogue, Linear};
 use crate::{DType, View, Weight};
 use centre::Centres;
 use finish::Finish;
+use slices::{Loose, Weights};
 
 pub(super) struct Kernel<'a>(Way<'a>);
 
+#[expect(clippy::large_enum_variant, reason = "made once for a layer, where nothing allocates")]
 enum Way<'a> {
     Panels(panels::Panels<'a>),
     Rows(rows::Rows<'a>),
@@ -32,26 +36,33 @@ pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kerne
         let finish = Finish::new(op, memory);
         let value = Matrix::new(op, &op.w, None, memory);
         let gate = match &op.epilogue {
-            Epilogue::Swiglu { gate, bias } => {
-                Some((Matrix::new(op, gate, bias.as_ref(), memory), memory.packed(gate)))
-            }
+            Epilogue::Swiglu { gate, bias } => Some((gate, Matrix::new(op, gate, bias.as_ref(), memory))),
             _ => None,
         };
-        match (memory.packed(&op.w), gate) {
-            (Some(packed), None) => {
-                let (count, kernel) = panels::tiles(op, memory, (value, packed), None, finish);
-                (count, Kernel(Way::Panels(kernel)))
-            }
-            (Some(packed), Some((gate, Some(packed_gate)))) => {
-                let (count, kernel) = panels::tiles(op, memory, (value, packed), Some((gate, packed_gate)), finish);
-                (count, Kernel(Way::Panels(kernel)))
-            }
-            (_, gate) => {
-                let (count, kernel) = rows::tiles(op, value, gate.map(|(gate, _)| gate), finish);
-                (count, Kernel(Way::Rows(kernel)))
-            }
+        if memory.streams() && op.centre.is_none() && gate.is_none() {
+            let (count, kernel) = rows::tiles(op, value.operands, finish);
+            return (count, Kernel(Way::Rows(kernel)));
         }
+        let (value, gate) = match (memory.packed(&op.w), gate) {
+            (Some(packed), None) => ((value, Weights::Packed(packed)), None),
+            (packed, Some((w, gate))) => match (packed, memory.packed(w)) {
+                (Some(packed), Some(packed_gate)) => {
+                    ((value, Weights::Packed(packed)), Some((gate, Weights::Packed(packed_gate))))
+                }
+                _ => ((value, loose(&op.w, memory)), Some((gate, loose(w, memory)))),
+            },
+            (None, None) => ((value, loose(&op.w, memory)), None),
+        };
+        let (count, kernel) = panels::tiles(op, memory, value, gate, finish);
+        (count, Kernel(Way::Panels(kernel)))
     }
+}
+
+/// # Safety
+/// The weight was checked.
+unsafe fn loose<'a>(weight: &Weight, memory: &Arena<'a>) -> Weights<'a> {
+    // SAFETY: passed on.
+    Weights::Loose(unsafe { Loose::new(weight, memory) })
 }
 
 impl Tiles for Kernel<'_> {
@@ -86,7 +97,7 @@ impl<'a> Matrix<'a> {
         unsafe {
             Matrix {
                 operands: Operands::new(op, w, memory),
-                centres: op.centre.as_ref().map(|centre| Centres::new(centre, w.rest().as_ref(), memory)),
+                centres: op.centre.as_ref().map(|centre| Centres::new(centre, memory)),
                 bias: bias.map(|bias| memory.source(bias)),
             }
         }
@@ -105,6 +116,17 @@ enum Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
+    /// Bytes of an activation and of a weight.
+    #[inline(always)]
+    const fn sizes(&self) -> (usize, usize) {
+        match self {
+            Operands::F32(..) => (4, 4),
+            Operands::WideF16(..) | Operands::WideBF16(..) => (4, 2),
+            Operands::F16(..) | Operands::BF16(..) => (2, 2),
+            Operands::I8 { .. } => (1, 1),
+        }
+    }
+
     /// # Safety
     /// The descriptor was checked.
     unsafe fn new(op: &Linear, w: &Weight, memory: &Arena<'a>) -> Operands<'a> {

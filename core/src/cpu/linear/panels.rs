@@ -1,17 +1,19 @@
-//! On packed panels: a block of rows times a panel, all of `k` at once, sums in registers or tiles.
+//! On panels: a block of rows times a panel, sums in registers or tiles. A packed panel is multiplied by all of `k` at
+//! once. Where weights are not packed, a slice of a panel is packed for as many blocks as there is room for sums, which
+//! the next slice then adds to.
 
 use super::super::memory::{Arena, Source};
-use super::super::pack::PackedWeight;
 use super::super::simd::Simd;
-use super::super::simd::product::{Block, MAX_PANEL, MAX_ROWS, Sums};
+use super::super::simd::product::{Block, Row, Rows};
 use super::centre::{Panel, Products};
 use super::finish::{Centred, Finish, Place, Scale, Scaled, Unscaled, in_place};
+use super::slices::{Slice, Weights};
 use super::{Matrix, Operands};
 use crate::ops::Linear;
 
 pub(super) struct Panels<'a> {
     /// The gate, where there is one, and what it gates.
-    sides: [Option<(Matrix<'a>, PackedWeight<'a>)>; 2],
+    sides: [Option<(Matrix<'a>, Weights<'a>)>; 2],
     finish: Finish<'a>,
     rows: usize,
     k: usize,
@@ -32,12 +34,12 @@ const ROW_STEP: usize = 96;
 pub(super) unsafe fn tiles<'a>(
     op: &Linear,
     memory: &Arena<'a>,
-    value: (Matrix<'a>, PackedWeight<'a>),
-    gate: Option<(Matrix<'a>, PackedWeight<'a>)>,
+    value: (Matrix<'a>, Weights<'a>),
+    gate: Option<(Matrix<'a>, Weights<'a>)>,
     finish: Finish<'a>,
 ) -> (usize, Panels<'a>) {
     let (rows, k) = (op.out.rows, op.x.cols);
-    let panels = op.out.cols.div_ceil(value.1.panel);
+    let panels = op.out.cols.div_ceil(memory.panel());
     let wanted = (memory.threads() * TILES_PER_THREAD).div_ceil(panels.max(1));
     let tile_rows = rows.div_ceil(wanted).next_multiple_of(ROW_STEP).min(rows.max(1));
     let row_tiles = rows.div_ceil(tile_rows);
@@ -54,12 +56,15 @@ impl Panels<'_> {
         let end = (first + self.tile_rows).min(self.rows);
         let col = panel * S::PANEL;
         let cols = S::PANEL.min(self.finish.cols - col);
-        let step = match self.sides[1].map(|(value, _)| value.operands) {
+        let block = match self.sides[1].map(|(value, _)| value.operands) {
             Some(Operands::BF16(..) | Operands::I8 { .. }) => S::DENSE_ROWS,
             _ => S::ROWS,
         };
-        let mut sums = [Sums([0.0; MAX_ROWS * MAX_PANEL]), Sums([0.0; MAX_ROWS * MAX_PANEL])];
+        let loose = self.sides.iter().flatten().any(|(_, weight)| matches!(weight, Weights::Loose(_)));
+        let step = if loose { S::Sums::COUNT / block * block } else { block };
+        let mut sums = [S::Sums::new(); 2];
         let mut products = [Products::new(), Products::new()];
+        let mut slice = Slice::new();
         let mut ahead = [self.ahead(0, index, end - first, step), self.ahead(1, index, end - first, step)];
         for row in (first..end).step_by(step) {
             let rows = step.min(end - row);
@@ -73,13 +78,14 @@ impl Panels<'_> {
                 let next = ahead[i].stretch();
                 // SAFETY: a tile is some rows of a panel's columns.
                 unsafe {
-                    self.block(s, (matrix, weight), at, panel, next, &mut sums[i]);
+                    self.blocks(s, (matrix, weight), (at, block), panel, next, (&mut slice, &mut sums[i]));
                     let [gate, value] = &mut sums;
+                    let (gate, value) = (S::Panel::flattened(gate.rows()), S::Panel::flattened(value.rows()));
                     let then: Then<'_> = match i {
                         0 => Then::Gate(matrix.bias.as_ref().map(|bias| &bias.row(0)[col..col + cols]), gate),
                         _ => Then::Out(&self.finish, (value, gate)),
                     };
-                    finish(s, matrix, (weight, panel, self.k), at, &mut products[i], then);
+                    finish(s, matrix, (weight, panel, self.k), at, (&mut products[i], &mut slice), then);
                 }
             }
         }
@@ -91,23 +97,25 @@ impl Panels<'_> {
     fn ahead(&self, side: usize, index: usize, rows: usize, step: usize) -> Ahead<'_> {
         let next = (index + self.threads) / self.row_tiles;
         let bytes = match &self.sides[side] {
-            Some((_, weight)) if next != index / self.row_tiles => weight.panel_bytes(next),
+            Some((_, Weights::Packed(weight))) if next != index / self.row_tiles => weight.panel_bytes(next),
             _ => &[],
         };
         Ahead { bytes, step: bytes.len().div_ceil(rows.div_ceil(step)).next_multiple_of(LINE) }
     }
 
+    /// Writes the sums of some rows, `block` of them at a time.
+    ///
     /// # Safety
-    /// `at.rows` is what the block of this kind takes.
+    /// `block` is what the block of this kind takes, and a whole number of them fits the sums.
     #[inline(always)]
-    unsafe fn block<S: Simd>(
+    unsafe fn blocks<S: Simd>(
         &self,
         s: S,
-        (matrix, weight): (&Matrix<'_>, &PackedWeight<'_>),
-        to: Place,
+        (matrix, weight): (&Matrix<'_>, &Weights<'_>),
+        (to, block): (Place, usize),
         panel: usize,
         next: &[u8],
-        sums: &mut Sums,
+        (slice, sums): (&mut Slice<S>, &mut S::Sums),
     ) {
         let (x, stride) = match &matrix.operands {
             Operands::F32(x, _) | Operands::WideF16(x, _) | Operands::WideBF16(x, _) => at(x, to.row),
@@ -115,17 +123,30 @@ impl Panels<'_> {
             Operands::BF16(x, _) => at(x, to.row),
             Operands::I8 { x, .. } => at(x, to.row),
         };
-        let w = weight.panel_bytes(panel).as_ptr();
-        let b = &mut Block { x, stride, rows: to.rows, k: self.k, w, sums, next };
-        // SAFETY: the rows are inside the view, which was checked; the panel was packed for this instruction set.
-        unsafe {
-            match matrix.operands {
-                Operands::F32(..) => s.block_f32(b),
-                Operands::WideF16(..) => s.block_wide_f16(b),
-                Operands::WideBF16(..) => s.block_wide_bf16(b),
-                Operands::F16(..) => s.block_f16(b),
-                Operands::BF16(..) => s.block_bf16(b),
-                Operands::I8 { .. } => s.block_i8(b),
+        let (x_size, w_size) = matrix.operands.sizes();
+        let mut done = 0;
+        loop {
+            let (w, k) = weight.from(s, panel, done..self.k, w_size, slice);
+            for first in (0..to.rows).step_by(block) {
+                // SAFETY: rows of the view, which was checked, from an element on that they have; the sums' own rows.
+                let (x, sums) =
+                    unsafe { (x.add(first * stride + done * x_size), sums.rows().as_mut_ptr().add(first).cast()) };
+                let b = &mut Block { x, stride, rows: block.min(to.rows - first), k, w, sums, add: done > 0, next };
+                // SAFETY: as above; the panel was packed for this instruction set.
+                unsafe {
+                    match matrix.operands {
+                        Operands::F32(..) => s.block_f32(b),
+                        Operands::WideF16(..) => s.block_wide_f16(b),
+                        Operands::WideBF16(..) => s.block_wide_bf16(b),
+                        Operands::F16(..) => s.block_f16(b),
+                        Operands::BF16(..) => s.block_bf16(b),
+                        Operands::I8 { .. } => s.block_i8(b),
+                    }
+                }
+            }
+            done += k;
+            if done >= self.k {
+                return;
             }
         }
     }
@@ -134,9 +155,9 @@ impl Panels<'_> {
 /// Where a block's sums go.
 enum Then<'a> {
     /// Nowhere: they become a gate, with its bias.
-    Gate(Option<&'a [f32]>, &'a mut Sums),
+    Gate(Option<&'a [f32]>, &'a mut [f32]),
     /// To the output, with the gate beside them where there is one.
-    Out(&'a Finish<'a>, (&'a Sums, &'a Sums)),
+    Out(&'a Finish<'a>, (&'a [f32], &'a [f32])),
 }
 
 impl Then<'_> {
@@ -148,10 +169,10 @@ impl Then<'_> {
     unsafe fn take<S: Simd>(&mut self, s: S, block: Place, part: Place, scale: impl Scale<S>) {
         let rows = (part.row - block.row) * S::PANEL..(part.row - block.row + part.rows) * S::PANEL;
         match self {
-            Then::Gate(bias, sums) => in_place(s, part, &mut sums.0[rows], S::PANEL, scale, *bias),
+            Then::Gate(bias, sums) => in_place(s, part, &mut sums[rows], S::PANEL, scale, *bias),
             // SAFETY: passed on.
             Then::Out(finish, (sums, gate)) => unsafe {
-                finish.block(s, part, (&sums.0[rows.clone()], &gate.0[rows]), S::PANEL, scale);
+                finish.block(s, part, (&sums[rows.clone()], &gate[rows]), S::PANEL, scale);
             },
         }
     }
@@ -163,17 +184,18 @@ impl Then<'_> {
 unsafe fn finish<S: Simd>(
     s: S,
     matrix: &Matrix<'_>,
-    (weight, panel, k): (&PackedWeight<'_>, usize, usize),
+    (weight, panel, k): (&Weights<'_>, usize, usize),
     at: Place,
-    products: &mut Products,
+    (products, slice): (&mut Products<S>, &mut Slice<S>),
     mut then: Then<'_>,
 ) {
     let Operands::I8 { x_scale, w_scale, .. } = &matrix.operands else {
         // SAFETY: passed on.
         return unsafe { then.take(s, at, at, Unscaled) };
     };
+    let excess = weight.excess::<S>(panel, slice);
     let scale = Scaled {
-        excess: if S::UNSIGNED { weight.excess(panel) } else { &[0; MAX_PANEL] },
+        excess: excess.as_ref(),
         x: &x_scale.row(0)[at.row..at.row + at.rows],
         w: &w_scale.row(0)[at.col..at.col + at.cols],
     };
@@ -189,8 +211,8 @@ unsafe fn finish<S: Simd>(
         let x = &scale.x[row - at.row..][..part.rows];
         let (beside, there) = products.of_image(image);
         if !there {
-            // SAFETY: the panel of int8 weights that the block was multiplied with.
-            unsafe { centres.write(s, image, Panel { weight, panel, k, scale: scale.w }, beside) };
+            // SAFETY: the panel that the block was multiplied with.
+            unsafe { centres.write(s, image, Panel { weight, panel, k, scale: scale.w }, slice, beside) };
             s.begin_blocks(at.rows);
         }
         // SAFETY: passed on.

@@ -1,36 +1,29 @@
-//! On weights as they lie in the file: dot products along the rows of both matrices. For layers that are not worth
-//! packing, and for callers without memory to spare.
+//! On weights as they lie in memory: dot products along the rows of both matrices. For programs that read each weight once
+//! for a few rows, where packing would cost as much as the products.
 
 use bytemuck::Pod;
 
 use super::super::memory::Source;
 use super::super::simd::{Element, MAX_LANES, Simd};
-use super::centre::Products;
+use super::Operands;
 use super::finish::{Finish, Place, Unscaled};
-use super::{Matrix, Operands};
 use crate::ops::Linear;
 
 /// Output columns of a register tile.
 const COLS: usize = 4;
 /// Output columns of a tile: their weights stay in the second-level cache while the rows of `x` pass.
 const TILE_COLS: usize = 32;
-/// Bytes of the widest vector of any operand.
-const MAX_BYTES: usize = 64;
+/// int8 elements that are multiplied at a time, at most.
+const MAX_BYTES: usize = 32;
 
 pub(super) struct Rows<'a> {
-    value: Matrix<'a>,
-    gate: Option<Matrix<'a>>,
+    operands: Operands<'a>,
     finish: Finish<'a>,
     rows: usize,
 }
 
-pub(super) fn tiles<'a>(
-    op: &Linear,
-    value: Matrix<'a>,
-    gate: Option<Matrix<'a>>,
-    finish: Finish<'a>,
-) -> (usize, Rows<'a>) {
-    (op.out.cols.div_ceil(TILE_COLS), Rows { value, gate, finish, rows: op.out.rows })
+pub(super) fn tiles<'a>(op: &Linear, operands: Operands<'a>, finish: Finish<'a>) -> (usize, Rows<'a>) {
+    (op.out.cols.div_ceil(TILE_COLS), Rows { operands, finish, rows: op.out.rows })
 }
 
 impl Rows<'_> {
@@ -40,7 +33,6 @@ impl Rows<'_> {
     pub(super) unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
         let first = index * TILE_COLS;
         let end = (first + TILE_COLS).min(self.finish.cols);
-        let mut centred = [Products::new(), Products::new()];
         // As many rows as the registers hold sums of.
         let rows = if S::LANES > 8 { 6 } else { 2 };
         for row in (0..self.rows).step_by(rows) {
@@ -49,9 +41,9 @@ impl Rows<'_> {
                 // SAFETY: a tile is a range of columns.
                 unsafe {
                     if S::LANES > 8 {
-                        self.register_tile::<S, 6>(s, at, end, &mut centred);
+                        self.register_tile::<S, 6>(s, at);
                     } else {
-                        self.register_tile::<S, 2>(s, at, end, &mut centred);
+                        self.register_tile::<S, 2>(s, at);
                     }
                 }
             }
@@ -63,47 +55,8 @@ impl Rows<'_> {
     /// # Safety
     /// No other tile touches the place.
     #[inline(always)]
-    unsafe fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Place, end: usize, centred: &mut [Products; 2]) {
-        let value = self.value.products::<S, R>(s, at, end, &mut centred[0]);
-        let mut gate = [[0.0; COLS]; R];
-        if let Some(matrix) = &self.gate {
-            gate = matrix.products::<S, R>(s, at, end, &mut centred[1]);
-            let bias = matrix.bias.as_ref().map_or(&[][..], |bias| &bias.row(0)[at.col..at.col + at.cols]);
-            for row in &mut gate {
-                row.iter_mut().zip(bias).for_each(|(gate, bias)| *gate += bias);
-            }
-        }
-        // SAFETY: passed on.
-        unsafe { self.finish.block(s, at, (value.as_flattened(), gate.as_flattened()), COLS, Unscaled) };
-    }
-}
-
-impl Matrix<'_> {
-    /// Writes what an image's centre adds in these columns, which are a tile's.
-    #[inline(always)]
-    fn write_centred<S: Simd>(&self, s: S, image: usize, (first, end): (usize, usize), to: &mut [f32]) {
-        let (Some(centres), Operands::I8 { w, w_scale, .. }) = (&self.centres, &self.operands) else { return };
-        let (scales, w_scale) = (centres.scale.row(0), w_scale.row(0));
-        for col in (first..end).step_by(COLS) {
-            let at = Place { row: image, rows: 1, col, cols: COLS.min(end - col) };
-            let [sums] = scaled::<S, 1>(s, at, &centres.row, w, scales, w_scale);
-            for (j, sum) in sums.into_iter().enumerate().take(at.cols) {
-                let codes = centres.codes(image, col + j) * (scales[image] * w_scale[col + j]);
-                to[col - first + j] = sum + codes;
-            }
-        }
-    }
-
-    /// The products of a register tile, what the centres add included; its tile's columns go to `end`.
-    #[inline(always)]
-    fn products<S: Simd, const R: usize>(
-        &self,
-        s: S,
-        at: Place,
-        end: usize,
-        centred: &mut Products,
-    ) -> [[f32; COLS]; R] {
-        let mut products = match &self.operands {
+    unsafe fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Place) {
+        let products = match &self.operands {
             Operands::F32(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::WideF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::WideBF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
@@ -111,17 +64,8 @@ impl Matrix<'_> {
             Operands::BF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::I8 { x, w, x_scale, w_scale } => scaled::<S, R>(s, at, x, w, x_scale.row(0), w_scale.row(0)),
         };
-        if let Some(centres) = &self.centres {
-            for (i, products) in products.iter_mut().enumerate().take(at.rows) {
-                let image = centres.layout.image_of(at.row + i);
-                let (beside, there) = centred.of_image(image);
-                if !there {
-                    self.write_centred(s, image, (at.col / TILE_COLS * TILE_COLS, end), beside);
-                }
-                products.iter_mut().zip(&beside[at.col % TILE_COLS..]).for_each(|(product, beside)| *product += beside);
-            }
-        }
-        products
+        // SAFETY: passed on.
+        unsafe { self.finish.block(s, at, (products.as_flattened(), &[]), COLS, Unscaled) };
     }
 }
 
@@ -134,7 +78,7 @@ fn sums<S: Simd, X: Element, W: Element, const R: usize>(
     w: &Source<'_, W>,
 ) -> [[f32; COLS]; R] {
     let mut vectors = [[s.splat(0.0); COLS]; R];
-    let mut walk = Walk::<X, W, R>::new(at, x, w, S::LANES);
+    let mut walk = Walk::<X, W, R, MAX_LANES>::new(at, x, w, S::LANES);
     while let Some((x, w)) = walk.next() {
         for j in 0..COLS {
             // SAFETY: pointers to LANES elements.
@@ -165,7 +109,7 @@ fn scaled<S: Simd, const R: usize>(
     w_scale: &[f32],
 ) -> [[f32; COLS]; R] {
     let mut sums = [[s.zero_i32(); COLS]; R];
-    let mut walk = Walk::<i8, i8, R>::new(at, x, w, S::BYTES);
+    let mut walk = Walk::<i8, i8, R, MAX_BYTES>::new(at, x, w, S::BYTES);
     while let Some((x, w)) = walk.next() {
         for i in 0..R {
             for j in 0..COLS {
@@ -185,19 +129,19 @@ fn scaled<S: Simd, const R: usize>(
     products
 }
 
-/// Walks `R` rows of `x` and [`COLS`] rows of `w` together, `width` elements at a time; the last, partial stretch
+/// Walks `R` rows of `x` and [`COLS`] rows of `w` together, `width` elements at a time, at most `WIDTH`; the last, partial stretch
 /// comes from copies that end in zeros.
-struct Walk<X, W, const R: usize> {
+struct Walk<X, W, const R: usize, const WIDTH: usize> {
     x: [*const X; R],
     w: [*const W; COLS],
     /// Elements that are left.
     left: usize,
     width: usize,
-    x_tail: [[X; MAX_BYTES]; R],
-    w_tail: [[W; MAX_BYTES]; COLS],
+    x_tail: [[X; WIDTH]; R],
+    w_tail: [[W; WIDTH]; COLS],
 }
 
-impl<X: Pod, W: Pod, const R: usize> Walk<X, W, R> {
+impl<X: Pod, W: Pod, const R: usize, const WIDTH: usize> Walk<X, W, R, WIDTH> {
     #[inline(always)]
     fn new(at: Place, x: &Source<'_, X>, w: &Source<'_, W>, width: usize) -> Self {
         let left = w.cols;
@@ -206,8 +150,8 @@ impl<X: Pod, W: Pod, const R: usize> Walk<X, W, R> {
             w: [w.row(at.col).as_ptr(); COLS],
             left,
             width,
-            x_tail: [[X::zeroed(); MAX_BYTES]; R],
-            w_tail: [[W::zeroed(); MAX_BYTES]; COLS],
+            x_tail: [[X::zeroed(); WIDTH]; R],
+            w_tail: [[W::zeroed(); WIDTH]; COLS],
         };
         let full = left / width * width;
         for i in 0..R {
@@ -253,5 +197,3 @@ impl<X: Pod, W: Pod, const R: usize> Walk<X, W, R> {
         Some(now)
     }
 }
-
-const _: () = assert!(MAX_LANES <= MAX_BYTES);

@@ -67,14 +67,23 @@ macro_rules! tiles {
         for half in 0..2 {
             // SAFETY: the token; the tiles have the shapes of this many rows. Reads whole chunks of the block's rows,
             // its tail, and as many chunks of the panel, which is padded to whole ones; writes 32 rows of half the
-            // columns of the sums.
+            // columns of the sums, and reads them before where they are added to.
             unsafe {
-                let to = b.sums.0.as_mut_ptr().cast::<u8>().add(half * STRIDE / 2);
+                let to = b.sums.cast::<u8>().add(half * STRIDE / 2);
                 asm!(
+                    "test {add}, {add}",
+                    "jnz 5f",
                     "tilezero tmm0",
                     "tilezero tmm1",
                     "tilezero tmm2",
                     "tilezero tmm3",
+                    "jmp 6f",
+                    "5:",
+                    "tileloadd tmm0, [{to} + {w_stride}]",
+                    "tileloadd tmm1, [{to} + {w_stride} + 64]",
+                    "tileloadd tmm2, [{to} + {w_stride} + 4096]",
+                    "tileloadd tmm3, [{to} + {w_stride} + 4160]",
+                    "6:",
                     "test {chunks}, {chunks}",
                     "jz 3f",
                     "2:",
@@ -153,6 +162,7 @@ macro_rules! tiles {
                     x_stride = inout(reg) b.stride => _,
                     w = inout(reg) b.w.add(half * STRIDE / 2) => _,
                     w_stride = in(reg) STRIDE,
+                    add = in(reg) usize::from(b.add),
                     tail0 = in(reg) tail.0.as_ptr(),
                     tail1 = in(reg) tail.0.as_ptr().add(second),
                     to = in(reg) to,

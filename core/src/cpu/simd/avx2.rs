@@ -91,6 +91,8 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     type I32 = __m256i;
     type Bytes = D::Bytes;
     type Panel = Lines<16>;
+    type Sums = [Self::Panel; 32];
+    type Slice = Self::Sums;
     const LANES: usize = 8;
     const BYTES: usize = 16;
     const ROWS: usize = 6;
@@ -289,6 +291,12 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     unsafe fn store_i32(self, to: *mut i32, x: __m256i) {
         // SAFETY: the token; writable, as the caller promises.
         unsafe { _mm256_storeu_si256(to.cast(), x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(self, from: *const i32) -> __m256i {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { _mm256_loadu_si256(from.cast()) }
     }
 
     #[inline(always)]

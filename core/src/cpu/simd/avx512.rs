@@ -220,6 +220,8 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     type I32 = __m512i;
     type Bytes = D::Bytes;
     type Panel = Lines<64>;
+    type Sums = [Self::Panel; 32];
+    type Slice = Self::Sums;
     const LANES: usize = 16;
     const BYTES: usize = 32;
     const ROWS: usize = 6;
@@ -434,6 +436,12 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     unsafe fn store_i32(self, to: *mut i32, x: __m512i) {
         // SAFETY: the token; writable, as the caller promises.
         unsafe { _mm512_storeu_si512(to.cast(), x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(self, from: *const i32) -> __m512i {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { _mm512_loadu_si512(from.cast()) }
     }
 
     #[inline(always)]

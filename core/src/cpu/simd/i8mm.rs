@@ -1,7 +1,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::product::{Block, Sums};
+use super::product::Block;
 
 /// Elements of `k` that an instruction takes.
 const GROUP: usize = 8;
@@ -40,7 +40,8 @@ pub(super) unsafe fn block(b: &mut Block<'_>) {
         // SAFETY: a group; panels are padded with zeros to whole ones.
         unsafe { step(&mut sums, &x, 0, w) };
     }
-    store(&sums, b.sums);
+    // SAFETY: promised.
+    unsafe { store(&sums, b) };
 }
 
 /// Adds the products of one group, at byte `at` of each row; where the panel's next group starts.
@@ -90,15 +91,22 @@ unsafe fn multiply(mut sums: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t
     sums
 }
 
+/// # Safety
+/// The block's promises.
 #[inline(always)]
-fn store(sums: &[[int32x4_t; PANEL / 2]; ROWS / 2], to: &mut Sums) {
-    let (rows, _) = to.0.as_chunks_mut::<{ 2 * PANEL }>();
-    for (sums, rows) in sums.iter().zip(rows) {
+unsafe fn store(sums: &[[int32x4_t; PANEL / 2]; ROWS / 2], b: &Block<'_>) {
+    for (pair, sums) in sums.iter().enumerate() {
         for (v, &sums) in sums.iter().enumerate() {
             // SAFETY: columns 2 v and 2 v + 1 of both rows.
             unsafe {
-                vst1_s32(rows.as_mut_ptr().add(2 * v).cast(), vget_low_s32(sums));
-                vst1_s32(rows.as_mut_ptr().add(PANEL + 2 * v).cast(), vget_high_s32(sums));
+                let to: *mut i32 = b.sums.add(2 * PANEL * pair + 2 * v).cast();
+                let (mut first, mut second) = (vget_low_s32(sums), vget_high_s32(sums));
+                if b.add {
+                    first = vadd_s32(first, vld1_s32(to));
+                    second = vadd_s32(second, vld1_s32(to.add(PANEL)));
+                }
+                vst1_s32(to, first);
+                vst1_s32(to.add(PANEL), second);
             }
         }
     }

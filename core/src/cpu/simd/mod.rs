@@ -28,7 +28,7 @@ pub(super) use scalar::Scalar;
 use bytemuck::Pod;
 use half::{bf16, f16};
 
-use product::{Block, Columns, Row};
+use product::{Block, Columns, Row, Rows};
 
 /// Most f32 lanes of any instruction set.
 pub(super) const MAX_LANES: usize = 16;
@@ -61,6 +61,10 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     type Bytes: Copy;
     /// [`Simd::PANEL`] f32.
     type Panel: Row;
+    /// Rows of sums that a tile keeps: whole blocks of every kind, at most [`product::MAX_ROWS`].
+    type Sums: Rows<Self::Panel>;
+    /// Words of a column, as rows, that weights are packed in a slice of: whole chunks.
+    type Slice: Rows<Self::Panel>;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F32;
@@ -134,6 +138,9 @@ pub(super) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` is writable for `LANES` elements.
     unsafe fn store_i32(self, to: *mut i32, x: Self::I32);
+    /// # Safety
+    /// `from` is readable for `LANES` elements.
+    unsafe fn load_sums(self, from: *const i32) -> Self::I32;
     /// Loads whole numbers, less `excess` in wrapping arithmetic, as f32.
     ///
     /// # Safety

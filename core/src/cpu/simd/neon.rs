@@ -147,6 +147,8 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     type I32 = int32x4_t;
     type Bytes = int8x16_t;
     type Panel = Lines<16>;
+    type Sums = [Self::Panel; 32];
+    type Slice = Self::Sums;
     const LANES: usize = 4;
     const BYTES: usize = 16;
     const ROWS: usize = 6;
@@ -323,6 +325,12 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     unsafe fn store_i32(self, to: *mut i32, x: int32x4_t) {
         // SAFETY: the token; writable, as the caller promises.
         unsafe { vst1q_s32(to, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(self, from: *const i32) -> int32x4_t {
+        // SAFETY: the token; readable, as the caller promises.
+        unsafe { vld1q_s32(from) }
     }
 
     #[inline(always)]

@@ -15,10 +15,6 @@ pub(in crate::cpu) const CHUNK: usize = 64;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Sums of products, f32 or the bits of i32: row after row of one panel.
-#[repr(C, align(64))]
-pub(in crate::cpu) struct Sums(pub(in crate::cpu) [f32; MAX_ROWS * MAX_PANEL]);
-
 /// A row of a panel's width.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -33,6 +29,10 @@ pub(in crate::cpu) trait Row: Copy + Zeroable {
     fn splat(x: f32) -> Self;
     /// The columns.
     fn columns(&mut self) -> &mut [f32];
+    /// The columns, to read.
+    fn as_columns(&self) -> &[f32];
+    /// The columns of rows, one row after another.
+    fn flattened(rows: &mut [Self]) -> &mut [f32];
 }
 
 impl<const N: usize> Row for Lines<N> {
@@ -45,12 +45,49 @@ impl<const N: usize> Row for Lines<N> {
     fn columns(&mut self) -> &mut [f32] {
         &mut self.0
     }
+
+    #[inline(always)]
+    fn as_columns(&self) -> &[f32] {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn flattened(rows: &mut [Self]) -> &mut [f32] {
+        const { assert!(size_of::<Self>() == 4 * N) };
+        // SAFETY: rows of N floats without padding between them, as just asserted.
+        unsafe { core::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len() * N) }
+    }
+}
+
+/// Some rows of sums.
+pub(in crate::cpu) trait Rows<P>: Copy {
+    /// How many.
+    const COUNT: usize;
+    /// All zero.
+    fn new() -> Self;
+    /// The rows.
+    fn rows(&mut self) -> &mut [P];
+}
+
+impl<P: Row, const N: usize> Rows<P> for [P; N] {
+    const COUNT: usize = N;
+
+    #[inline(always)]
+    fn new() -> Self {
+        [P::splat(0.0); N]
+    }
+
+    #[inline(always)]
+    fn rows(&mut self) -> &mut [P] {
+        self
+    }
 }
 
 /// Rows of activations that meet a panel.
 ///
 /// Whoever makes one promises: `x` is readable for `rows` rows of `k` elements, `stride` bytes apart; `w` is a packed
-/// panel of the instruction set for `k`; `rows` is not 0, and at most what the kernel called for takes.
+/// panel of the instruction set for `k`, or a stretch of one; `rows` is not 0, and at most what the kernel called for takes;
+/// `sums` is writable for as many rows of a panel's width as that, and where sums are to be added to, it holds some.
 pub(in crate::cpu) struct Block<'s> {
     pub(in crate::cpu) x: *const u8,
     /// Bytes from one row of `x` to the next.
@@ -59,7 +96,10 @@ pub(in crate::cpu) struct Block<'s> {
     /// Elements of a row.
     pub(in crate::cpu) k: usize,
     pub(in crate::cpu) w: *const u8,
-    pub(in crate::cpu) sums: &'s mut Sums,
+    /// Sums of products, f32 or the bits of i32: row after row of a panel's width.
+    pub(in crate::cpu) sums: *mut f32,
+    /// Whether the products are added to what `sums` holds, which is that of the panel's earlier stretches.
+    pub(in crate::cpu) add: bool,
     /// What is worth fetching meanwhile: part of the panel that will be read next.
     pub(in crate::cpu) next: &'s [u8],
 }
@@ -89,6 +129,9 @@ pub(in crate::cpu) trait Product<S: Simd> {
     unsafe fn input(s: S, from: *const u8, part: usize) -> Self::X;
     fn add(s: S, sum: Self::Sum, w: Self::W, x: Self::X) -> Self::Sum;
     /// # Safety
+    /// `from` is readable for a vector.
+    unsafe fn load(s: S, from: *const f32) -> Self::Sum;
+    /// # Safety
     /// `to` is writable for a vector.
     unsafe fn store(s: S, to: *mut f32, sum: Self::Sum);
 }
@@ -101,6 +144,14 @@ pub(in crate::cpu) trait Product<S: Simd> {
 #[inline(always)]
 pub(in crate::cpu) unsafe fn block<S: Simd, P: Product<S>, const R: usize, const V: usize>(s: S, b: &mut Block<'_>) {
     let mut sums = [[P::zero(s); V]; R];
+    if b.add {
+        for (i, sums) in sums.iter_mut().enumerate() {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: R rows of V vectors, as promised.
+                *sum = unsafe { P::load(s, b.sums.add(i * S::PANEL + v * S::LANES)) };
+            }
+        }
+    }
     let mut x = [b.x; R];
     for (i, x) in x.iter_mut().enumerate() {
         // SAFETY: rows past the last repeat it.
@@ -133,8 +184,8 @@ pub(in crate::cpu) unsafe fn block<S: Simd, P: Product<S>, const R: usize, const
     }
     for (i, sums_of_row) in sums.iter().enumerate() {
         for (v, sum) in sums_of_row.iter().enumerate() {
-            // SAFETY: R rows of V vectors fit the block's sums.
-            unsafe { P::store(s, b.sums.0.as_mut_ptr().add(i * S::PANEL + v * S::LANES), *sum) };
+            // SAFETY: R rows of V vectors, as promised.
+            unsafe { P::store(s, b.sums.add(i * S::PANEL + v * S::LANES), *sum) };
         }
     }
 }
@@ -319,6 +370,12 @@ macro_rules! single {
             }
 
             #[inline(always)]
+            unsafe fn load(s: S, from: *const f32) -> S::F32 {
+                // SAFETY: passed on.
+                unsafe { s.load(from) }
+            }
+
+            #[inline(always)]
             unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
                 // SAFETY: passed on.
                 unsafe { s.store(to, sum) }
@@ -375,6 +432,12 @@ impl<S: Simd> Product<S> for WideBF16 {
     }
 
     #[inline(always)]
+    unsafe fn load(s: S, from: *const f32) -> S::F32 {
+        // SAFETY: passed on.
+        unsafe { s.load(from) }
+    }
+
+    #[inline(always)]
     unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
         // SAFETY: passed on.
         unsafe { s.store(to, sum) }
@@ -413,6 +476,12 @@ impl<S: Simd> Product<S> for BF16 {
     #[inline(always)]
     fn add(s: S, sum: S::F32, w: S::Bytes, x: S::Bytes) -> S::F32 {
         s.dot_bf16(sum, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn load(s: S, from: *const f32) -> S::F32 {
+        // SAFETY: passed on.
+        unsafe { s.load(from) }
     }
 
     #[inline(always)]
@@ -459,6 +528,12 @@ impl<S: Simd> Product<S> for WidenedBF16 {
     }
 
     #[inline(always)]
+    unsafe fn load(s: S, from: *const f32) -> S::F32 {
+        // SAFETY: passed on.
+        unsafe { s.load(from) }
+    }
+
+    #[inline(always)]
     unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
         // SAFETY: passed on.
         unsafe { s.store(to, sum) }
@@ -499,10 +574,14 @@ impl<S: Simd> Product<S> for I8 {
     }
 
     #[inline(always)]
+    unsafe fn load(s: S, from: *const f32) -> S::I32 {
+        // SAFETY: passed on.
+        unsafe { s.load_sums(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn store(s: S, to: *mut f32, sum: S::I32) {
         // SAFETY: passed on.
         unsafe { s.store_i32(to.cast(), sum) }
     }
 }
-
-const _: () = assert!(MAX_PANEL * MAX_ROWS * 4 <= 8192);

@@ -42,6 +42,9 @@ unsafe impl Simd for Scalar {
     /// The first byte of each column, the second, the third and the fourth: what the compiler can make vectors of.
     type Bytes = [[i32; LANES]; 4];
     type Panel = Lines<{ 2 * LANES }>;
+    /// Few, for the sake of small stacks.
+    type Sums = [Self::Panel; 8];
+    type Slice = [Self::Panel; 16];
 
     #[inline(always)]
     fn splat(self, x: f32) -> Lanes {
@@ -178,6 +181,12 @@ unsafe impl Simd for Scalar {
     unsafe fn store_i32(self, to: *mut i32, x: [i32; LANES]) {
         // SAFETY: writable, as the caller promises.
         unsafe { to.cast::<[i32; LANES]>().write_unaligned(x) };
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(self, from: *const i32) -> [i32; LANES] {
+        // SAFETY: readable, as the caller promises.
+        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
     }
 
     #[inline(always)]

@@ -1,3 +1,5 @@
+use core::mem::MaybeUninit;
+
 use heapless::Vec;
 
 use super::config::{JitConfig, MAX_DEPTH};
@@ -43,6 +45,15 @@ impl JitModel {
     /// # Errors
     /// [`ModelError`], naming the key or tensor that is missing or wrong.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<JitModel, ModelError> {
+        let mut slot = MaybeUninit::uninit();
+        JitModel::read_into(gguf, &mut slot).cloned()
+    }
+
+    /// The same in the caller's memory: a model is large, whatever its depth, and this takes little of the stack.
+    ///
+    /// # Errors
+    /// As [`JitModel::from_gguf`].
+    pub fn read_into<'s>(gguf: &Gguf<'_>, slot: &'s mut MaybeUninit<JitModel>) -> Result<&'s mut JitModel, ModelError> {
         let config = JitConfig::from_gguf(gguf)?;
         let c = &config;
         let file = Tensors { gguf };
@@ -51,7 +62,7 @@ impl JitModel {
             0 => View::dense(Region::Weights, DType::F32, 0, 0, h),
             rows => file.float(format_args!("in_context_posemb"), rows, h)?,
         };
-        let mut model = JitModel {
+        let model = slot.write(JitModel {
             config,
             file_bytes: gguf.len_bytes(),
             t_mlp0: file.affine(format_args!("t_embedder.mlp.0"), h, TIMESTEP_WIDTH)?,
@@ -64,7 +75,7 @@ impl JitModel {
             final_norm: file.float(format_args!("final_layer.norm_final.weight"), 1, h)?,
             final_modulation: file.affine(format_args!("final_layer.adaLN_modulation.1"), 2 * h, h)?,
             final_linear: file.affine(format_args!("final_layer.linear"), c.patch_values(), h)?,
-        };
+        });
         // The configuration bounds the depth by the capacity. Pushed where they stay: they are large.
         for i in 0..c.depth {
             let _ = model.blocks.push(block(&file, c, i)?);

@@ -1,3 +1,5 @@
+use core::mem::MaybeUninit;
+
 use heapless::Vec;
 
 use super::config::{MAX_DEPTH, Qwen3Config};
@@ -52,13 +54,20 @@ impl Qwen3Model {
     /// # Errors
     /// [`ModelError`], naming the key or tensor that is missing or wrong.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Qwen3Model, ModelError> {
+        let mut slot = MaybeUninit::uninit();
+        Qwen3Model::read_into(gguf, &mut slot).cloned()
+    }
+
+    /// The same in the caller's memory: a model is large, whatever its depth, and this takes little of the stack.
+    ///
+    /// # Errors
+    /// As [`Qwen3Model::from_gguf`].
+    pub fn read_into<'s>(
+        gguf: &Gguf<'_>,
+        slot: &'s mut MaybeUninit<Qwen3Model>,
+    ) -> Result<&'s mut Qwen3Model, ModelError> {
         let config = Qwen3Config::from_gguf(gguf)?;
         let file = Tensors { gguf };
-        let mut layers = Vec::new();
-        for i in 0..config.depth {
-            // The configuration bounds the depth by the capacity.
-            let _ = layers.push(LayerParams::from_gguf(&file, &config, i)?);
-        }
         let embedding = file.matrix(format_args!("{TOKEN_EMBEDDING}"), config.vocabulary, config.hidden)?;
         if embedding.plain().is_some_and(|w| w.data.dtype == DType::I8) {
             let mut name = crate::gguf::Name::new();
@@ -67,7 +76,12 @@ impl Qwen3Model {
             return Err(ModelError::TensorType { name });
         }
         let final_norm = file.float(format_args!("output_norm.weight"), 1, config.hidden)?;
-        Ok(Qwen3Model { config, embedding, layers, final_norm })
+        let model = slot.write(Qwen3Model { config, embedding, layers: Vec::new(), final_norm });
+        // The configuration bounds the depth by the capacity. Pushed where they stay: they are large.
+        for i in 0..config.depth {
+            let _ = model.layers.push(LayerParams::from_gguf(&file, &config, i)?);
+        }
+        Ok(model)
     }
 
     /// Every matrix of the layers.

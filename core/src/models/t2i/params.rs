@@ -1,3 +1,5 @@
+use core::mem::MaybeUninit;
+
 use heapless::Vec;
 
 use super::config::{MAX_TEXT_DEPTH, T2iConfig};
@@ -53,11 +55,20 @@ impl T2iModel {
     /// # Errors
     /// [`ModelError`], naming the key or tensor that is missing or wrong.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<T2iModel, ModelError> {
+        let mut slot = MaybeUninit::uninit();
+        T2iModel::read_into(gguf, &mut slot).cloned()
+    }
+
+    /// The same in the caller's memory: a model is large, whatever its depth, and this takes little of the stack.
+    ///
+    /// # Errors
+    /// As [`T2iModel::from_gguf`].
+    pub fn read_into<'s>(gguf: &Gguf<'_>, slot: &'s mut MaybeUninit<T2iModel>) -> Result<&'s mut T2iModel, ModelError> {
         let config = T2iConfig::from_gguf(gguf)?;
         let c = &config;
         let file = Tensors { gguf };
         let h = c.hidden;
-        let mut model = T2iModel {
+        let model = slot.write(T2iModel {
             config,
             file_bytes: gguf.len_bytes(),
             t_mlp0: file.affine(format_args!("t_embedder.mlp.0"), h, TIMESTEP_WIDTH)?,
@@ -70,7 +81,7 @@ impl T2iModel {
             text_blocks: Vec::new(),
             blocks: Vec::new(),
             final_linear: file.affine(format_args!("final_layer.linear"), c.patch_values(), h)?,
-        };
+        });
         // The configuration bounds both depths by the capacities. Pushed where they stay: they are large.
         for i in 0..c.text_depth {
             let _ = model.text_blocks.push(block(&file, c, format_args!("text_refine_blocks.{i}"), "qkv")?);

@@ -1,0 +1,179 @@
+//! Panels of weights: packed ones as a whole, others packed from where they lie, a slice of `k` at a time. Both are the
+//! same words in the same order, so that products are the same to the bit.
+
+use super::super::memory::{Arena, Source};
+use super::super::pack::{PackedWeight, Word, interleave_words};
+use super::super::simd::Simd;
+use super::super::simd::product::{CHUNK, MAX_PANEL, Row, Rows};
+use crate::{DType, Weight};
+
+/// A slice of a panel.
+pub(super) struct Slice<S: Simd> {
+    words: S::Slice,
+    /// What the sums of each column so far are too large by, the bits of i32.
+    excess: S::Panel,
+}
+
+impl<S: Simd> Slice<S> {
+    /// Bytes of a column: whole chunks, as a panel has them.
+    const COLUMN: usize = 4 * S::Slice::COUNT;
+
+    /// Nothing yet.
+    #[inline(always)]
+    pub(super) fn new() -> Slice<S> {
+        Slice { words: S::Slice::new(), excess: S::Panel::splat(0.0) }
+    }
+}
+
+/// What the sums of a panel's columns are too large by.
+pub(super) enum Excess<'a, S: Simd> {
+    Packed(&'a [i32]),
+    /// The bits of i32.
+    Loose(S::Panel),
+}
+
+impl<S: Simd> Excess<'_, S> {
+    /// One number for each column.
+    #[inline(always)]
+    pub(super) fn as_ref(&self) -> &[i32] {
+        match self {
+            Excess::Packed(excess) => excess,
+            Excess::Loose(excess) => bytemuck::cast_slice(excess.as_columns()),
+        }
+    }
+}
+
+/// A weight matrix in panels.
+#[derive(Clone, Copy)]
+pub(super) enum Weights<'a> {
+    Packed(PackedWeight<'a>),
+    Loose(Loose<'a>),
+}
+
+/// Weights that are not packed.
+#[derive(Clone, Copy)]
+pub(super) struct Loose<'a> {
+    data: Source<'a, u8>,
+    dtype: DType,
+    rest: Option<Source<'a, u8>>,
+}
+
+impl<'a> Loose<'a> {
+    /// # Safety
+    /// The weight was checked.
+    pub(super) unsafe fn new(weight: &Weight, memory: &Arena<'a>) -> Loose<'a> {
+        // SAFETY: passed on.
+        unsafe {
+            let rest = weight.rest().map(|rest| memory.bytes_of_rows(&rest));
+            Loose { data: memory.bytes_of_rows(&weight.data), dtype: weight.data.dtype, rest }
+        }
+    }
+
+    /// Packs what follows byte `from` of a panel's columns; the bytes of a column that this gave.
+    #[inline(always)]
+    fn pack<S: Simd>(&self, s: S, panel: usize, from: usize, to: &mut Slice<S>) -> usize {
+        if S::UNSIGNED && self.dtype == DType::I8 {
+            self.add_excess::<S>(panel, from, &mut to.excess);
+        }
+        pack_rows(s, &self.data, Word::of(self.dtype, S::I8_GROUP), panel, from, to)
+    }
+
+    fn add_excess<S: Simd>(&self, panel: usize, from: usize, excess: &mut S::Panel) {
+        let excess = bytemuck::cast_slice_mut::<f32, i32>(excess.columns());
+        let first = panel * S::PANEL;
+        for (r, sum) in excess.iter_mut().enumerate().take(self.data.rows - first) {
+            let row = &self.data.row(first + r)[from..];
+            let weights = bytemuck::cast_slice::<u8, i8>(&row[..row.len().min(Slice::<S>::COLUMN)]);
+            let before = if from == 0 { 0 } else { *sum };
+            *sum = weights.iter().fold(before, |sum, &w| sum.wrapping_add(128 * i32::from(w)));
+        }
+    }
+}
+
+impl<'a> Weights<'a> {
+    /// What the sums of the panel's columns are too large by, after all of its slices were taken.
+    #[inline(always)]
+    pub(super) fn excess<S: Simd>(&self, panel: usize, slice: &Slice<S>) -> Excess<'a, S> {
+        match self {
+            _ if !S::UNSIGNED => Excess::Packed(&[0; MAX_PANEL]),
+            Weights::Packed(weight) => Excess::Packed(weight.excess(panel)),
+            Weights::Loose(_) => Excess::Loose(slice.excess),
+        }
+    }
+
+    /// A panel's weights from element `k` of its columns on, of `size` bytes each, and how many they are of `end - k`.
+    #[inline(always)]
+    pub(super) fn from<S: Simd>(
+        &self,
+        s: S,
+        panel: usize,
+        k: core::ops::Range<usize>,
+        size: usize,
+        slice: &mut Slice<S>,
+    ) -> (*const u8, usize) {
+        match self {
+            Weights::Packed(weight) => (weight.panel_bytes(panel).as_ptr(), k.end - k.start),
+            Weights::Loose(weight) => {
+                let bytes = weight.pack(s, panel, k.start * size, slice);
+                (slice.words.rows().as_ptr().cast(), bytes / size)
+            }
+        }
+    }
+
+    /// Whether the panel has a [`Rest`](crate::Rest).
+    #[inline(always)]
+    pub(super) fn has_rest(&self) -> bool {
+        match self {
+            Weights::Packed(weight) => weight.has_rest(),
+            Weights::Loose(weight) => weight.rest.is_some(),
+        }
+    }
+
+    /// The panel's [`Rest`](crate::Rest) from word `word` of its columns on, and how many words of `end - word`.
+    #[inline(always)]
+    pub(super) fn rest_from<S: Simd>(
+        &self,
+        s: S,
+        panel: usize,
+        word: core::ops::Range<usize>,
+        slice: &mut Slice<S>,
+    ) -> (*const u8, usize) {
+        match self {
+            Weights::Packed(weight) => (weight.rest(panel).as_ptr(), word.end - word.start),
+            Weights::Loose(Loose { rest: Some(rest), .. }) => {
+                let bytes = pack_rows(s, rest, Word::Four, panel, word.start * size_of::<u32>(), slice);
+                (slice.words.rows().as_ptr().cast(), bytes / size_of::<u32>())
+            }
+            Weights::Loose(_) => (core::ptr::null(), word.end - word.start),
+        }
+    }
+}
+
+/// Packs what follows byte `from` of a panel's rows; the bytes of a row that this gave.
+#[inline(always)]
+fn pack_rows<S: Simd>(s: S, rows: &Source<'_, u8>, word: Word, panel: usize, from: usize, to: &mut Slice<S>) -> usize {
+    const { assert!(Slice::<S>::COLUMN.is_multiple_of(CHUNK)) };
+    let (first, bytes) = (panel * S::PANEL, Slice::<S>::COLUMN.min(rows.cols - from));
+    let start = rows.row(first)[from..].as_ptr();
+    let whole = bytes == Slice::<S>::COLUMN && first + S::PANEL <= rows.rows;
+    if word == Word::Four && whole && (start.addr() | rows.stride).is_multiple_of(size_of::<f32>()) {
+        for r in (0..S::PANEL).step_by(S::LANES) {
+            let from = rows.row(first + r)[from..].as_ptr().cast::<f32>();
+            for (c, to) in to.words.rows().chunks_mut(S::LANES).enumerate() {
+                // SAFETY: LANES rows from this one on, which are the panel's, and as many of their words.
+                unsafe {
+                    let to = to.as_mut_ptr().cast::<f32>().add(r);
+                    s.transpose(from.add(c * S::LANES), rows.stride / size_of::<f32>(), to, S::PANEL);
+                }
+            }
+        }
+        return bytes;
+    }
+    let len = bytes.next_multiple_of(CHUNK) * S::PANEL;
+    // SAFETY: rows of a panel's width are plain words, at least `len` bytes of them.
+    let to = unsafe { core::slice::from_raw_parts_mut(to.words.rows().as_mut_ptr().cast::<u8>(), len) };
+    interleave_words(word, to, S::PANEL, &|r| {
+        if first + r < rows.rows { &rows.row(first + r)[from..from + bytes] } else { &[] }
+    });
+    bytes
+}
