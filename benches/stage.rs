@@ -1,11 +1,11 @@
 //! One kernel and the memory that it works in, on one thread of the CPU.
 
 use denoir::{AlignedBytes, Isa};
-use denoir_core::Rest;
+use denoir_core::QuantResidual;
 use denoir_core::backend::{Program, run};
 use denoir_core::cpu::{Cpu, pack, packed_bytes};
 use denoir_core::ops::{
-    Attention, Centre, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Rope, RopePairs,
+    Attention, Epilogue, Linear, NormModulate, Op, QkNormRope, QuantizeRows, Rope, RopePairs, SharedMean,
 };
 use denoir_core::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 
@@ -64,10 +64,10 @@ impl Layout {
     }
 
     /// What the rows of one image have in common.
-    fn centre(&mut self, tokens: usize, hidden: usize) -> Centre {
+    fn centre(&mut self, tokens: usize, hidden: usize) -> SharedMean {
         let row = self.view(Region::Arena, DType::I8, [1, hidden], true);
         let (scale, value) = (self.arena(DType::F32, [1, 1]), self.arena(DType::F32, [1, hidden]));
-        Centre { row, scale, value, layout: one_image(tokens) }
+        SharedMean { row, scale, value, layout: one_image(tokens) }
     }
 
     fn stage(self, op: Op, isa: Isa, flop: f64) -> Stage {
@@ -86,8 +86,9 @@ impl Stage {
         let mut weight = || {
             let data = l.weights(dtype, [cols, k]);
             let scale = int8.then(|| l.weights(DType::F32, [1, cols]));
-            let rest = (int8 && layer != Layer::Plain).then(|| l.weights(DType::I8, [cols, Rest::bytes(k)]).offset);
-            Weight { data, scale, rest }
+            let residual =
+                (int8 && layer != Layer::Plain).then(|| l.weights(DType::I8, [cols, QuantResidual::bytes(k)]).offset);
+            Weight { data, scale, residual }
         };
         let (w, gate) = (weight(), (layer == Layer::Gated).then(weight));
         let (x, x_scale) = l.activations(isa.precision().input_of(&w), [m, k]);

@@ -124,7 +124,7 @@ pub(crate) unsafe fn guard(
     context: *const denoir_context,
     call: impl FnOnce(&denoir_context) -> Result<()>,
 ) -> denoir_status {
-    // SAFETY: passed on.
+    // SAFETY: the caller promises that the context is a live handle or NULL.
     let context = match unsafe { reference(context, "the context") } {
         Ok(context) => context,
         Err(failure) => return failure.status,

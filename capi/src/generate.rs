@@ -118,7 +118,7 @@ unsafe fn begin<'p>(
     pipeline: *const denoir_pipeline,
     request: *const denoir_request,
 ) -> Result<(MutexGuard<'p, Pipeline>, denoir_request)> {
-    // SAFETY: passed on.
+    // SAFETY: the caller promises that the pipeline is a live handle or NULL.
     let pipeline = match unsafe { reference(pipeline, "the pipeline")? }.0.try_lock() {
         Ok(pipeline) => pipeline,
         Err(TryLockError::WouldBlock) => {
@@ -127,7 +127,7 @@ unsafe fn begin<'p>(
         // After a fault of an earlier call the memory holds nothing that the next one relies on.
         Err(TryLockError::Poisoned(pipeline)) => pipeline.into_inner(),
     };
-    // SAFETY: passed on.
+    // SAFETY: the caller promises that the request is valid as far as its size says, or NULL.
     Ok((pipeline, unsafe { params::read(request)? }))
 }
 

@@ -64,7 +64,7 @@ impl denoir_pipeline_params {
         let isa = if self.isa.is_null() {
             None
         } else {
-            // SAFETY: passed on.
+            // SAFETY: the caller promises that the name is a string or NULL.
             let name = unsafe { string(self.isa, "the instruction set")? };
             let unknown = || Failure::argument(format!("this processor has no instruction set {name:?}"));
             Some(Isa::from_name(name).ok_or_else(unknown)?)

@@ -8,7 +8,7 @@ use crate::status::{Failure, Result};
 /// # Safety
 /// NULL, or a valid pointer for the time of the call.
 pub(crate) unsafe fn reference<'a, T>(pointer: *const T, what: &str) -> Result<&'a T> {
-    // SAFETY: passed on.
+    // SAFETY: the caller promises that the pointer is valid or NULL.
     unsafe { pointer.as_ref() }.ok_or_else(|| Failure::argument(format!("{what} is NULL")))
 }
 
@@ -75,7 +75,7 @@ pub(crate) unsafe fn hand_out<T>(out: *mut *mut T, make: impl FnOnce() -> Result
     // SAFETY: not NULL, and valid by the caller's promise. Written first, so that a failure leaves NULL.
     unsafe { out.write(std::ptr::null_mut()) };
     let handle = Box::into_raw(Box::new(make()?));
-    // SAFETY: as above.
+    // SAFETY: not NULL, and valid by the caller's promise.
     unsafe { out.write(handle) };
     Ok(())
 }

@@ -125,7 +125,7 @@ impl denoir_request {
             order: self.order,
         };
         settings.check().map_err(|e| Failure::argument(e.to_string()))?;
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that the request's pointers are valid for the lengths beside them.
         let condition = unsafe { self.condition(model, labels)? };
         Ok(Request { condition, seed: self.seed, rng: rng(self.rng)?, settings })
     }
@@ -133,7 +133,7 @@ impl denoir_request {
     /// # Safety
     /// As [`denoir_request::request`].
     unsafe fn condition<'r>(&self, model: &denoir::Model, labels: &'r mut Vec<u32>) -> Result<Condition<'r>> {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that the request's pointers are valid for the lengths beside them.
         unsafe {
             if let Some((tokens, width)) = model.network().text_size() {
                 let prompt = slice(self.prompt_embeds, tokens * width, "prompt_embeds")?;

@@ -239,7 +239,7 @@ fn older_and_newer_programs_are_understood() {
     newer.known.struct_size = size_of::<Newer>();
     for (more, status) in [(0, DENOIR_OK), (1, DENOIR_ERROR_ARGUMENT)] {
         newer.more = more;
-        // SAFETY: as above.
+        // SAFETY: the handles are live, and the structures as large as they say.
         unsafe {
             let whole = (&raw const newer).cast();
             assert_eq!(denoir_pipeline_new(h.context, h.model, whole, &mut pipeline), status);
@@ -317,7 +317,7 @@ fn cancelling_from_another_thread_stops_the_call_under_way_alone() {
     // SAFETY: a valid context, which outlives the callbacks.
     assert_eq!(unsafe { denoir_context_set_callbacks(h.context, &callbacks) }, DENOIR_OK);
     assert_eq!(h.generate(&h.request(), &mut h.pixels(), 0), DENOIR_ERROR_CANCELLED);
-    // SAFETY: as above.
+    // SAFETY: the handles are live, and the structures as large as they say.
     assert_eq!(unsafe { denoir_context_set_callbacks(h.context, null()) }, DENOIR_OK);
     assert_eq!(h.generate(&h.request(), &mut h.pixels(), 0), DENOIR_OK, "{}", message(h.context));
 }

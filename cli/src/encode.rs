@@ -7,8 +7,5 @@ mod ppm;
 
 pub(crate) use animation::{Animation, animate};
 pub(crate) use npy::{header as npy_header, little_endian};
-pub(crate) use png::png;
+pub(crate) use png::{TextChunk, png};
 pub(crate) use ppm::ppm;
-
-/// A text for a PNG file: its keyword and content.
-pub(crate) type TextChunk = (&'static str, String);

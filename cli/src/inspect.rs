@@ -1,5 +1,6 @@
 //! `denoir inspect`: what a model file holds. Any GGUF can be listed, also one that denoir does not run.
 
+mod lines;
 mod text_models;
 mod value;
 
@@ -18,6 +19,7 @@ use serde_json::{Value as Json, json};
 
 use crate::error::Error;
 use crate::{demo, stdout, text};
+use lines::{image_text, line};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Lists the classes that `denoir generate --class` takes.")]
@@ -110,8 +112,11 @@ impl Report<'_> {
         line(&mut out, "weights", &self.weights());
         match &self.model {
             Some(Ok(Model::Image(AnyNetwork::Jit(model)))) => self.describe(&mut out, model),
-            Some(Ok(Model::Image(AnyNetwork::T2i(model)))) => self.describe_t2i(&mut out, model),
-            Some(Ok(Model::Text(model))) => self.describe_encoder(&mut out, model),
+            Some(Ok(Model::Image(AnyNetwork::T2i(model)))) => {
+                text_models::describe_t2i(&mut out, &model.config);
+                self.describe_run(&mut out, model.config.flop());
+            }
+            Some(Ok(Model::Text(model))) => text_models::describe_encoder(&mut out, model),
             Some(Err(e)) => {
                 line(&mut out, "unusable", &e.to_string());
                 self.metadata_text(&mut out);
@@ -231,15 +236,6 @@ impl Report<'_> {
         }
         report
     }
-}
-
-fn line(out: &mut String, label: &str, value: &str) {
-    let _ = writeln!(out, "{label:<13} {value}");
-}
-
-fn image_text(side: usize, channels: usize, patch: usize) -> String {
-    let grid = side / patch;
-    format!("{side} × {side}, {channels} channels, patches of {patch}: {grid} × {grid} = {} tokens", grid * grid)
 }
 
 fn network_text(c: &JitConfig) -> String {

@@ -4,67 +4,14 @@
 //! a network, add a module that builds the table and one line to [`read`].
 
 pub(crate) mod jit;
+mod network;
 pub(crate) mod t2i;
 
-use denoir_core::DType;
-use denoir_core::gguf::GgmlType;
+pub(crate) use network::{Network, Role, Spec};
 
 use crate::checkpoint::Tensors;
 use crate::config::Config;
 use crate::error::ConvertError;
-
-/// How a tensor may be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// F32 whatever the weight type: norms, biases, positions. They are small, and added in f32.
-    Keep,
-    /// A matrix of the ends or of adaLN: f16 where the weight type is int8.
-    Matrix,
-    /// A matrix of attention or FFN: where the FLOPs are, and where int8 is safe.
-    Quantizable,
-    /// The same, where it meets activations that may be centred: with what int8 leaves over.
-    Centred,
-    /// The same, with rows that are rotated where they are stored as int8.
-    Rotatable,
-}
-
-impl Role {
-    /// Stored type where the weights are `dtype`.
-    pub(crate) fn stored(self, dtype: DType) -> GgmlType {
-        match (self, dtype) {
-            (Role::Keep, _) => GgmlType::F32,
-            (Role::Matrix, DType::I8) => GgmlType::F16,
-            (_, dtype) => dtype.into(),
-        }
-    }
-}
-
-/// A tensor that the network has.
-#[derive(Clone, Debug)]
-pub(crate) struct Spec {
-    pub(crate) name: String,
-    /// Outermost first.
-    pub(crate) shape: Vec<u64>,
-    pub(crate) role: Role,
-}
-
-/// A network of known sizes.
-#[derive(Clone, Debug)]
-pub(crate) struct Network {
-    /// `general.architecture`.
-    pub(crate) architecture: &'static str,
-    /// Hyper-parameter keys of `denoir_core::gguf::keys` and their values.
-    pub(crate) sizes: Vec<(&'static str, u32)>,
-    pub(crate) specs: Vec<Spec>,
-    /// What presets and names depend on.
-    pub(crate) depth: u64,
-    pub(crate) hidden: u64,
-    pub(crate) input_size: u64,
-    pub(crate) patch_size: u64,
-    /// Classes; 0 for a network without.
-    pub(crate) classes: u64,
-    pub(crate) bottleneck: bool,
-}
 
 /// Recognises the network by its tensors and checks that it is whole: every tensor there, of the right shape, and
 /// none beside them but buffers that the engine computes itself.
@@ -104,93 +51,4 @@ fn check(tensors: &Tensors<'_>, specs: &[Spec]) -> Result<(), ConvertError> {
 fn is_computed(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     matches!(last, "freqs" | "freqs_cos" | "freqs_sin" | "inv_freq") || name.starts_with("feat_rope")
-}
-
-/// Collects a network's tensors.
-#[derive(Default)]
-struct Table(Vec<Spec>);
-
-impl Table {
-    fn push(&mut self, name: impl Into<String>, shape: &[u64], role: Role) {
-        self.0.push(Spec { name: name.into(), shape: shape.to_vec(), role });
-    }
-
-    fn keep(&mut self, name: impl Into<String>, shape: &[u64]) {
-        self.push(name, shape, Role::Keep);
-    }
-
-    fn matrix(&mut self, name: impl Into<String>, shape: &[u64]) {
-        self.push(name, shape, Role::Matrix);
-    }
-
-    fn rotatable(&mut self, name: impl Into<String>, shape: &[u64]) {
-        self.push(name, shape, Role::Rotatable);
-    }
-
-    fn centred(&mut self, name: impl Into<String>, shape: &[u64]) {
-        self.push(name, shape, Role::Centred);
-    }
-
-    fn quantizable(&mut self, name: impl Into<String>, shape: &[u64]) {
-        self.push(name, shape, Role::Quantizable);
-    }
-
-    /// `prefix.weight` and `prefix.bias` of a linear layer at an end of the network.
-    fn linear(&mut self, prefix: &str, rows: u64, columns: u64) {
-        self.matrix(format!("{prefix}.weight"), &[rows, columns]);
-        self.keep(format!("{prefix}.bias"), &[rows]);
-    }
-}
-
-/// The shape of a tensor that must have `N` dimensions, none of them zero.
-fn shape<const N: usize>(tensors: &Tensors<'_>, name: &str) -> Result<[u64; N], ConvertError> {
-    let tensor = tensors.get(name).ok_or_else(|| ConvertError::MissingTensor(name.into()))?;
-    let shape = <[u64; N]>::try_from(tensor.shape.as_slice()).ok().filter(|dims| !dims.contains(&0));
-    shape.ok_or_else(|| wrong(name, &tensor.shape, format!("{N} dimensions, none zero,")))
-}
-
-fn wrong(name: &str, found: &[u64], wanted: impl Into<String>) -> ConvertError {
-    ConvertError::Shape { tensor: name.into(), found: found.to_vec(), wanted: wanted.into() }
-}
-
-/// Number of blocks: consecutive indices from 0 for which `prefix.N.suffix` exists.
-fn count_blocks(tensors: &Tensors<'_>, prefix: &str, suffix: &str) -> u64 {
-    (0u64..).take_while(|i| tensors.contains_key(&format!("{prefix}.{i}.{suffix}"))).count() as u64
-}
-
-/// The side of a square grid of `tokens`.
-fn grid_side(tokens: u64, name: &str, found: &[u64]) -> Result<u64, ConvertError> {
-    let side = tokens.isqrt();
-    if side.checked_mul(side) == Some(tokens) { Ok(side) } else { Err(wrong(name, found, "a square number of tokens")) }
-}
-
-/// Number of heads of `head_dim` channels in `hidden`.
-fn head_count(hidden: u64, head_dim: u64, name: &str) -> Result<u64, ConvertError> {
-    if hidden.is_multiple_of(head_dim) && head_dim.is_multiple_of(4) {
-        Ok(hidden / head_dim)
-    } else {
-        Err(wrong(name, &[head_dim], format!("a divisor of {hidden} and multiple of 4")))
-    }
-}
-
-/// Values for the metadata, which holds 32-bit sizes.
-fn narrow(sizes: &[(&'static str, u64)]) -> Result<Vec<(&'static str, u32)>, ConvertError> {
-    let narrow = |&(key, size): &(&'static str, u64)| match u32::try_from(size) {
-        Ok(size) => Ok((key, size)),
-        Err(_) => {
-            Err(ConvertError::Contradiction { key, config: "at most 4294967295".into(), checkpoint: size.to_string() })
-        }
-    };
-    sizes.iter().map(narrow).collect()
-}
-
-/// Each size that the configuration names is the one that the tensors say.
-fn agree(config: &Config, sizes: &[(&'static str, u64)]) -> Result<(), ConvertError> {
-    for &(key, checkpoint) in sizes {
-        if let Some(said) = config.size(key).filter(|said| *said != checkpoint) {
-            let checkpoint = checkpoint.to_string();
-            return Err(ConvertError::Contradiction { key, config: said.to_string(), checkpoint });
-        }
-    }
-    Ok(())
 }

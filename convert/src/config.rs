@@ -7,9 +7,11 @@
 //! `model.denoiser.init_args` and `model.diffusion_sampler`. A key that is not known there is an error: a misspelt
 //! one must not pass unseen.
 
+mod error;
 mod yaml;
 
-use core::fmt;
+pub use error::ConfigError;
+
 use std::collections::BTreeMap;
 
 use denoir_core::gguf::keys;
@@ -17,49 +19,6 @@ use serde_json::{Map, Value};
 
 /// Largest configuration file in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
-
-/// Why a configuration file was refused.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file is larger than [`MAX_CONFIG_BYTES`].
-    TooLarge,
-    /// The file is neither JSON nor YAML.
-    Syntax(String),
-    /// The file is not a mapping of keys to values.
-    NotAMapping,
-    /// A key that means nothing here.
-    UnknownKey(String),
-    /// A value of the wrong type or outside its range.
-    BadValue {
-        /// The key.
-        key: String,
-        /// What it must be.
-        wanted: &'static str,
-    },
-    /// The sampler of the configuration is not one that denoir has.
-    UnknownSampler(String),
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConfigError::TooLarge => f.write_str("the configuration is larger than 1 MiB"),
-            ConfigError::Syntax(what) => write!(f, "the configuration is neither JSON nor YAML: {what}"),
-            ConfigError::NotAMapping => f.write_str("the configuration is not a mapping of keys to values"),
-            ConfigError::UnknownKey(key) => write!(f, "unknown configuration key {key:?}"),
-            ConfigError::BadValue { key, wanted } => write!(f, "configuration key {key:?} must be {wanted}"),
-            ConfigError::UnknownSampler(class) => {
-                write!(
-                    f,
-                    "the configuration's sampler {class:?} is not known; give the sampler in a JSON configuration"
-                )
-            }
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
 
 /// Whose training code made a checkpoint. It decides the sampler preset and the 8-bit rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Conversion of elements, block by block. Every loop is plain enough for the compiler to vectorise.
 
-use denoir_core::Rest;
+use denoir_core::QuantResidual;
 use half::bf16;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -82,16 +82,16 @@ pub(crate) fn store_i8_row(row: &[f32], max: f32, out: &mut Vec<u8>) -> f32 {
     scale
 }
 
-/// Appends what a row of I8 of this scale leaves over, as [`Rest`] has it.
+/// Appends what a row of I8 of this scale leaves over, as [`QuantResidual`] has it.
 pub(crate) fn store_rest_row(row: &[f32], scale: f32, out: &mut Vec<u8>) {
     let start = out.len();
-    out.resize(start + Rest::bytes(row.len()), 0);
+    out.resize(start + QuantResidual::bytes(row.len()), 0);
     if scale == 0.0 {
         return;
     }
     for (k, value) in row.iter().enumerate() {
-        let (byte, bit) = Rest::place(k);
-        out[start + byte] |= Rest::code(value / scale, rounded(value / scale)) << bit;
+        let (byte, bit) = QuantResidual::place(k);
+        out[start + byte] |= QuantResidual::code(value / scale, rounded(value / scale)) << bit;
     }
 }
 

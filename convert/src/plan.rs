@@ -1,7 +1,7 @@
 //! What will be written: metadata, the list of tensors, and how each is made from the checkpoint.
 
 use denoir_core::DType;
-use denoir_core::Rest;
+use denoir_core::QuantResidual;
 use denoir_core::gguf::{GgmlType, keys};
 use denoir_core::ops::ROTATION;
 
@@ -170,7 +170,7 @@ pub(crate) fn entries(network: &Network, dtype: DType) -> Result<Vec<Entry>, Con
             entries.push(Entry::new(name, rows, GgmlType::F32).ok_or_else(overflow)?);
             if spec.role == Role::Centred {
                 let &[rows, columns] = spec.shape.as_slice() else { return Err(overflow()) };
-                let bytes = Rest::bytes(usize::try_from(columns).map_err(|_| overflow())?) as u64;
+                let bytes = QuantResidual::bytes(usize::try_from(columns).map_err(|_| overflow())?) as u64;
                 let name = format!("{}{}", spec.name, keys::REST_SUFFIX);
                 entries.push(Entry::new(name, vec![rows, bytes], GgmlType::I8).ok_or_else(overflow)?);
             }

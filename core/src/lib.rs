@@ -58,7 +58,7 @@ pub use models::network::Network;
 pub use models::{ModelError, jit, network, params, plan, qwen3, t2i};
 pub use room::{Aligned, NoRoom, Room};
 pub use sampling::{Denoiser, EVALUATE, Job, Prepared, Progress, RunError, noise, sampler};
-pub use tensor::{DType, Modulation, Precision, Region, Rest, TokenLayout, View, Weight};
+pub use tensor::{DType, Modulation, Precision, QuantResidual, Region, TokenLayout, View, Weight};
 
 #[cfg(test)]
 extern crate std;

@@ -43,7 +43,7 @@ impl Case {
             x,
             x_scale: scaled(x_scale),
             centre: None,
-            w: Weight { data: w, scale: scaled(w_scale), rest: None },
+            w: Weight { data: w, scale: scaled(w_scale), residual: None },
             bias: None,
             out,
             epilogue: Epilogue::Store,

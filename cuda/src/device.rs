@@ -96,7 +96,7 @@ impl Driver {
         if !unsafe { sys::is_culib_present() } {
             return Err(Error::NoDriver);
         }
-        // SAFETY: as above; the library is there, so this does not panic.
+        // SAFETY: the library is there, so this does not panic; its initialisers have run.
         let library = unsafe { sys::culib() };
         for &name in FUNCTIONS {
             // SAFETY: the symbol is only looked for.
@@ -125,7 +125,7 @@ impl Driver {
 
     fn device(&self, index: usize) -> Result<sys::CUdevice, Error> {
         let (mut device, ordinal) = (0, c_int::try_from(index).unwrap_or(c_int::MAX));
-        // SAFETY: as above.
+        // SAFETY: the driver is initialised; the pointer is to a local.
         self.calls.make("cuDeviceGet", || unsafe { sys::cuDeviceGet(&mut device, ordinal) })?;
         Ok(device)
     }
@@ -134,15 +134,15 @@ impl Driver {
         let device = self.device(index)?;
         let attribute = |attribute| {
             let mut value = 0;
-            // SAFETY: as above.
+            // SAFETY: the driver is initialised; the pointer is to a local.
             let call = || unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, device) };
             self.calls.make("cuDeviceGetAttribute", call)?;
             Ok(u32::try_from(value).unwrap_or(0))
         };
         let (mut name, mut memory_bytes): ([c_char; 256], usize) = ([0; 256], 0);
-        // SAFETY: as above; the length is the buffer's.
+        // SAFETY: the driver is initialised; the buffer is one byte longer than the length.
         self.calls.make("cuDeviceGetName", || unsafe { sys::cuDeviceGetName(name.as_mut_ptr(), 255, device) })?;
-        // SAFETY: as above.
+        // SAFETY: the driver is initialised; the pointer is to a local.
         self.calls.make("cuDeviceTotalMem", || unsafe { sys::cuDeviceTotalMem_v2(&mut memory_bytes, device) })?;
         let name = CStr::from_bytes_until_nul(bytemuck::cast_slice(&name)).unwrap_or_default();
         Ok(DeviceInfo {
@@ -194,7 +194,7 @@ pub(crate) struct Context {
 
 // SAFETY: the driver allows a context on any thread, and on several at once.
 unsafe impl Send for Context {}
-// SAFETY: as above.
+// SAFETY: the driver allows a context on several threads at once.
 unsafe impl Sync for Context {}
 
 impl Context {
@@ -207,7 +207,7 @@ impl Context {
 
     /// The same where nothing can be reported: when things are dropped.
     pub(crate) fn enter_to_drop(&self) -> Option<Entered> {
-        // SAFETY: as above.
+        // SAFETY: the context is alive.
         (unsafe { sys::cuCtxPushCurrent_v2(self.raw) } == sys::CUresult::CUDA_SUCCESS).then_some(Entered)
     }
 }

@@ -62,11 +62,11 @@ pub(crate) struct Stream {
 
 // SAFETY: the driver allows a stream on any thread; the staging memory is this stream's own.
 unsafe impl Send for Stream {}
-// SAFETY: as above: `&self` only waits.
+// SAFETY: `&self` only waits, which the driver allows on several threads at once.
 unsafe impl Sync for Stream {}
-// SAFETY: as above.
+// SAFETY: the driver allows a graph on any thread.
 unsafe impl Send for Graph {}
-// SAFETY: as above.
+// SAFETY: `&self` only reads times and names.
 unsafe impl Sync for Graph {}
 
 impl Stream {
@@ -78,7 +78,7 @@ impl Stream {
         // SAFETY: the pointers are to fields of the new stream, here and below.
         context.calls.make("cuStreamCreate", || unsafe { sys::cuStreamCreate(&mut stream.raw, flags) })?;
         let staging = (&raw mut stream.staging).cast();
-        // SAFETY: as above.
+        // SAFETY: the pointer is to a field of the new stream.
         context.calls.make("cuMemHostAlloc", || unsafe { sys::cuMemHostAlloc(staging, STAGING_BYTES, 0) })?;
         Ok(stream)
     }
@@ -182,7 +182,7 @@ impl Stream {
         });
         if ended.is_err() && graph.is_null() {
             // A call that tests made fail was not made: a stream that captures takes nothing else.
-            // SAFETY: as above.
+            // SAFETY: the capture began above; it must end whatever became of the launches.
             let _ = unsafe { sys::cuStreamEndCapture(self.raw, &mut graph) };
         }
         let mut raw = std::ptr::null_mut();
@@ -210,7 +210,7 @@ impl Stream {
         // SAFETY: no preconditions, here and below. Whether a profiler is there is not this program's business.
         let _ = unsafe { sys::cuProfilerStart() };
         let done = self.replay(graph).and_then(|()| self.wait());
-        // SAFETY: as above.
+        // SAFETY: no preconditions.
         let _ = unsafe { sys::cuProfilerStop() };
         done
     }

@@ -5,28 +5,7 @@ use denoir_core::backend::TapFn;
 use denoir_core::{DType, Job, Progress};
 
 use crate::backends::{self, Engine, Opened};
-use crate::{BackendKind, Denoise, Device, Error, Image, Isa, KernelTime, Model, Request};
-
-/// Where and how a pipeline runs.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// What runs the network.
-    pub backend: BackendKind,
-    /// Which device of that backend; the first by default.
-    pub device: Option<usize>,
-    /// Processor threads; as many as the machine has by default.
-    pub threads: Option<usize>,
-    /// Instruction set; the fastest by default.
-    pub isa: Option<Isa>,
-    /// Images that are drawn together at most, 1 by default. More need more memory and give the same images.
-    pub batch: Option<usize>,
-}
-
-impl Options {
-    pub(crate) fn batch(&self) -> usize {
-        self.batch.unwrap_or(1)
-    }
-}
+use crate::{Denoise, Device, Error, Image, Isa, KernelTime, Model, Options, Request};
 
 /// A model with the memory and the device to run it.
 #[derive(Debug)]

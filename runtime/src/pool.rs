@@ -69,7 +69,7 @@ impl Pool {
             started: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            spins: if threads > crate::backends::available_threads() { 0 } else { SPINS },
+            spins: if threads > crate::system::available_threads() { 0 } else { SPINS },
             sleepers: Mutex::new(()),
             wake: Condvar::new(),
         });
@@ -151,7 +151,7 @@ impl Shared {
             }
             // SAFETY: this worker came in by the open gate, so the kernel is published; it stays until the worker leaves.
             if let Some(task) = unsafe { *self.task.get() } {
-                // SAFETY: as above.
+                // SAFETY: the kernel stays published until this worker leaves.
                 let task = unsafe { &*task };
                 if catch_unwind(AssertUnwindSafe(|| self.take_tiles(task))).is_err() {
                     self.panicked.store(true, Ordering::Relaxed);

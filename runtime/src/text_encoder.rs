@@ -7,8 +7,8 @@ use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::qwen3::{Encoder, Qwen3Model, Qwen3Plan, prompt_embeds};
 use denoir_core::{ModelError, View};
 
-use crate::backends::available_threads;
 use crate::network::boxed;
+use crate::system::available_threads;
 use crate::{AlignedBytes, Error, Isa, MappedFile, Options, Pool, PromptEmbeds, Tokenizer};
 
 /// A text encoder's file, opened and checked: Qwen3 as published for llama.cpp, or converted from its folder.

@@ -51,7 +51,7 @@ pub fn reverse(order: bool) {
     let Some(library) = EMULATED.as_ref() else { return };
     // SAFETY: the emulator's function takes 64 bits.
     if let Ok(reverse) = unsafe { library.get::<unsafe extern "C" fn(u64)>(b"emulator_reverse") } {
-        // SAFETY: as above.
+        // SAFETY: the emulator's function takes 64 bits.
         unsafe { reverse(order.into()) };
     }
 }

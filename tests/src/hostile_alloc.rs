@@ -22,23 +22,23 @@ fn count(change: isize) {
     });
 }
 
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of the caller.
+// SAFETY: the system's allocator does all; counting touches no memory of the caller.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller promises that `layout` is not empty.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller promises that `layout` is not empty.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: the caller's promise about `ptr` and `layout` is passed on.
+        // SAFETY: the caller promises that `ptr` came from here with `layout`.
         unsafe { System.dealloc(ptr, layout) }
     }
 
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         // Both blocks may be live while the data move.
         count(size as isize);
         count(-(layout.size() as isize));
-        // SAFETY: the caller's promise about `ptr`, `layout` and `size` is passed on.
+        // SAFETY: the caller promises that `ptr` came from here with `layout`, and that `size` is not 0.
         unsafe { System.realloc(ptr, layout, size) }
     }
 }

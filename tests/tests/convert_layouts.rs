@@ -7,7 +7,7 @@ use std::path::Path;
 
 use denoir_convert::{Config, ConvertError, Options, convert, convert_bytes};
 use denoir_core::DType;
-use denoir_core::Rest;
+use denoir_core::QuantResidual;
 use denoir_core::gguf::{GgmlType, Gguf, keys};
 use denoir_core::ops::rotate;
 use denoir_tests::convert_checkpoint::{
@@ -222,11 +222,11 @@ fn weight_types_keep_what_must_stay_exact() {
             assert_eq!(rest.is_some(), centred && in_block, "{name} as {dtype}");
             let Some(rest) = rest else { continue };
             let rows = got.chunks(columns).zip(values.chunks(columns));
-            for ((got, want), rest) in rows.zip(rest.data.chunks(Rest::bytes(columns))) {
+            for ((got, want), rest) in rows.zip(rest.data.chunks(QuantResidual::bytes(columns))) {
                 let step = want.iter().fold(0f32, |m, v| m.max(v.abs())) / 127.0;
                 for (k, (got, want)) in got.iter().zip(want).enumerate() {
-                    let (byte, bit) = Rest::place(k);
-                    let finer = got + step * Rest::value(rest[byte] >> bit & 3);
+                    let (byte, bit) = QuantResidual::place(k);
+                    let finer = got + step * QuantResidual::value(rest[byte] >> bit & 3);
                     assert!((finer - want).abs() <= 0.126 * step, "{name}: {finer} instead of {want}");
                 }
             }

@@ -79,7 +79,7 @@ fn one_and_eight_small(gpu: &Gpu, exponent: i32) -> Result<f64> {
     let w = d.place(Region::Weights, DType::F16, 1, 16);
     d.fill(&w, |_, _, c| if c < 8 { 1.0 } else { f64::from(12 - exponent).exp2() });
     let out = d.output(DType::F32, 1, 1);
-    let w = Weight { data: w, scale: None, rest: None };
+    let w = Weight { data: w, scale: None, residual: None };
     let op = Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue: Epilogue::Store };
     let case = d.finish(Op::Linear(op), []);
     let mut cuda = gpu.backend(Arc::new(case.weights.as_slice().to_vec()), case.arena.len())?;

@@ -212,7 +212,7 @@ type Read = (Op, Vec<(&'static str, View)>);
 
 fn linear(g: &Golden<'_>, d: &mut Draw) -> Result<Read> {
     let (x, x_scale) = (g.x(d, "x")?, g.optional(d, Region::Arena, "x_scale")?);
-    let w = Weight { data: g.w(d, "w")?, scale: g.optional(d, Region::Weights, "w_scale")?, rest: None };
+    let w = Weight { data: g.w(d, "w")?, scale: g.optional(d, Region::Weights, "w_scale")?, residual: None };
     let bias = g.optional(d, Region::Weights, "bias")?;
     let (epilogue, out) = epilogue(g, d)?;
     Ok((Op::Linear(Linear { x, x_scale, centre: None, w, bias, out, epilogue }), vec![("out", out)]))

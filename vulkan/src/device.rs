@@ -107,7 +107,7 @@ pub(crate) fn candidates(instance: &Instance) -> Result<Vec<Candidate>, Error> {
 
 fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option<Candidate>, Error> {
     let raw = &instance.raw;
-    // SAFETY: as above.
+    // SAFETY: the physical device is one that this instance lists.
     let (properties, families) = unsafe {
         (raw.get_physical_device_properties(physical), raw.get_physical_device_queue_family_properties(physical))
     };
@@ -124,7 +124,7 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
     ) else {
         return Ok(None);
     };
-    // SAFETY: as above.
+    // SAFETY: the physical device is one that this instance lists.
     let listed = instance.calls.make("vkEnumerateDeviceExtensionProperties", || unsafe {
         raw.enumerate_device_extension_properties(physical)
     })?;
@@ -135,7 +135,7 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
     extensions.extend([khr::portability_subset::NAME].into_iter().filter(|n| lists(n)));
     let mut maintenance = vk::PhysicalDeviceMaintenance3Properties::default();
     let mut more = vk::PhysicalDeviceProperties2::default().push_next(&mut maintenance);
-    // SAFETY: as above.
+    // SAFETY: the physical device is one that this instance lists.
     let memory = unsafe {
         raw.get_physical_device_properties2(physical, &mut more);
         raw.get_physical_device_memory_properties(physical)

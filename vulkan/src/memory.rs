@@ -50,7 +50,7 @@ pub(crate) struct Buffer {
 
 // SAFETY: the pointer is to memory that this owns; access is through `&self` and `&mut self`.
 unsafe impl Send for Buffer {}
-// SAFETY: as above: shared access only reads.
+// SAFETY: the memory is this buffer's own, and shared access only reads it.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {

@@ -55,7 +55,8 @@ pub(crate) fn find(root: &Path, src: &Path) -> Result<Vec<String>, Error> {
     }
     if src.starts_with(root.join("core")) {
         let upward = needs.iter().flat_map(|(from, to)| to.iter().map(move |to| (*from, *to)));
-        let upward = upward.filter(|(from, to)| !may_need(room(from), room(to)));
+        // The root only shows what the rooms have.
+        let upward = upward.filter(|(from, to)| !from.is_empty() && !may_need(room(from), room(to)));
         findings.extend(upward.map(|(from, to)| format!("{} must not need {}", modules[from].name, modules[to].name)));
     }
     Ok(findings)
@@ -79,8 +80,10 @@ fn read(root: &Path, file: &Path, module: &[String], modules: &mut Modules) -> R
     let folder = file.parent().unwrap_or(Path::new(""));
     let folder = if is_root { folder.to_owned() } else { folder.join(&*stem) };
     let mut entry = File { name: file.strip_prefix(root).unwrap_or(file).display().to_string(), ..File::default() };
+    let mut children = Vec::new();
     for item in text.split_inclusive(['{', ';', '}']).map(str::trim) {
         if let Some(name) = child(item) {
+            children.push(format!("{name}::"));
             let candidates: [PathBuf; 2] = [folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs")];
             if let Some(path) = candidates.iter().find(|path| path.exists()) {
                 let below: Vec<String> = module.iter().cloned().chain([name.to_owned()]).collect();
@@ -98,16 +101,18 @@ fn read(root: &Path, file: &Path, module: &[String], modules: &mut Modules) -> R
             }
         }
     }
-    entry.paths.extend(inline(&text).filter_map(|path| from_root(&path, module)));
+    let starts = ["crate::", "super::"].into_iter().chain(children.iter().map(String::as_str));
+    entry.paths.extend(starts.flat_map(|start| inline(&text, start)).filter_map(|path| from_root(&path, module)));
     modules.insert(module.join("::"), entry);
     Ok(())
 }
 
 /// The module's code without comments and without what follows `#[cfg(test)]`, which comes last in a file.
 fn without_tests(text: &str) -> String {
-    let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
-    lines.collect::<Vec<_>>().join("\n")
+    // A visibility needs nothing of the module that it names.
+    lines.collect::<Vec<_>>().join("\n").replace("(in crate::", "(in ")
 }
 
 /// The name in `mod NAME;`, with or without a visibility.
@@ -149,15 +154,13 @@ fn expand(tree: &str) -> Vec<String> {
     parts.iter().flat_map(|part| expand(part)).map(|part| format!("{head}{part}")).collect()
 }
 
-/// Paths in the code that name a module from the crate's root or from above; those of trees are `use`'s.
-fn inline(text: &str) -> impl Iterator<Item = String> {
-    ["crate::", "super::"].into_iter().flat_map(|start| {
-        let path = |(at, _)| {
-            let part = |c: &char| c.is_alphanumeric() || *c == '_' || *c == ':';
-            text[at..].chars().take_while(part).collect::<String>()
-        };
-        text.match_indices(start).map(path).filter(|path| !path.ends_with("::"))
-    })
+/// Paths in the code that start like this; those of trees are `use`'s.
+fn inline(text: &str, start: &str) -> Vec<String> {
+    let part = |c: &char| c.is_alphanumeric() || *c == '_' || *c == ':';
+    let begins = move |at: usize| !text[..at].chars().next_back().is_some_and(|c| part(&c));
+    let found = text.match_indices(start).filter(|(at, _)| begins(*at));
+    let paths = found.map(|(at, _)| text[at..].chars().take_while(part).collect::<String>());
+    paths.filter(|path| !path.ends_with("::")).collect()
 }
 
 /// A path's segments from the crate's root; nothing for another crate's.

@@ -1,7 +1,9 @@
 use png::{BitDepth, ColorType, Encoder, EncodingError};
 
-use super::TextChunk;
 use crate::picture::Picture;
+
+/// A text for a PNG file: its keyword and content.
+pub(crate) type TextChunk = (&'static str, String);
 
 /// A PNG file with texts: `tEXt` where Latin-1 can hold them, as other tools expect, else `iTXt` (UTF-8).
 pub(crate) fn png(picture: &Picture, texts: &[TextChunk]) -> Result<Vec<u8>, EncodingError> {

@@ -1,28 +1,24 @@
 //! What drawing from words takes: the text-to-image network and its text encoder.
 
 use denoir::core::qwen3::{Qwen3Config, Qwen3Model};
-use denoir::core::t2i::{T2iConfig, T2iModel};
+use denoir::core::t2i::T2iConfig;
 use serde_json::{Value as Json, json};
 
-use super::{Report, image_text, line};
+use super::lines::{image_text, line};
 
-impl Report<'_> {
-    pub(super) fn describe_t2i(&self, out: &mut String, model: &T2iModel) {
-        let c = &model.config;
-        line(out, "image", &image_text(c.input_size, c.channels, c.patch_size));
-        let blocks = format!("{} image and {} text blocks × {}", c.depth, c.text_depth, c.hidden);
-        let heads = format!("{} heads of {}, FFN {}, bottleneck {}", c.heads, c.head_dim(), c.ffn_hidden, c.bottleneck);
-        line(out, "network", &format!("{blocks}, {heads}"));
-        line(out, "text", &format!("{} tokens × {}", c.text_length, c.text_width));
-        self.describe_run(out, c.flop());
-    }
+pub(super) fn describe_t2i(out: &mut String, c: &T2iConfig) {
+    line(out, "image", &image_text(c.input_size, c.channels, c.patch_size));
+    let blocks = format!("{} image and {} text blocks × {}", c.depth, c.text_depth, c.hidden);
+    let heads = format!("{} heads of {}, FFN {}, bottleneck {}", c.heads, c.head_dim(), c.ffn_hidden, c.bottleneck);
+    line(out, "network", &format!("{blocks}, {heads}"));
+    line(out, "text", &format!("{} tokens × {}", c.text_length, c.text_width));
+}
 
-    pub(super) fn describe_encoder(&self, out: &mut String, model: &Qwen3Model) {
-        let c = &model.config;
-        let heads = format!("{} query and {} key heads of {}, FFN {}", c.heads, c.kv_heads, c.head_dim, c.ffn_hidden);
-        line(out, "network", &format!("{} layers × {}, {heads}", c.depth, c.hidden));
-        line(out, "vocabulary", &format!("{} tokens in {}", c.vocabulary, model.embedding.type_name()));
-    }
+pub(super) fn describe_encoder(out: &mut String, model: &Qwen3Model) {
+    let c = &model.config;
+    let heads = format!("{} query and {} key heads of {}, FFN {}", c.heads, c.kv_heads, c.head_dim, c.ffn_hidden);
+    line(out, "network", &format!("{} layers × {}, {heads}", c.depth, c.hidden));
+    line(out, "vocabulary", &format!("{} tokens in {}", c.vocabulary, model.embedding.type_name()));
 }
 
 pub(super) fn t2i_json(c: &T2iConfig) -> Json {

@@ -2,7 +2,7 @@
 
 use denoir_core::gguf::keys::{self, t2i};
 
-use super::{Network, Spec, Table, agree, count_blocks, grid_side, head_count, narrow, shape, wrong};
+use super::network::{Network, Spec, Table, agree, count_blocks, grid_side, head_count, narrow, shape, wrong};
 use crate::checkpoint::Tensors;
 use crate::config::Config;
 use crate::error::ConvertError;

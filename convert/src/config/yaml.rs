@@ -4,7 +4,7 @@
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 /// Most values in the tree, those that aliases repeat included.
 const MAX_VALUES: usize = 20_000;

@@ -2,11 +2,12 @@ use core::mem::MaybeUninit;
 
 use half::bf16;
 
-use super::Tiles;
+use super::isa::{Isa, shape};
 use super::memory::{Arena, Source};
-use super::quantize_rows::Rounded;
-use super::simd::product::{Columns, Row};
+use super::rounded::Rounded;
+use super::simd::block::{Columns, Row};
 use super::simd::{MAX_LANES, Simd};
+use super::tiles::Tiles;
 use crate::ops::{Attention, MAX_HEAD_DIM};
 use crate::{DType, TokenLayout};
 
@@ -56,7 +57,7 @@ pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Ke
     // Where there is no memory for one tile, tiles work on the stack.
     let (first, slots) = memory.scratch(bytes).unwrap_or((core::ptr::null_mut(), usize::MAX));
     let tiles = all.min(slots).min(tiles_of(memory.threads()));
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         Kernel {
             q: memory.source(&op.q),
@@ -75,6 +76,14 @@ pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Ke
         }
     };
     (tiles, kernel)
+}
+
+impl Isa {
+    /// Bytes for [`Cpu::with_scratch`](super::Cpu::with_scratch) that keep this many threads busy with heads of `head_dim`
+    /// channels.
+    pub fn scratch_bytes(self, head_dim: usize, threads: usize) -> usize {
+        scratch_bytes(shape(self).panel, head_dim.min(MAX_HEAD_DIM)) * tiles_of(threads)
+    }
 }
 
 /// How many tiles an attention has at most.
@@ -172,7 +181,7 @@ impl Tiles for Kernel<'_> {
 
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
-        // SAFETY: passed on; the tile's own scratch, which has the size for this width of panels.
+        // SAFETY: the caller runs each tile once.
         unsafe {
             let first = self.scratch.first.add(index * self.scratch.bytes);
             let b = &mut Scratch::<S>::new(first, self.q.cols / self.heads);
@@ -211,7 +220,7 @@ impl Kernel<'_> {
                 first,
                 count: S::PANEL.min(tokens - first),
             };
-            // SAFETY: passed on.
+            // SAFETY: a tile is some panels of queries of one head, and `place` is one of them.
             unsafe { self.attend_panel::<S, PAIRS>(s, b, place) };
         }
     }
@@ -377,7 +386,7 @@ const fn groups<const PAIRS: bool>(n: usize) -> usize {
 /// The promises of [`Columns`].
 #[inline(always)]
 unsafe fn columns<S: Simd, const PAIRS: bool>(s: S, c: &Columns) {
-    // SAFETY: passed on.
+    // SAFETY: the caller promises what [`Columns`] asks for.
     unsafe { if PAIRS { s.columns_bf16(c) } else { s.columns(c) } }
 }
 

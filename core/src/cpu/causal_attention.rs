@@ -1,7 +1,7 @@
-use super::Tiles;
 use super::memory::{Arena, Source};
-use super::quantize_rows::Rounded;
+use super::rounded::Rounded;
 use super::simd::Simd;
+use super::tiles::Tiles;
 use crate::ops::{CausalAttention, MAX_HEAD_DIM};
 
 pub(super) struct Kernel<'a> {
@@ -19,7 +19,7 @@ pub(super) struct Kernel<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &CausalAttention, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         Kernel {
             q: memory.source(&op.q),

@@ -1,8 +1,8 @@
 use half::{bf16, f16};
 
-use super::Tiles;
 use super::memory::{Arena, Source, Target};
 use super::simd::{Element, Simd};
+use super::tiles::Tiles;
 use crate::ops::ClassCondition;
 use crate::{DType, View};
 
@@ -16,7 +16,7 @@ pub(super) struct Kernel<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &ClassCondition, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         Kernel {
             t_emb: memory.source(&op.t_emb),
@@ -54,7 +54,7 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// As [`Arena::source`]; the view is of a float type.
     pub(super) unsafe fn new(memory: &Arena<'a>, view: &View) -> Rows<'a> {
-        // SAFETY: passed on.
+        // SAFETY: the caller checked the descriptor, and runs no other kernel.
         unsafe {
             match view.dtype {
                 DType::F16 => Rows::F16(memory.source(view)),

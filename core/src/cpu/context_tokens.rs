@@ -1,7 +1,7 @@
-use super::Tiles;
 use super::class_condition::Rows;
 use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
+use super::tiles::Tiles;
 use crate::ops::ContextTokens;
 
 pub(super) struct Kernel<'a> {
@@ -14,7 +14,7 @@ pub(super) struct Kernel<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &ContextTokens, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         Kernel {
             table: Rows::new(memory, &op.table),

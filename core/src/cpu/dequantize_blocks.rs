@@ -1,8 +1,8 @@
 use half::f16;
 
-use super::Tiles;
 use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
+use super::tiles::Tiles;
 use crate::ops::{BLOCK, BLOCK_BYTES, DequantizeBlocks};
 
 pub(super) struct Kernel<'a> {
@@ -13,7 +13,7 @@ pub(super) struct Kernel<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &DequantizeBlocks, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe { Kernel { x: memory.source(&op.x), out: memory.target(&op.out) } };
     (op.out.rows, kernel)
 }

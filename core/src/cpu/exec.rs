@@ -31,7 +31,7 @@ unsafe impl Executor for Serial {
     }
 }
 
-// SAFETY: passed on.
+// SAFETY: the executor referred to keeps the promise.
 unsafe impl<E: Executor + ?Sized> Executor for &E {
     fn threads(&self) -> usize {
         (**self).threads()

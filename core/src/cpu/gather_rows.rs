@@ -1,7 +1,7 @@
-use super::Tiles;
 use super::class_condition::Rows;
 use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
+use super::tiles::Tiles;
 use crate::DType;
 use crate::ops::GatherRows;
 
@@ -19,7 +19,7 @@ enum Copied<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &GatherRows, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         let copy = match op.x.dtype {
             DType::I8 => Copied::Bytes(memory.source(&op.x), memory.target(&op.out)),

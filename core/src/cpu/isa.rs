@@ -1,15 +1,14 @@
 //! Instruction sets: what this machine has, and running a kernel with one of them.
 
-use super::pack::Shape;
+use super::shape::Shape;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
 #[cfg(target_arch = "aarch64")]
 use super::simd::{Dot, I8mm, Neon};
 use super::simd::{Scalar, Simd};
-use super::{Tiles, attention};
+use super::tiles::Tiles;
 use crate::DType;
 use crate::cpu::exec::Executor;
-use crate::ops::MAX_HEAD_DIM;
 use crate::tensor::Precision;
 
 /// An instruction set that the kernels are compiled for. Made by detection, so that holding one proves that the
@@ -97,11 +96,12 @@ macro_rules! levels {
                     #[cfg(target_arch = $arch)]
                     Level::$level(s) => {
                         if K::PRODUCTS {
-                            // SAFETY: as above, and the token proves the features.
+                            // SAFETY: the executor runs each tile once, and the token proves the features.
                             executor.run(count, &|i| kernel.prepared(|kernel| unsafe { $tile(kernel, s, i) }));
                         } else {
                             let s = s.base();
-                            // SAFETY: as above; the token proves the features of its base as well.
+                            // SAFETY: the executor runs each tile once; the token proves the features of its base as
+                            // well.
                             executor.run(count, &|i| kernel.prepared(|kernel| unsafe { $base(kernel, s, i) }));
                         }
                     }
@@ -113,7 +113,7 @@ macro_rules! levels {
             #[cfg(target_arch = $arch)]
             #[target_feature(enable = $features)]
             unsafe fn $tile(kernel: &impl Tiles, s: $token, index: usize) {
-                // SAFETY: passed on.
+                // SAFETY: the caller runs each tile once, on a machine with the features.
                 unsafe { kernel.tile(s, index) }
             }
         )*
@@ -145,12 +145,6 @@ impl Isa {
     /// The instruction set of this name, where this machine has it.
     pub fn from_name(name: &str) -> Option<Isa> {
         Isa::available().find(|isa| isa.name() == name)
-    }
-
-    /// Bytes for [`Cpu::with_scratch`](super::Cpu::with_scratch) that keep this many threads busy with heads of `head_dim`
-    /// channels.
-    pub fn scratch_bytes(self, head_dim: usize, threads: usize) -> usize {
-        attention::scratch_bytes(shape(self).panel, head_dim.min(MAX_HEAD_DIM)) * attention::tiles_of(threads)
     }
 
     /// The activation types that are fastest here: bf16 where there are products of bf16 pairs. f16 weights are

@@ -1,7 +1,7 @@
-use super::Tiles;
 use super::memory::{Arena, Source};
-use super::quantize_rows::{Rounded, Values};
+use super::rounded::{Rounded, Values};
 use super::simd::Simd;
+use super::tiles::Tiles;
 use crate::ops::LayerNorm;
 
 pub(super) struct Kernel<'a> {
@@ -13,7 +13,7 @@ pub(super) struct Kernel<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &LayerNorm, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         Kernel { x: memory.source(&op.x), eps: op.eps, out: Rounded::new(memory, &op.out, op.out_scale.as_ref()) }
     };

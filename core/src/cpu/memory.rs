@@ -25,7 +25,7 @@ pub(super) struct Arena<'a> {
 // SAFETY: the pointer is to plain bytes that this borrows exclusively; access is through views whose users promise
 // that concurrent writes are disjoint.
 unsafe impl Send for Arena<'_> {}
-// SAFETY: as above.
+// SAFETY: access to the bytes is through views whose users promise that concurrent writes are disjoint.
 unsafe impl Sync for Arena<'_> {}
 
 impl<'a> Arena<'a> {
@@ -150,7 +150,7 @@ impl<'a> Arena<'a> {
     /// # Safety
     /// As [`Arena::source`].
     pub(super) unsafe fn modulation(&self, m: &Modulation) -> ModulationSource<'a> {
-        // SAFETY: passed on.
+        // SAFETY: the caller checked both views, and nobody writes to them.
         unsafe { ModulationSource { table: self.source(&m.table), rows: self.source(&m.rows) } }
     }
 }
@@ -223,7 +223,7 @@ impl<'a, T: Pod> Target<'a, T> {
     /// No other tile touches it while the result lives.
     #[inline(always)]
     pub(super) unsafe fn row(&self, r: usize) -> &'a mut [T] {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that no other tile touches the row.
         unsafe { self.part(r, 0, self.cols) }
     }
 }

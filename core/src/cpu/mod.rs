@@ -5,7 +5,6 @@
 
 mod attention;
 mod causal_attention;
-mod centre;
 mod class_condition;
 mod context_tokens;
 mod dequantize_blocks;
@@ -22,9 +21,13 @@ mod qk_norm_rope;
 mod quantize_rows;
 mod rms_norm;
 mod roofline;
+mod rounded;
+mod shape;
+mod shared_mean;
 mod simd;
 mod solver_step;
 mod swiglu;
+mod tiles;
 mod unpatchify;
 
 use core::convert::Infallible;
@@ -35,12 +38,12 @@ pub use isa::Isa;
 pub use pack::{pack, packed_bytes};
 
 use crate::backend::{Backend, Program};
-use crate::ops::{Bounds, Centre, Linear, Op};
+use crate::ops::{Bounds, Linear, Op, SharedMean};
 use crate::tensor::Precision;
 use crate::{Region, View};
 use memory::Arena;
 use pack::Packed;
-use simd::Simd;
+use tiles::Tiles;
 
 /// What is told of a matrix that has been read from the model file itself.
 pub type ReadFn<'a> = dyn FnMut(&View) + 'a;
@@ -118,25 +121,6 @@ impl<'a> Cpu<'a> {
     }
 }
 
-/// A kernel cut into tiles. Implementations are `#[inline(always)]`, so that their code is compiled with the
-/// instruction set of the caller.
-trait Tiles: Sync {
-    /// Whether the code differs between levels of one vector width, which differ in products only.
-    const PRODUCTS: bool = false;
-
-    /// Calls `tile`, which computes one tile, with the kernel and whatever that needs beside.
-    #[inline(always)]
-    fn prepared(&self, tile: impl FnOnce(&Self)) {
-        tile(self);
-    }
-
-    /// Computes one tile.
-    ///
-    /// # Safety
-    /// No two tiles of one kernel run with the same number at the same time, and the descriptor was checked.
-    unsafe fn tile<S: Simd>(&self, s: S, index: usize);
-}
-
 impl Cpu<'_> {
     /// Launches a linear layer, and tells of the matrix where that came from the file.
     ///
@@ -155,14 +139,14 @@ impl Cpu<'_> {
     ///
     /// # Safety
     /// The descriptors were checked, and no other kernel runs.
-    unsafe fn centred<R: quantize_rows::Rows>(
+    unsafe fn centred<R: rounded::Rows>(
         &self,
-        op: Option<&Centre>,
-        (count, kernel): (usize, quantize_rows::Kernel<'_, R>),
+        op: Option<&SharedMean>,
+        (count, kernel): (usize, shared_mean::RoundedRows<'_, R>),
     ) {
         if let Some(centre) = op {
             // SAFETY: the caller promises both.
-            let (images, means) = unsafe { centre::tiles(centre, &kernel.rows, &self.memory) };
+            let (images, means) = unsafe { shared_mean::tiles(centre, &kernel.rows, &self.memory) };
             self.launch((images, means));
         }
         self.launch((count, kernel));

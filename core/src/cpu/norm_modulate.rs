@@ -1,5 +1,6 @@
 use super::memory::{Arena, ModulationSource, Source};
-use super::quantize_rows::{Kernel, Rows, Values};
+use super::rounded::{Rows, Values};
+use super::shared_mean::RoundedRows;
 use super::simd::Simd;
 use crate::TokenLayout;
 use crate::ops::NormModulate;
@@ -17,8 +18,8 @@ pub(super) struct Normed<'a> {
 
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
-pub(super) unsafe fn tiles<'a>(op: &NormModulate, memory: &Arena<'a>) -> (usize, Kernel<'a, Normed<'a>>) {
-    // SAFETY: passed on.
+pub(super) unsafe fn tiles<'a>(op: &NormModulate, memory: &Arena<'a>) -> (usize, RoundedRows<'a, Normed<'a>>) {
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     unsafe {
         let rows = Normed {
             x: memory.source(&op.x),
@@ -29,7 +30,7 @@ pub(super) unsafe fn tiles<'a>(op: &NormModulate, memory: &Arena<'a>) -> (usize,
             scale: op.scale,
             layout: op.layout,
         };
-        Kernel::new(rows, memory, &op.out, op.out_scale.as_ref(), op.centre.as_ref())
+        RoundedRows::new(rows, memory, &op.out, op.out_scale.as_ref(), op.centre.as_ref())
     }
 }
 

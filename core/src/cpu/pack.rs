@@ -5,13 +5,14 @@
 //! groups of `k` follow each other, four bytes to a column (f16: two): `[k / group][panel][group]`. This is the
 //! order of `vpdpbusd`, `vdpbf16ps`, `sdot` and AMX's tiles alike; int8 for `smmla` has eight bytes to a column. `n`
 //! and `k` are padded with zeros. Where an instruction set multiplies unsigned activations, int8 panels end with 128
-//! times the sum of each column, i32. What follows is the [`Rest`](crate::Rest) of int8 weights, where they have one,
+//! times the sum of each column, i32. What follows is the [`QuantResidual`](crate::QuantResidual) of int8 weights, where they have one,
 //! as words `[k / 16][panel]`.
 
 use bytemuck::Pod;
 
 use super::isa::{self, Isa};
-use super::simd::product::CHUNK;
+use super::shape::Shape;
+use super::simd::block::CHUNK;
 use crate::checked::range;
 use crate::cpu::exec::Executor;
 use crate::{DType, Region, View, Weight};
@@ -23,8 +24,8 @@ pub(super) struct PackedWeight<'a> {
     pub(super) panel_bytes: usize,
     /// Columns of a panel.
     pub(super) panel: usize,
-    /// Bytes of [`Rest`](crate::Rest) at the end of a panel; 0 where the weight has none.
-    rest_bytes: usize,
+    /// Bytes of [`QuantResidual`](crate::QuantResidual) at the end of a panel; 0 where the weight has none.
+    residual_bytes: usize,
 }
 
 impl<'a> PackedWeight<'a> {
@@ -37,21 +38,21 @@ impl<'a> PackedWeight<'a> {
     /// What the sums of a panel's products with unsigned activations are too large by.
     #[inline(always)]
     pub(super) fn excess(&self, panel: usize) -> &'a [i32] {
-        let end = (panel + 1) * self.panel_bytes - self.rest_bytes;
+        let end = (panel + 1) * self.panel_bytes - self.residual_bytes;
         bytemuck::cast_slice(&self.bytes[end - size_of::<i32>() * self.panel..end])
     }
 
-    /// Whether panels have a [`Rest`](crate::Rest).
+    /// Whether panels have a [`QuantResidual`](crate::QuantResidual).
     #[inline(always)]
-    pub(super) fn has_rest(&self) -> bool {
-        self.rest_bytes > 0
+    pub(super) fn has_residual(&self) -> bool {
+        self.residual_bytes > 0
     }
 
-    /// The panel's [`Rest`](crate::Rest): words of a column follow each other a panel's width apart.
+    /// The panel's [`QuantResidual`](crate::QuantResidual): words of a column follow each other a panel's width apart.
     #[inline(always)]
     pub(super) fn rest(&self, panel: usize) -> &'a [u8] {
         let end = (panel + 1) * self.panel_bytes;
-        &self.bytes[end - self.rest_bytes..end]
+        &self.bytes[end - self.residual_bytes..end]
     }
 }
 
@@ -74,36 +75,6 @@ struct Header {
     entries: u64,
     /// [`Shape::tag`] of the instruction set.
     tag: u64,
-}
-
-/// How an instruction set wants panels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) panel: usize,
-    /// Bytes of a column of int8 weights that lie side by side.
-    pub(super) i8_group: usize,
-    /// Whether int8 panels end with sums of their columns.
-    pub(super) sums: bool,
-}
-
-impl Shape {
-    fn tag(self) -> u64 {
-        (self.panel as u64) << 16 | (self.i8_group as u64) << 8 | u64::from(self.sums)
-    }
-
-    fn panel_bytes(self, weight: &Weight) -> Option<usize> {
-        let column = weight.data.cols.checked_mul(weight.data.dtype.size())?.checked_next_multiple_of(CHUNK)?;
-        let sums = if self.sums && weight.data.dtype == DType::I8 { size_of::<i32>() } else { 0 };
-        column.checked_add(sums)?.checked_mul(self.panel)?.checked_add(self.rest_bytes(weight)?)
-    }
-
-    fn rest_bytes(self, weight: &Weight) -> Option<usize> {
-        weight.rest().map_or(Some(0), |rest| rest.cols.checked_mul(self.panel))
-    }
-
-    fn bytes(self, weight: &Weight) -> Option<usize> {
-        self.panel_bytes(weight)?.checked_mul(weight.data.rows.div_ceil(self.panel))
-    }
 }
 
 /// A region of packed weights, for one instruction set.
@@ -133,8 +104,8 @@ impl<'a> Packed<'a> {
             return None;
         }
         let bytes = range(self.region, entry.packed, self.shape.bytes(weight)? as u64)?;
-        let (panel_bytes, rest_bytes) = (self.shape.panel_bytes(weight)?, self.shape.rest_bytes(weight)?);
-        Some(PackedWeight { bytes, panel_bytes, panel: self.shape.panel, rest_bytes })
+        let (panel_bytes, residual_bytes) = (self.shape.panel_bytes(weight)?, self.shape.residual_bytes(weight)?);
+        Some(PackedWeight { bytes, panel_bytes, panel: self.shape.panel, residual_bytes })
     }
 }
 
@@ -184,7 +155,7 @@ pub fn pack(
         }
         let (to, rest) = data.split_at_mut(len);
         pack_weight(file, weight, shape, to, panel_bytes, executor);
-        [Some(weight.data), weight.rest()].iter().flatten().for_each(&mut *done);
+        [Some(weight.data), weight.residual()].iter().flatten().for_each(&mut *done);
         entries[filled] = Entry { file: weight.data.offset as u64, packed: at as u64, rows: weight.data.rows as u64 };
         filled += 1;
         at += len;
@@ -200,7 +171,7 @@ fn in_file(file: &[u8], weight: &Weight) -> bool {
         let end = view.len_bytes().and_then(|len| view.offset.checked_add(len));
         view.region == Region::Weights && end.is_some_and(|end| end <= file.len())
     };
-    inside(&weight.data) && weight.rest().as_ref().is_none_or(inside)
+    inside(&weight.data) && weight.residual().as_ref().is_none_or(inside)
 }
 
 /// A panel that one task writes.
@@ -221,9 +192,9 @@ fn pack_weight(file: &[u8], weight: &Weight, shape: Shape, to: &mut [u8], panel_
         // SAFETY: panel `panel` of `to`, as just asserted, which no other task writes, as executors promise.
         let to = unsafe { core::slice::from_raw_parts_mut(base.0.add(panel * panel_bytes), panel_bytes) };
         let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
-        let rest_bytes = weight.rest().map_or(0, |rest| rest.cols * shape.panel);
-        let (to, rest_to) = to.split_at_mut(panel_bytes - rest_bytes);
-        if let Some(rest) = weight.rest() {
+        let residual_bytes = weight.residual().map_or(0, |rest| rest.cols * shape.panel);
+        let (to, rest_to) = to.split_at_mut(panel_bytes - residual_bytes);
+        if let Some(rest) = weight.residual() {
             let rows = rest.rows_from(panel * shape.panel, shape.panel.min(view.rows - panel * shape.panel));
             interleave::<u32>(bytemuck::cast_slice_mut(rest_to), shape.panel, &|r| {
                 if r < rows.rows { &file[rows.offset + r * rows.stride..][..rows.cols] } else { &[] }

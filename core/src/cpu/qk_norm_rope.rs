@@ -1,6 +1,6 @@
-use super::Tiles;
 use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
+use super::tiles::Tiles;
 use crate::ops::{QkNormRope, RopePairs};
 
 pub(super) struct Kernel<'a> {
@@ -22,7 +22,7 @@ struct Rope<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &QkNormRope, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         let rope =
             |rope: &crate::ops::Rope| Rope { table: memory.source(&rope.table), rows: rope.rows, pairs: rope.pairs };

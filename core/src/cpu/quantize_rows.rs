@@ -1,12 +1,9 @@
-use half::{bf16, f16};
-
-use super::Tiles;
-use super::centre::Centres;
 use super::memory::{Arena, Source, Target};
-use super::simd::{MAX_LANES, Simd};
+use super::rounded::Rows;
+use super::shared_mean::RoundedRows;
+use super::simd::Simd;
 use super::swiglu::rotate;
-use crate::ops::{Centre, QuantizeRows};
-use crate::{DType, View};
+use crate::ops::QuantizeRows;
 
 /// Rows as they are, or rotated where they are.
 pub(super) enum Plain<'a> {
@@ -36,179 +33,13 @@ impl Rows for Plain<'_> {
 
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
-pub(super) unsafe fn tiles<'a>(op: &QuantizeRows, memory: &Arena<'a>) -> (usize, Kernel<'a, Plain<'a>>) {
-    // SAFETY: passed on.
+pub(super) unsafe fn tiles<'a>(op: &QuantizeRows, memory: &Arena<'a>) -> (usize, RoundedRows<'a, Plain<'a>>) {
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     unsafe {
         let rows = match op.rotated {
             true => Plain::Rotated(memory.target(&op.x)),
             false => Plain::Kept(memory.source(&op.x)),
         };
-        Kernel::new(rows, memory, &op.out, Some(&op.out_scale), op.centre.as_ref())
-    }
-}
-
-/// Rows of activations before they are rounded.
-pub(super) trait Rows: Sync {
-    /// One row.
-    type Values<'r, S: Simd>: Values<S>
-    where
-        Self: 'r;
-
-    /// Row `r`.
-    fn values<S: Simd>(&self, s: S, r: usize) -> Self::Values<'_, S>;
-}
-
-/// Rounds rows, a row to a tile, about their centres where there are any.
-pub(super) struct Kernel<'a, R> {
-    pub(super) rows: R,
-    out: Rounded<'a>,
-    cols: usize,
-    centres: Option<Centres<'a>>,
-}
-
-impl<'a, R> Kernel<'a, R> {
-    /// # Safety
-    /// The views were checked, and no other kernel runs.
-    pub(super) unsafe fn new(
-        rows: R,
-        memory: &Arena<'a>,
-        out: &View,
-        scale: Option<&View>,
-        centre: Option<&Centre>,
-    ) -> (usize, Self) {
-        // SAFETY: passed on.
-        unsafe {
-            let centres = centre.map(|centre| Centres::new(centre, memory));
-            (out.rows, Kernel { rows, out: Rounded::new(memory, out, scale), cols: out.cols, centres })
-        }
-    }
-}
-
-impl<R: Rows> Tiles for Kernel<'_, R> {
-    #[inline(always)]
-    unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
-        let values = self.rows.values(s, r);
-        // SAFETY: a tile is a row.
-        unsafe {
-            match &self.centres {
-                Some(centres) => self.out.store_row(s, r, self.cols, centres.taken_from(r, values)),
-                None => self.out.store_row(s, r, self.cols, values),
-            }
-        }
-    }
-}
-
-/// Activations in the type of the next linear layer: f32, rounded to 16 bit, or int8 with a scale per row.
-#[derive(Clone, Copy)]
-pub(super) enum Rounded<'a> {
-    F32(Target<'a, f32>),
-    F16(Target<'a, f16>),
-    BF16(Target<'a, bf16>),
-    I8(Target<'a, i8>, Target<'a, f32>),
-}
-
-impl<'a> Rounded<'a> {
-    /// # Safety
-    /// As [`Arena::target`]; int8 comes with its scales.
-    pub(super) unsafe fn new(memory: &Arena<'a>, view: &View, scale: Option<&View>) -> Rounded<'a> {
-        // SAFETY: passed on.
-        unsafe {
-            match (view.dtype, scale) {
-                (DType::I8, Some(scale)) => Rounded::I8(memory.target(view), memory.target(scale)),
-                (DType::F16, _) => Rounded::F16(memory.target(view)),
-                (DType::BF16, _) => Rounded::BF16(memory.target(view)),
-                _ => Rounded::F32(memory.target(view)),
-            }
-        }
-    }
-
-    /// Writes row `r`, `len` elements. Each vector of `values` is asked for once, and once more where the row is
-    /// quantised. Lanes past the end do not count.
-    ///
-    /// # Safety
-    /// No other tile touches the row.
-    #[inline(always)]
-    pub(super) unsafe fn store_row<S: Simd>(&self, s: S, r: usize, len: usize, values: impl Values<S>) {
-        let Rounded::I8(out, scales) = self else {
-            for start in (0..len).step_by(S::LANES) {
-                // SAFETY: passed on.
-                unsafe { self.store_vector(s, r, start, S::LANES.min(len - start), values.at(s, start)) };
-            }
-            return;
-        };
-        let mut max = s.splat(0.0);
-        for start in (0..len).step_by(S::LANES) {
-            let x = values.at(s, start);
-            max = s.max(max, s.max(x, s.sub(s.splat(0.0), x)));
-        }
-        let max = s.lanes(max).into_iter().fold(0.0, f32::max);
-        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
-        // SAFETY: passed on.
-        let (out, scale) = unsafe { (out.row(r), scales.part(0, r, 1)) };
-        scale[0] = max / 127.0;
-        for (i, out) in out.chunks_mut(S::LANES).enumerate() {
-            let x = s.mul(values.at(s, i * S::LANES), s.splat(inverse));
-            if out.len() == S::LANES {
-                // SAFETY: LANES elements.
-                unsafe { s.store_i8(out.as_mut_ptr(), x) };
-            } else {
-                let mut lanes = [0; MAX_LANES];
-                // SAFETY: at least LANES elements.
-                unsafe { s.store_i8(lanes.as_mut_ptr(), x) };
-                out.copy_from_slice(&lanes[..out.len()]);
-            }
-        }
-    }
-
-    /// Writes elements from column `start` of row `r` on, in a float type.
-    ///
-    /// # Safety
-    /// No other tile touches them.
-    #[inline(always)]
-    pub(super) unsafe fn store_part<S: Simd>(&self, s: S, r: usize, start: usize, from: &[f32]) {
-        for (i, part) in from.chunks(S::LANES).enumerate() {
-            // SAFETY: passed on.
-            unsafe { self.store_vector(s, r, start + i * S::LANES, part.len(), s.load_some(part)) };
-        }
-    }
-
-    /// Writes the first `len` lanes, in a float type.
-    ///
-    /// # Safety
-    /// As [`Rounded::store_part`].
-    #[inline(always)]
-    pub(super) unsafe fn store_vector<S: Simd>(&self, s: S, r: usize, start: usize, len: usize, x: S::F32) {
-        // SAFETY: passed on; arrays hold at least LANES elements.
-        unsafe {
-            match self {
-                Rounded::F32(out) => s.store_some(out.part(r, start, len), x),
-                Rounded::F16(out) if len == S::LANES => s.store_f16(out.part(r, start, len).as_mut_ptr(), x),
-                Rounded::BF16(out) if len == S::LANES => s.store_bf16(out.part(r, start, len).as_mut_ptr(), x),
-                Rounded::F16(out) => {
-                    let mut lanes = [f16::ZERO; MAX_LANES];
-                    s.store_f16(lanes.as_mut_ptr(), x);
-                    out.part(r, start, len).copy_from_slice(&lanes[..len]);
-                }
-                Rounded::BF16(out) => {
-                    let mut lanes = [bf16::ZERO; MAX_LANES];
-                    s.store_bf16(lanes.as_mut_ptr(), x);
-                    out.part(r, start, len).copy_from_slice(&lanes[..len]);
-                }
-                Rounded::I8(..) => {}
-            }
-        }
-    }
-}
-
-/// A row of values, a vector at a time. A closure would be compiled without the instruction set.
-pub(super) trait Values<S: Simd> {
-    /// The vector from column `c` on; lanes past the end must be 0.
-    fn at(&self, s: S, c: usize) -> S::F32;
-}
-
-impl<S: Simd> Values<S> for &[f32] {
-    #[inline(always)]
-    fn at(&self, s: S, c: usize) -> S::F32 {
-        s.load_some(&self[c..])
+        RoundedRows::new(rows, memory, &op.out, Some(&op.out_scale), op.centre.as_ref())
     }
 }

@@ -1,6 +1,6 @@
-use super::Tiles;
 use super::memory::{Arena, Target};
 use super::simd::Simd;
+use super::tiles::Tiles;
 use crate::ops::{HISTORY, SolverStep, StepValues};
 
 /// Pixels of a tile.
@@ -18,7 +18,7 @@ pub(super) struct Kernel<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &SolverStep, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         Kernel {
             x: memory.target(&op.x),

@@ -1,7 +1,7 @@
-use super::Tiles;
 use super::memory::{Arena, Target};
-use super::quantize_rows::Rounded;
+use super::rounded::Rounded;
 use super::simd::Simd;
+use super::tiles::Tiles;
 use crate::ops::{ROTATION, Swiglu};
 
 pub(super) struct Kernel<'a> {
@@ -13,7 +13,7 @@ pub(super) struct Kernel<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &Swiglu, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         let out = Rounded::new(memory, &op.out, op.out_scale.as_ref());
         Kernel { x: memory.target(&op.x), out, rotated: op.rotated }

@@ -1,6 +1,6 @@
-use super::Tiles;
 use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
+use super::tiles::Tiles;
 use crate::ops::{PixelOrder, Unpatchify};
 
 pub(super) struct Kernel<'a> {
@@ -14,7 +14,7 @@ pub(super) struct Kernel<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &Unpatchify, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         Kernel { x: memory.source(&op.x), grid: op.grid, patch: op.patch, order: op.order, out: memory.target(&op.out) }
     };

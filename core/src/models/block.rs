@@ -3,7 +3,7 @@
 use crate::backend::{Backend, OpError, Recorder};
 use crate::models::params::{BlockParams, Dense};
 use crate::models::plan::{BlockPlan, typed};
-use crate::ops::{Attention, Centre, Epilogue, Linear, NormModulate, QkNormRope, QuantizeRows, Rope, Swiglu};
+use crate::ops::{Attention, Epilogue, Linear, NormModulate, QkNormRope, QuantizeRows, Rope, SharedMean, Swiglu};
 use crate::tensor::Precision;
 use crate::{DType, Modulation, TokenLayout, View, Weight};
 
@@ -152,7 +152,7 @@ impl Pass<'_> {
 struct Input {
     rows: View,
     scale: Option<View>,
-    centre: Option<Centre>,
+    centre: Option<SharedMean>,
 }
 
 impl Input {

@@ -1,6 +1,6 @@
 //! Weights as views into the model file: what the networks share, and the look-up that checks them.
 
-use crate::Rest;
+use crate::QuantResidual;
 use crate::gguf::{GgmlType, Gguf, GgufError, Name, TensorInfo, Value, keys};
 use crate::models::error::ModelError;
 use crate::ops::{BLOCK, BLOCK_BYTES, Epilogue, Linear, ROTATION};
@@ -23,10 +23,11 @@ impl Dense {
     }
 
     fn rows_from(&self, start: usize, count: usize) -> Dense {
-        let Weight { data, scale, rest } = self.weight;
+        let Weight { data, scale, residual } = self.weight;
         let vector = |view: Option<View>| view.map(|view| view.cols_from(start, count));
-        let rest = rest.map(|rest| rest.saturating_add(start.saturating_mul(Rest::bytes(data.cols))));
-        let weight = Weight { data: data.rows_from(start, count), scale: vector(scale), rest };
+        let residual =
+            residual.map(|residual| residual.saturating_add(start.saturating_mul(QuantResidual::bytes(data.cols))));
+        let weight = Weight { data: data.rows_from(start, count), scale: vector(scale), residual };
         Dense { weight, bias: vector(self.bias) }
     }
 
@@ -171,16 +172,16 @@ impl Tensors<'_> {
     ) -> Result<Weight, ModelError> {
         let (name, data) = self.view(name, rows, cols)?;
         if data.dtype != DType::I8 {
-            return Ok(Weight { data, scale: None, rest: None });
+            return Ok(Weight { data, scale: None, residual: None });
         }
         let scale = Some(self.float(format_args!("{name}{}", keys::SCALE_SUFFIX), 1, rows)?);
-        let rest = match self.view(format_args!("{name}{}", keys::REST_SUFFIX), rows, Rest::bytes(cols)) {
+        let residual = match self.view(format_args!("{name}{}", keys::REST_SUFFIX), rows, QuantResidual::bytes(cols)) {
             Err(ModelError::Gguf(GgufError::MissingTensor(_))) => None,
-            Ok((_, rest)) if rest.dtype == DType::I8 => Some(rest.offset),
+            Ok((_, residual)) if residual.dtype == DType::I8 => Some(residual.offset),
             Ok((name, _)) => return Err(ModelError::TensorType { name }),
             Err(e) => return Err(e),
         };
-        Ok(Weight { data, scale, rest })
+        Ok(Weight { data, scale, residual })
     }
 
     /// A matrix in any type of weights, Q8_0 blocks included.

@@ -1,7 +1,7 @@
 //! Where activations lie: one arena, handed out from its start.
 
 use crate::models::params::BlockParams;
-use crate::ops::{Centre, HISTORY, StepValues};
+use crate::ops::{HISTORY, SharedMean, StepValues};
 use crate::tensor::Precision;
 use crate::{DType, Modulation, Region, TokenLayout, View};
 
@@ -147,7 +147,7 @@ pub struct BlockPlan {
     /// `(1, rows)` f32: scales of an int8 `z`.
     pub z_scale: View,
     /// What the rows of an int8 `z` have in common, where the backend wants that taken out.
-    pub centre: Option<Centre>,
+    pub centre: Option<SharedMean>,
     /// `(rows, 3 · hidden)` f32.
     pub qkv: View,
     /// `(rows, hidden)` f32: attention's output where the next layer is int8.
@@ -189,7 +189,7 @@ impl BlockPlan {
         let z_scale = a.f32(1, rows)?;
         let is_int8 = |b: &BlockParams| [&b.qkv, &b.proj, &b.w12].iter().any(|layer| layer.weight.scale.is_some());
         let centre = match precision.centred && blocks.any(is_int8) {
-            true => Some(Centre {
+            true => Some(SharedMean {
                 row: a.padded(images, h, 1)?,
                 scale: a.f32(1, images)?,
                 value: a.f32(images, h)?,

@@ -1,6 +1,6 @@
-use super::Centre;
+use super::SharedMean;
 use super::memory::{Bounds, InvalidOp, Memory, require, silu};
-use crate::Rest;
+use crate::QuantResidual;
 use crate::{DType, Modulation, TokenLayout, View, Weight};
 
 /// `out = epilogue(x · wᵀ + bias)`, accumulated in f32 (i32 for int8), for `x (m, k)` and `w (n, k)`.
@@ -18,7 +18,7 @@ pub struct Linear {
     /// `(1, m)` f32, for int8 `x` only.
     pub x_scale: Option<View>,
     /// What was taken out of `x` and so is missing in the sums; int8 only. Its product takes `w.rest` into account.
-    pub centre: Option<Centre>,
+    pub centre: Option<SharedMean>,
     /// `(n, k)`, in the model file or, where it was dequantised, in the arena.
     pub w: Weight,
     /// `(1, n)` f32.
@@ -145,7 +145,7 @@ impl Linear {
 
 /// A weight with what its rounding left, in steps.
 fn finer(mem: &Memory<'_>, w: &Weight, row: usize, k: usize) -> f64 {
-    let (byte, bit) = Rest::place(k);
-    let rest = w.rest().map_or(0.0, |rest| Rest::value(mem.load(&rest, row, byte) as i8 as u8 >> bit & 3));
+    let (byte, bit) = QuantResidual::place(k);
+    let rest = w.residual().map_or(0.0, |rest| QuantResidual::value(mem.load(&rest, row, byte) as i8 as u8 >> bit & 3));
     mem.load(&w.data, row, k) + f64::from(rest)
 }

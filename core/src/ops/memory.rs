@@ -105,8 +105,8 @@ impl Bounds {
         require(w.data.dtype != DType::U32, at, "wrong element type")?;
         require(w.scale.is_some() == (w.data.dtype == DType::I8), at, "int8 needs row scales, other types have none")?;
         w.scale.as_ref().map_or(Ok(()), |s| self.shaped(at, s, DType::F32, 1, rows))?;
-        require(w.rest.is_none() || w.scale.is_some(), at, "only int8 has a rest")?;
-        w.rest().map_or(Ok(()), |rest| self.view(at, &rest))
+        require(w.residual.is_none() || w.scale.is_some(), at, "only int8 has a residual")?;
+        w.residual().map_or(Ok(()), |residual| self.view(at, &residual))
     }
 
     /// A modulation table whose columns `column..column + width` exist for every image of the layout.

@@ -1,4 +1,4 @@
-use super::Centre;
+use super::SharedMean;
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, Modulation, TokenLayout, View};
 
@@ -27,7 +27,7 @@ pub struct NormModulate {
     /// `(1, rows)` f32, for int8 `out` only.
     pub out_scale: Option<View>,
     /// Where the centre goes if it is to be taken out; int8 `out` only.
-    pub centre: Option<Centre>,
+    pub centre: Option<SharedMean>,
 }
 
 impl NormModulate {

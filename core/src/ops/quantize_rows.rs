@@ -1,4 +1,4 @@
-use super::Centre;
+use super::SharedMean;
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use super::swiglu::{ROTATION, rotated};
 use crate::{DType, View};
@@ -15,7 +15,7 @@ pub struct QuantizeRows {
     /// `(1, rows)` f32.
     pub out_scale: View,
     /// Where the centre goes if it is to be taken out.
-    pub centre: Option<Centre>,
+    pub centre: Option<SharedMean>,
     /// Whether each row of `x` is rotated first, as [`rotate`](super::rotate) says, where it lies. Not with a centre.
     pub rotated: bool,
 }

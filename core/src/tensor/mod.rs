@@ -2,10 +2,10 @@
 
 mod dtype;
 mod precision;
-mod rest;
+mod residual;
 mod view;
 
 pub use dtype::DType;
 pub use precision::Precision;
-pub use rest::Rest;
+pub use residual::QuantResidual;
 pub use view::{Modulation, Region, TokenLayout, View, Weight};

@@ -9,7 +9,7 @@ pub struct Precision {
     pub f16: DType,
     /// Type of the activations that meet bf16 weights: f32 or bf16.
     pub bf16: DType,
-    /// Whether what the tokens of an image have in common is taken out of int8 activations ([`Centre`]). Linear layers
+    /// Whether what the tokens of an image have in common is taken out of int8 activations ([`SharedMean`]). Linear layers
     /// then read each weight once more, which costs little where they are in a cache.
     pub centred: bool,
     /// Whether both products of SwiGLU are one linear layer, [`Epilogue::Swiglu`](crate::ops::Epilogue::Swiglu).

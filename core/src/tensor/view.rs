@@ -1,7 +1,7 @@
 //! Where a matrix lies: descriptors that mean the same to a slice, a buffer object and a device pointer.
 
 use crate::DType;
-use crate::Rest;
+use crate::QuantResidual;
 
 /// One of the two memories that a backend owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,15 +82,15 @@ pub struct Weight {
     /// `(1, out)` f32: what each row of `data` is multiplied by. Present exactly for int8.
     pub scale: Option<View>,
     /// Where in the model file the dense matrix of what rounding to int8 left over starts, for the product with a
-    /// [`Centre`](crate::ops::Centre); see [`Rest`]. Only beside int8.
-    pub rest: Option<usize>,
+    /// [`SharedMean`](crate::ops::SharedMean); see [`QuantResidual`]. Only beside int8.
+    pub residual: Option<usize>,
 }
 
 impl Weight {
-    /// `(out, Rest::bytes(in))` int8.
-    pub fn rest(&self) -> Option<View> {
+    /// `(out, QuantResidual::bytes(in))` int8.
+    pub fn residual(&self) -> Option<View> {
         let View { rows, cols, .. } = self.data;
-        self.rest.map(|offset| View::dense(Region::Weights, DType::I8, offset, rows, Rest::bytes(cols)))
+        self.residual.map(|offset| View::dense(Region::Weights, DType::I8, offset, rows, QuantResidual::bytes(cols)))
     }
 }
 

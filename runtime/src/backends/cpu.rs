@@ -7,9 +7,10 @@ use denoir_core::backend::TapFn;
 use denoir_core::cpu::Cpu;
 use denoir_core::{DType, Executor, ModelError, View};
 
+use super::engine::{Device, Engine, Entry, Opened, Use};
 use super::packed::Packed;
-use super::{BackendKind, Device, Engine, Entry, Opened, Use, system};
-use crate::{AlignedBytes, Error, Isa, Model, Options, Pool};
+use crate::system::{self, available_threads};
+use crate::{AlignedBytes, BackendKind, Error, Isa, Model, Options, Pool};
 
 pub(super) const ENTRY: Entry =
     Entry { kind: BackendKind::Cpu, devices: || vec![device()], is_for_auto: || true, open };
@@ -46,10 +47,6 @@ fn device() -> Device {
         threads: available_threads(),
         memory_bytes: system::memory_bytes(),
     }
-}
-
-pub(crate) fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 impl Engine for CpuEngine {

@@ -6,8 +6,8 @@ use denoir_core::RunError;
 use denoir_core::backend::{Backend, TapFn};
 use denoir_cuda::{Cuda, DeviceInfo, Gpu};
 
-use super::{BackendKind, Device, Engine, Entry, KernelTime, Opened, Use};
-use crate::{DeviceError, Error, Model, Options};
+use super::engine::{Device, Engine, Entry, KernelTime, Opened, Use};
+use crate::{BackendKind, DeviceError, Error, Model, Options};
 
 pub(super) const ENTRY: Entry = Entry { kind: BackendKind::Cuda, devices, is_for_auto, open };
 

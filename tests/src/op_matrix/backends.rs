@@ -163,7 +163,7 @@ fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<
         region = AlignedBytes::zeroed(packed_bytes(weights.clone(), isa).expect("an address"))?;
         let mut packed = 0;
         pack(case.weights.as_slice(), weights.clone(), isa, region.as_mut_slice(), &threads, &mut |_| packed += 1);
-        let matrices = weights.map(|weight| 1 + usize::from(weight.rest.is_some())).sum::<usize>();
+        let matrices = weights.map(|weight| 1 + usize::from(weight.residual.is_some())).sum::<usize>();
         assert_eq!(packed, matrices, "weights left out");
     }
     let mut arena = AlignedBytes::zeroed(case.arena.len())?;

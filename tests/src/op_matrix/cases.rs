@@ -3,6 +3,7 @@
 mod attention;
 mod causal_attention;
 mod class_condition;
+mod common;
 mod context_tokens;
 mod dequantize_blocks;
 mod gather_rows;
@@ -17,16 +18,7 @@ mod solver_step;
 mod swiglu;
 mod unpatchify;
 
-use denoir_core::ops::Centre;
-use denoir_core::{DType, View};
-
-use super::case::Tolerance;
 use super::table::Table;
-
-/// The types of activations that a linear layer takes.
-const ACTIVATIONS: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::I8];
-/// The types of tables of embeddings.
-const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// The cases of the kernel of this stem; none of a kernel that has no file here.
 pub fn of(kernel: &str) -> Table {
@@ -51,9 +43,4 @@ pub fn of(kernel: &str) -> Table {
         _ => {}
     }
     table
-}
-
-/// What a producer writes of a centre.
-fn centre_outputs(centre: &Centre, value: Tolerance, row: Tolerance) -> [(View, Tolerance); 3] {
-    [(centre.row, row), (centre.scale, value.of_scale()), (centre.value, value)]
 }

@@ -2,8 +2,8 @@
 //! that nobody may touch.
 
 use denoir::AlignedBytes;
-use denoir_core::Rest;
-use denoir_core::ops::{Centre, Memory, Op};
+use denoir_core::QuantResidual;
+use denoir_core::ops::{Memory, Op, SharedMean};
 use denoir_core::{DType, Modulation, Region, TokenLayout, View, Weight};
 
 use super::case::{Case, Output, Tolerance, elements};
@@ -153,12 +153,12 @@ impl Draw {
         let deviation = 1.0 / (cols as f64).sqrt();
         if dtype != DType::I8 {
             let data = self.matrix(Region::Weights, dtype, (rows, cols), |rng, _, _| deviation * rng.normal());
-            return Weight { data, scale: None, rest: None };
+            return Weight { data, scale: None, residual: None };
         }
         let data = self.int8(Region::Weights, rows, cols);
         let scale = self
             .matrix(Region::Weights, DType::F32, (1, rows), |rng, _, _| 3.0 * deviation * (0.5 + rng.unit()) / 127.0);
-        Weight { data, scale: Some(scale), rest: None }
+        Weight { data, scale: Some(scale), residual: None }
     }
 
     /// int8 over the whole of ±127.
@@ -188,17 +188,17 @@ impl Draw {
     }
 
     /// Bytes of any bits: what the rounding of int8 weights left over.
-    pub fn rest(&mut self, rows: usize, cols: usize) -> usize {
-        let bytes = rows * Rest::bytes(cols);
+    pub fn residual(&mut self, rows: usize, cols: usize) -> usize {
+        let bytes = rows * QuantResidual::bytes(cols);
         self.matrix(Region::Weights, DType::I8, (1, bytes), |rng, _, _| f64::from(rng.bits() as i8)).offset
     }
 
     /// Places for the centres of a layout, poisoned.
-    pub fn centre(&mut self, layout: TokenLayout, cols: usize) -> Centre {
+    pub fn centre(&mut self, layout: TokenLayout, cols: usize) -> SharedMean {
         let row = self.output(DType::I8, layout.images, cols);
         let scale = self.output(DType::F32, 1, layout.images);
         let value = self.output(DType::F32, layout.images, cols);
-        Centre { row, scale, value, layout }
+        SharedMean { row, scale, value, layout }
     }
 
     /// A place for results: every element is NaN, or -128 in int8.

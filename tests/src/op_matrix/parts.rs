@@ -76,14 +76,14 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
 
 fn linear_views(op: &mut Linear) -> Vec<Named<'_, View>> {
     let Linear { x, x_scale, centre, w, bias, out, epilogue } = op;
-    let Weight { data: w, scale: w_scale, rest: _ } = w;
+    let Weight { data: w, scale: w_scale, residual: _ } = w;
     let mut views = named![x w out];
     views.extend(optional(named![x_scale w_scale bias]));
     views.extend(centre_views(centre, ["centre", "centre_scale", "centre_value"]));
     match epilogue {
         Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
         Epilogue::Swiglu { gate, bias: gate_bias } => {
-            let Weight { data: gate, scale: gate_scale, rest: _ } = gate;
+            let Weight { data: gate, scale: gate_scale, residual: _ } = gate;
             views.extend(named![gate]);
             views.extend(optional(named![gate_scale gate_bias]));
         }
@@ -96,7 +96,7 @@ fn linear_views(op: &mut Linear) -> Vec<Named<'_, View>> {
 /// Every number outside the views.
 pub fn numbers(op: &mut Op) -> Vec<Named<'_, usize>> {
     match op {
-        Op::Linear(Linear { epilogue, centre, w: Weight { rest: w_rest, .. }, .. }) => {
+        Op::Linear(Linear { epilogue, centre, w: Weight { residual: w_rest, .. }, .. }) => {
             let mut numbers: Vec<_> = centre.iter_mut().flat_map(|centre| layout_numbers(&mut centre.layout)).collect();
             numbers.extend(w_rest.as_mut().map(|rest| ("w_rest", rest)));
             match epilogue {
@@ -104,7 +104,7 @@ pub fn numbers(op: &mut Op) -> Vec<Named<'_, usize>> {
                     numbers.extend(named![gate]);
                     numbers.extend(layout_numbers(layout));
                 }
-                Epilogue::Swiglu { gate: Weight { rest, .. }, .. } => {
+                Epilogue::Swiglu { gate: Weight { residual: rest, .. }, .. } => {
                     numbers.extend(rest.as_mut().map(|rest| ("gate_rest", rest)));
                 }
                 _ => {}
@@ -176,8 +176,11 @@ fn optional<'a>(views: Vec<Named<'a, Option<View>>>) -> impl Iterator<Item = Nam
 /// What a producer calls the views of a centre.
 const OUT_CENTRE: [&str; 3] = ["out_centre", "out_centre_scale", "out_centre_value"];
 
-fn centre_views<'a>(centre: &'a mut Option<Centre>, names: [&'static str; 3]) -> impl Iterator<Item = Named<'a, View>> {
-    let views = centre.iter_mut().flat_map(|Centre { row, scale, value, layout: _ }| [row, scale, value]);
+fn centre_views<'a>(
+    centre: &'a mut Option<SharedMean>,
+    names: [&'static str; 3],
+) -> impl Iterator<Item = Named<'a, View>> {
+    let views = centre.iter_mut().flat_map(|SharedMean { row, scale, value, layout: _ }| [row, scale, value]);
     names.into_iter().zip(views)
 }
 

@@ -70,7 +70,7 @@ impl Case<'_> {
 
 fn linear(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     let (x, x_scale) = (c.x("x")?, c.optional(Region::Arena, "x_scale")?);
-    let w = Weight { data: c.w("w")?, scale: c.optional(Region::Weights, "w_scale")?, rest: None };
+    let w = Weight { data: c.w("w")?, scale: c.optional(Region::Weights, "w_scale")?, residual: None };
     let bias = c.optional(Region::Weights, "bias")?;
     let (epilogue, out) = match c.text("epilogue")? {
         "store" => (Epilogue::Store, c.out("out")?),

@@ -1,29 +1,45 @@
-//! Linear layers: on panels of weights, whether they are packed or not, but on rows as they lie in the file where a program
-//! reads each weight once.
+//! Linear layers: `out = epilogue(x · wᵀ + bias)`, for `x (m, k)` and `w (n, k)`.
+//!
+//! Weights are multiplied in panels of [`Simd::PANEL`] columns of the product. `panels` walks them like this:
+//!
+//! ```text
+//! for panel in n / PANEL                    ─┐ a tile: one task, which writes these rows of these columns
+//! for part  in m / tile_rows                ─┘   6 tiles or more for each thread, so that none waits long at the end
+//!     for block in part / ROWS              rows of x that stay in the first-level cache
+//!         for side in [gate, value]         the gate's side with SwiGLU alone
+//!             sums = 0                      ROWS × PANEL in registers, or AMX tiles   (simd/product.rs, simd/amx.rs)
+//!             for group in k / GROUP        GROUP: 1 f32, 2 bf16, 4 or 8 int8
+//!                 sums += x[block, group] · w[panel, group]     a line of the panel, from the second-level cache
+//!             int8: sums · x_scale · w_scale, + shared mean · w               (shared_mean.rs: once for an image)
+//!         out[block, panel] = epilogue(sums + bias)             written once  (epilogue.rs)
+//!         prefetch a part of the panel that this thread takes next
+//! ```
+//!
+//! A panel comes packed ([`pack`](super::pack())), or is packed here, a slice of `k` at a time (`slices`): the same words in
+//! the same order, and so the same sums. Programs that read each weight once multiply rows as they lie in the file (`rows`).
 
-mod centre;
-mod finish;
+mod epilogue;
+mod operands;
 mod panels;
 mod rows;
+mod shared_mean;
 mod slices;
 #[cfg(test)]
 mod tests;
 
-use half::{bf16, f16};
-
-use super::Tiles;
-use super::memory::{Arena, Source};
+use super::memory::Arena;
 use super::simd::Simd;
-use crate::ops::{Epilogue, Linear};
-use crate::{DType, View, Weight};
-use centre::Centres;
-use finish::Finish;
+use super::tiles::Tiles;
+use crate::Weight;
+use crate::ops::{self, Linear};
+use epilogue::Epilogue;
+use operands::Matrix;
 use slices::{Loose, Weights};
 
-pub(super) struct Kernel<'a>(Way<'a>);
+pub(super) struct Kernel<'a>(Path<'a>);
 
 #[expect(clippy::large_enum_variant, reason = "made once for a layer, where nothing allocates")]
-enum Way<'a> {
+enum Path<'a> {
     Panels(panels::Panels<'a>),
     Rows(rows::Rows<'a>),
 }
@@ -31,17 +47,17 @@ enum Way<'a> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     unsafe {
-        let finish = Finish::new(op, memory);
+        let epilogue = Epilogue::new(op, memory);
         let value = Matrix::new(op, &op.w, None, memory);
         let gate = match &op.epilogue {
-            Epilogue::Swiglu { gate, bias } => Some((gate, Matrix::new(op, gate, bias.as_ref(), memory))),
+            ops::Epilogue::Swiglu { gate, bias } => Some((gate, Matrix::new(op, gate, bias.as_ref(), memory))),
             _ => None,
         };
         if memory.streams() && op.centre.is_none() && gate.is_none() {
-            let (count, kernel) = rows::tiles(op, value.operands, finish);
-            return (count, Kernel(Way::Rows(kernel)));
+            let (count, kernel) = rows::tiles(op, value.operands, epilogue);
+            return (count, Kernel(Path::Rows(kernel)));
         }
         let (value, gate) = match (memory.packed(&op.w), gate) {
             (Some(packed), None) => ((value, Weights::Packed(packed)), None),
@@ -53,15 +69,15 @@ pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kerne
             },
             (None, None) => ((value, loose(&op.w, memory)), None),
         };
-        let (count, kernel) = panels::tiles(op, memory, value, gate, finish);
-        (count, Kernel(Way::Panels(kernel)))
+        let (count, kernel) = panels::tiles(op, memory, value, gate, epilogue);
+        (count, Kernel(Path::Panels(kernel)))
     }
 }
 
 /// # Safety
 /// The weight was checked.
 unsafe fn loose<'a>(weight: &Weight, memory: &Arena<'a>) -> Weights<'a> {
-    // SAFETY: passed on.
+    // SAFETY: the caller checked the descriptor, and runs no other kernel.
     Weights::Loose(unsafe { Loose::new(weight, memory) })
 }
 
@@ -70,80 +86,11 @@ impl Tiles for Kernel<'_> {
 
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
-        // SAFETY: passed on.
+        // SAFETY: the caller runs each tile once.
         unsafe {
             match &self.0 {
-                Way::Panels(kernel) => kernel.tile(s, index),
-                Way::Rows(kernel) => kernel.tile(s, index),
-            }
-        }
-    }
-}
-
-/// A matrix of a layer, with what it multiplies and what goes with it.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    operands: Operands<'a>,
-    centres: Option<Centres<'a>>,
-    /// A gate's own; the other one is added at the end.
-    bias: Option<Source<'a, f32>>,
-}
-
-impl<'a> Matrix<'a> {
-    /// # Safety
-    /// The descriptor was checked.
-    unsafe fn new(op: &Linear, w: &Weight, bias: Option<&View>, memory: &Arena<'a>) -> Matrix<'a> {
-        // SAFETY: passed on.
-        unsafe {
-            Matrix {
-                operands: Operands::new(op, w, memory),
-                centres: op.centre.as_ref().map(|centre| Centres::new(centre, memory)),
-                bias: bias.map(|bias| memory.source(bias)),
-            }
-        }
-    }
-}
-
-/// Both factors, and with them the kind of product.
-#[derive(Clone, Copy)]
-enum Operands<'a> {
-    F32(Source<'a, f32>, Source<'a, f32>),
-    WideF16(Source<'a, f32>, Source<'a, f16>),
-    WideBF16(Source<'a, f32>, Source<'a, bf16>),
-    F16(Source<'a, f16>, Source<'a, f16>),
-    BF16(Source<'a, bf16>, Source<'a, bf16>),
-    I8 { x: Source<'a, i8>, w: Source<'a, i8>, x_scale: Source<'a, f32>, w_scale: Source<'a, f32> },
-}
-
-impl<'a> Operands<'a> {
-    /// Bytes of an activation and of a weight.
-    #[inline(always)]
-    const fn sizes(&self) -> (usize, usize) {
-        match self {
-            Operands::F32(..) => (4, 4),
-            Operands::WideF16(..) | Operands::WideBF16(..) => (4, 2),
-            Operands::F16(..) | Operands::BF16(..) => (2, 2),
-            Operands::I8 { .. } => (1, 1),
-        }
-    }
-
-    /// # Safety
-    /// The descriptor was checked.
-    unsafe fn new(op: &Linear, w: &Weight, memory: &Arena<'a>) -> Operands<'a> {
-        // SAFETY: passed on; element types are as the descriptor's check found them.
-        unsafe {
-            match (op.x.dtype, w.data.dtype, op.x_scale, w.scale) {
-                (DType::I8, _, Some(x_scale), Some(w_scale)) => Operands::I8 {
-                    x: memory.source(&op.x),
-                    w: memory.source(&w.data),
-                    x_scale: memory.source(&x_scale),
-                    w_scale: memory.source(&w_scale),
-                },
-                (DType::F32, DType::F16, ..) => Operands::WideF16(memory.source(&op.x), memory.source(&w.data)),
-                (DType::F32, DType::BF16, ..) => Operands::WideBF16(memory.source(&op.x), memory.source(&w.data)),
-                (DType::F16, ..) => Operands::F16(memory.source(&op.x), memory.source(&w.data)),
-                (DType::BF16, ..) => Operands::BF16(memory.source(&op.x), memory.source(&w.data)),
-                _ => Operands::F32(memory.source(&op.x), memory.source(&w.data)),
+                Path::Panels(kernel) => kernel.tile(s, index),
+                Path::Rows(kernel) => kernel.tile(s, index),
             }
         }
     }

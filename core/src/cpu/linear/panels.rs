@@ -4,17 +4,17 @@
 
 use super::super::memory::{Arena, Source};
 use super::super::simd::Simd;
-use super::super::simd::product::{Block, Row, Rows};
-use super::centre::{Panel, Products};
-use super::finish::{Centred, Finish, Place, Scale, Scaled, Unscaled, in_place};
+use super::super::simd::block::{Block, Row, Rows};
+use super::epilogue::{Epilogue, Rect, Scale, Scaled, Unscaled, WithMean, in_place};
+use super::operands::{Matrix, Operands};
+use super::shared_mean::{Panel, Products};
 use super::slices::{Slice, Weights};
-use super::{Matrix, Operands};
 use crate::ops::Linear;
 
 pub(super) struct Panels<'a> {
     /// The gate, where there is one, and what it gates.
     sides: [Option<(Matrix<'a>, Weights<'a>)>; 2],
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
     rows: usize,
     k: usize,
     /// Rows of a tile: a multiple of every block size, or all.
@@ -36,7 +36,7 @@ pub(super) unsafe fn tiles<'a>(
     memory: &Arena<'a>,
     value: (Matrix<'a>, Weights<'a>),
     gate: Option<(Matrix<'a>, Weights<'a>)>,
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
 ) -> (usize, Panels<'a>) {
     let (rows, k) = (op.out.rows, op.x.cols);
     let panels = op.out.cols.div_ceil(memory.panel());
@@ -44,7 +44,7 @@ pub(super) unsafe fn tiles<'a>(
     let tile_rows = rows.div_ceil(wanted).next_multiple_of(ROW_STEP).min(rows.max(1));
     let row_tiles = rows.div_ceil(tile_rows);
     let sides = [gate, Some(value)];
-    (panels * row_tiles, Panels { sides, finish, rows, k, tile_rows, row_tiles, threads: memory.threads() })
+    (panels * row_tiles, Panels { sides, epilogue, rows, k, tile_rows, row_tiles, threads: memory.threads() })
 }
 
 impl Panels<'_> {
@@ -55,7 +55,7 @@ impl Panels<'_> {
         let (panel, first) = (index / self.row_tiles, index % self.row_tiles * self.tile_rows);
         let end = (first + self.tile_rows).min(self.rows);
         let col = panel * S::PANEL;
-        let cols = S::PANEL.min(self.finish.cols - col);
+        let cols = S::PANEL.min(self.epilogue.cols - col);
         let block = match self.sides[1].map(|(value, _)| value.operands) {
             Some(Operands::BF16(..) | Operands::I8 { .. }) => S::DENSE_ROWS,
             _ => S::ROWS,
@@ -71,8 +71,8 @@ impl Panels<'_> {
             if row == first || rows < step {
                 s.begin_blocks(rows);
             }
-            let at = Place { row, rows, col, cols };
-            self.finish.fetch(s, at);
+            let at = Rect { row, rows, col, cols };
+            self.epilogue.fetch(s, at);
             for (i, side) in self.sides.iter().enumerate() {
                 let Some((matrix, weight)) = side else { continue };
                 let next = ahead[i].stretch();
@@ -81,11 +81,11 @@ impl Panels<'_> {
                     self.blocks(s, (matrix, weight), (at, block), panel, next, (&mut slice, &mut sums[i]));
                     let [gate, value] = &mut sums;
                     let (gate, value) = (S::Panel::flattened(gate.rows()), S::Panel::flattened(value.rows()));
-                    let then: Then<'_> = match i {
-                        0 => Then::Gate(matrix.bias.as_ref().map(|bias| &bias.row(0)[col..col + cols]), gate),
-                        _ => Then::Out(&self.finish, (value, gate)),
+                    let sink: Sink<'_> = match i {
+                        0 => Sink::Gate(matrix.bias.as_ref().map(|bias| &bias.row(0)[col..col + cols]), gate),
+                        _ => Sink::Out(&self.epilogue, (value, gate)),
                     };
-                    finish(s, matrix, (weight, panel, self.k), at, (&mut products[i], &mut slice), then);
+                    write_block(s, matrix, (weight, panel, self.k), at, (&mut products[i], &mut slice), sink);
                 }
             }
         }
@@ -112,7 +112,7 @@ impl Panels<'_> {
         &self,
         s: S,
         (matrix, weight): (&Matrix<'_>, &Weights<'_>),
-        (to, block): (Place, usize),
+        (to, block): (Rect, usize),
         panel: usize,
         next: &[u8],
         (slice, sums): (&mut Slice<S>, &mut S::Sums),
@@ -132,7 +132,7 @@ impl Panels<'_> {
                 let (x, sums) =
                     unsafe { (x.add(first * stride + done * x_size), sums.rows().as_mut_ptr().add(first).cast()) };
                 let b = &mut Block { x, stride, rows: block.min(to.rows - first), k, w, sums, add: done > 0, next };
-                // SAFETY: as above; the panel was packed for this instruction set.
+                // SAFETY: the caller promises that no other tile touches the rectangle.
                 unsafe {
                     match matrix.operands {
                         Operands::F32(..) => s.block_f32(b),
@@ -153,26 +153,26 @@ impl Panels<'_> {
 }
 
 /// Where a block's sums go.
-enum Then<'a> {
+enum Sink<'a> {
     /// Nowhere: they become a gate, with its bias.
     Gate(Option<&'a [f32]>, &'a mut [f32]),
     /// To the output, with the gate beside them where there is one.
-    Out(&'a Finish<'a>, (&'a [f32], &'a [f32])),
+    Out(&'a Epilogue<'a>, (&'a [f32], &'a [f32])),
 }
 
-impl Then<'_> {
+impl Sink<'_> {
     /// Takes some rows of a block.
     ///
     /// # Safety
     /// No other tile touches the place.
     #[inline(always)]
-    unsafe fn take<S: Simd>(&mut self, s: S, block: Place, part: Place, scale: impl Scale<S>) {
+    unsafe fn take<S: Simd>(&mut self, s: S, block: Rect, part: Rect, scale: impl Scale<S>) {
         let rows = (part.row - block.row) * S::PANEL..(part.row - block.row + part.rows) * S::PANEL;
         match self {
-            Then::Gate(bias, sums) => in_place(s, part, &mut sums[rows], S::PANEL, scale, *bias),
-            // SAFETY: passed on.
-            Then::Out(finish, (sums, gate)) => unsafe {
-                finish.block(s, part, (&sums[rows.clone()], &gate[rows]), S::PANEL, scale);
+            Sink::Gate(bias, sums) => in_place(s, part, &mut sums[rows], S::PANEL, scale, *bias),
+            // SAFETY: the caller promises that no other tile touches the rectangle.
+            Sink::Out(epilogue, (sums, gate)) => unsafe {
+                epilogue.block(s, part, (&sums[rows.clone()], &gate[rows]), S::PANEL, scale);
             },
         }
     }
@@ -181,17 +181,17 @@ impl Then<'_> {
 /// # Safety
 /// No other tile touches the place.
 #[inline(always)]
-unsafe fn finish<S: Simd>(
+unsafe fn write_block<S: Simd>(
     s: S,
     matrix: &Matrix<'_>,
     (weight, panel, k): (&Weights<'_>, usize, usize),
-    at: Place,
+    at: Rect,
     (products, slice): (&mut Products<S>, &mut Slice<S>),
-    mut then: Then<'_>,
+    mut sink: Sink<'_>,
 ) {
     let Operands::I8 { x_scale, w_scale, .. } = &matrix.operands else {
-        // SAFETY: passed on.
-        return unsafe { then.take(s, at, at, Unscaled) };
+        // SAFETY: the caller promises that no other tile touches the rectangle.
+        return unsafe { sink.take(s, at, at, Unscaled) };
     };
     let excess = weight.excess::<S>(panel, slice);
     let scale = Scaled {
@@ -200,24 +200,24 @@ unsafe fn finish<S: Simd>(
         w: &w_scale.row(0)[at.col..at.col + at.cols],
     };
     let Some(centres) = &matrix.centres else {
-        // SAFETY: passed on.
-        return unsafe { then.take(s, at, at, scale) };
+        // SAFETY: the caller promises that no other tile touches the rectangle.
+        return unsafe { sink.take(s, at, at, scale) };
     };
     // The rows of one image after another.
     let mut row = at.row;
     while row < at.row + at.rows {
         let (image, rows) = centres.layout.run_from(row);
-        let part = Place { row, rows: rows.min(at.row + at.rows - row), ..at };
+        let part = Rect { row, rows: rows.min(at.row + at.rows - row), ..at };
         let x = &scale.x[row - at.row..][..part.rows];
-        let (beside, there) = products.of_image(image);
-        if !there {
+        let (addend, cached) = products.of_image(image);
+        if !cached {
             // SAFETY: the panel that the block was multiplied with.
-            unsafe { centres.write(s, image, Panel { weight, panel, k, scale: scale.w }, slice, beside) };
+            unsafe { centres.write(s, image, Panel { weight, panel, k, scale: scale.w }, slice, addend) };
             s.begin_blocks(at.rows);
         }
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that no other tile touches the rectangle.
         unsafe {
-            then.take(s, at, part, Centred { left: Scaled { x, ..scale }, beside });
+            sink.take(s, at, part, WithMean { left: Scaled { x, ..scale }, addend });
         }
         row += part.rows;
     }

@@ -5,8 +5,8 @@ use bytemuck::Pod;
 
 use super::super::memory::Source;
 use super::super::simd::{Element, MAX_LANES, Simd};
-use super::Operands;
-use super::finish::{Finish, Place, Unscaled};
+use super::epilogue::{Epilogue, Rect, Unscaled};
+use super::operands::Operands;
 use crate::ops::Linear;
 
 /// Output columns of a register tile.
@@ -18,12 +18,12 @@ const MAX_BYTES: usize = 32;
 
 pub(super) struct Rows<'a> {
     operands: Operands<'a>,
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
     rows: usize,
 }
 
-pub(super) fn tiles<'a>(op: &Linear, operands: Operands<'a>, finish: Finish<'a>) -> (usize, Rows<'a>) {
-    (op.out.cols.div_ceil(TILE_COLS), Rows { operands, finish, rows: op.out.rows })
+pub(super) fn tiles<'a>(op: &Linear, operands: Operands<'a>, epilogue: Epilogue<'a>) -> (usize, Rows<'a>) {
+    (op.out.cols.div_ceil(TILE_COLS), Rows { operands, epilogue, rows: op.out.rows })
 }
 
 impl Rows<'_> {
@@ -32,12 +32,12 @@ impl Rows<'_> {
     #[inline(always)]
     pub(super) unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
         let first = index * TILE_COLS;
-        let end = (first + TILE_COLS).min(self.finish.cols);
+        let end = (first + TILE_COLS).min(self.epilogue.cols);
         // As many rows as the registers hold sums of.
         let rows = if S::LANES > 8 { 6 } else { 2 };
         for row in (0..self.rows).step_by(rows) {
             for col in (first..end).step_by(COLS) {
-                let at = Place { row, rows: rows.min(self.rows - row), col, cols: COLS.min(end - col) };
+                let at = Rect { row, rows: rows.min(self.rows - row), col, cols: COLS.min(end - col) };
                 // SAFETY: a tile is a range of columns.
                 unsafe {
                     if S::LANES > 8 {
@@ -55,7 +55,7 @@ impl Rows<'_> {
     /// # Safety
     /// No other tile touches the place.
     #[inline(always)]
-    unsafe fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Place) {
+    unsafe fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Rect) {
         let products = match &self.operands {
             Operands::F32(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::WideF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
@@ -64,8 +64,8 @@ impl Rows<'_> {
             Operands::BF16(x, w) => sums::<S, _, _, R>(s, at, x, w),
             Operands::I8 { x, w, x_scale, w_scale } => scaled::<S, R>(s, at, x, w, x_scale.row(0), w_scale.row(0)),
         };
-        // SAFETY: passed on.
-        unsafe { self.finish.block(s, at, (products.as_flattened(), &[]), COLS, Unscaled) };
+        // SAFETY: the caller promises that no other tile touches the rectangle.
+        unsafe { self.epilogue.block(s, at, (products.as_flattened(), &[]), COLS, Unscaled) };
     }
 }
 
@@ -73,7 +73,7 @@ impl Rows<'_> {
 #[inline(always)]
 fn sums<S: Simd, X: Element, W: Element, const R: usize>(
     s: S,
-    at: Place,
+    at: Rect,
     x: &Source<'_, X>,
     w: &Source<'_, W>,
 ) -> [[f32; COLS]; R] {
@@ -84,7 +84,7 @@ fn sums<S: Simd, X: Element, W: Element, const R: usize>(
             // SAFETY: pointers to LANES elements.
             let w = unsafe { W::load(s, w[j]) };
             for i in 0..R {
-                // SAFETY: as above.
+                // SAFETY: pointers to LANES elements.
                 vectors[i][j] = s.mul_add(unsafe { X::load(s, x[i]) }, w, vectors[i][j]);
             }
         }
@@ -102,7 +102,7 @@ fn sums<S: Simd, X: Element, W: Element, const R: usize>(
 #[inline(always)]
 fn scaled<S: Simd, const R: usize>(
     s: S,
-    at: Place,
+    at: Rect,
     x: &Source<'_, i8>,
     w: &Source<'_, i8>,
     x_scale: &[f32],
@@ -143,7 +143,7 @@ struct Walk<X, W, const R: usize, const WIDTH: usize> {
 
 impl<X: Pod, W: Pod, const R: usize, const WIDTH: usize> Walk<X, W, R, WIDTH> {
     #[inline(always)]
-    fn new(at: Place, x: &Source<'_, X>, w: &Source<'_, W>, width: usize) -> Self {
+    fn new(at: Rect, x: &Source<'_, X>, w: &Source<'_, W>, width: usize) -> Self {
         let left = w.cols;
         let mut walk = Walk {
             x: [x.row(at.row).as_ptr(); R],
@@ -177,7 +177,7 @@ impl<X: Pod, W: Pod, const R: usize, const WIDTH: usize> Walk<X, W, R, WIDTH> {
                 *x = unsafe { x.add(self.width) };
             }
             for w in &mut self.w {
-                // SAFETY: as above.
+                // SAFETY: at most one past the row's end.
                 *w = unsafe { w.add(self.width) };
             }
             self.left -= self.width;

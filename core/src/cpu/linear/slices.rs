@@ -4,7 +4,7 @@
 use super::super::memory::{Arena, Source};
 use super::super::pack::{PackedWeight, Word, interleave_words};
 use super::super::simd::Simd;
-use super::super::simd::product::{CHUNK, MAX_PANEL, Row, Rows};
+use super::super::simd::block::{CHUNK, MAX_PANEL, Row, Rows};
 use crate::{DType, Weight};
 
 /// A slice of a panel.
@@ -62,9 +62,9 @@ impl<'a> Loose<'a> {
     /// # Safety
     /// The weight was checked.
     pub(super) unsafe fn new(weight: &Weight, memory: &Arena<'a>) -> Loose<'a> {
-        // SAFETY: passed on.
+        // SAFETY: the caller checked the weight.
         unsafe {
-            let rest = weight.rest().map(|rest| memory.bytes_of_rows(&rest));
+            let rest = weight.residual().map(|rest| memory.bytes_of_rows(&rest));
             Loose { data: memory.bytes_of_rows(&weight.data), dtype: weight.data.dtype, rest }
         }
     }
@@ -120,18 +120,18 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Whether the panel has a [`Rest`](crate::Rest).
+    /// Whether the panel has a [`QuantResidual`](crate::QuantResidual).
     #[inline(always)]
-    pub(super) fn has_rest(&self) -> bool {
+    pub(super) fn has_residual(&self) -> bool {
         match self {
-            Weights::Packed(weight) => weight.has_rest(),
+            Weights::Packed(weight) => weight.has_residual(),
             Weights::Loose(weight) => weight.rest.is_some(),
         }
     }
 
-    /// The panel's [`Rest`](crate::Rest) from word `word` of its columns on, and how many words of `end - word`.
+    /// The panel's [`QuantResidual`](crate::QuantResidual) from word `word` of its columns on, and how many words of `end - word`.
     #[inline(always)]
-    pub(super) fn rest_from<S: Simd>(
+    pub(super) fn residual_from<S: Simd>(
         &self,
         s: S,
         panel: usize,

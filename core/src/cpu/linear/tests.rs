@@ -3,10 +3,10 @@ use std::vec::Vec;
 
 use half::{bf16, f16};
 
-use crate::Rest;
+use crate::QuantResidual;
 use crate::backend::{Program, run};
 use crate::cpu::{Cpu, Isa, pack, packed_bytes};
-use crate::ops::{Bounds, Centre, Epilogue, Linear, Memory};
+use crate::ops::{Bounds, Epilogue, Linear, Memory, SharedMean};
 use crate::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 
 /// Bytes at a multiple of 64.
@@ -83,8 +83,9 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let inputs = arena.view(Region::Arena, x, m, k, k + pad);
     let x_scale = int8.then(|| arena.view(Region::Arena, DType::F32, 1, m, m));
     let layout = TokenLayout { images: 1, image_tokens: m, context_tokens: 0 };
-    let rest = int8.then(|| file.view(Region::Weights, DType::I8, n, Rest::bytes(k), Rest::bytes(k)));
-    let centre = int8.then(|| Centre {
+    let residual =
+        int8.then(|| file.view(Region::Weights, DType::I8, n, QuantResidual::bytes(k), QuantResidual::bytes(k)));
+    let centre = int8.then(|| SharedMean {
         row: arena.view(Region::Arena, DType::I8, 1, k, k),
         scale: arena.view(Region::Arena, DType::F32, 1, 1, 1),
         value: arena.view(Region::Arena, DType::F32, 1, k, k),
@@ -104,14 +105,14 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
         x: inputs,
         x_scale,
         centre,
-        w: Weight { data, scale, rest: rest.map(|rest| rest.offset) },
+        w: Weight { data, scale, residual: residual.map(|residual| residual.offset) },
         bias,
         out,
         epilogue,
     };
 
     let (mut file, mut arena) = (Bytes::new(file.0), Bytes::new(arena.0));
-    for view in [Some(data), scale, bias, Some(table), rest].into_iter().flatten() {
+    for view in [Some(data), scale, bias, Some(table), residual].into_iter().flatten() {
         random.fill(file.get_mut(), &view);
     }
     let centre = centre.map(|centre| [centre.row, centre.scale]).into_iter().flatten();
@@ -194,7 +195,7 @@ fn packed_halves_are_not_the_whole() {
         let data = file.view(Region::Weights, DType::F32, n, k, k);
         let x = arena.view(Region::Arena, DType::F32, 1, k, k);
         let out = arena.view(Region::Arena, DType::F32, 1, n, n);
-        let w = Weight { data, scale: None, rest: None };
+        let w = Weight { data, scale: None, residual: None };
         let halves = [0, n / 2].map(|first| Weight { data: data.rows_from(first, n / 2), ..w });
         let op = Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue: Epilogue::Store };
 

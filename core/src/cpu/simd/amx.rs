@@ -4,8 +4,8 @@ use core::arch::asm;
 use core::arch::x86_64::*;
 
 use super::avx512::{Avx512, Bf16, Dots};
+use super::block::{Block, CHUNK, MAX_PANEL};
 use super::cpuid;
-use super::product::{Block, CHUNK, MAX_PANEL};
 
 /// int8 and bf16 products on tiles, the rest as [`Bf16`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +61,12 @@ macro_rules! tiles {
     ($dot:literal, $b:expr, $bytes:expr) => {
         let (b, bytes): (&mut Block<'_>, usize) = ($b, $bytes);
         let (full, rest) = (bytes / CHUNK * CHUNK, bytes % CHUNK);
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         let tail = unsafe { Tail::new(b, full, rest) };
         let second = if b.rows > ROWS { ROWS } else { 0 };
         for half in 0..2 {
-            // SAFETY: the token; the tiles have the shapes of this many rows. Reads whole chunks of the block's rows,
+            // SAFETY: the tiles have the shapes of this many rows. Reads whole chunks of the block's rows,; only
+            // detection makes a token, so the machine has the instructions.
             // its tail, and as many chunks of the panel, which is padded to whole ones; writes 32 rows of half the
             // columns of the sums, and reads them before where they are added to.
             unsafe {
@@ -213,7 +214,7 @@ impl Dots for Amx {
 
     #[inline(always)]
     unsafe fn row_i8(self, b: &mut Block<'_>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe { self.block_i8(b) }
     }
 
@@ -226,13 +227,14 @@ impl Dots for Amx {
     #[inline(always)]
     fn begin_blocks(self, rows: usize) {
         let config = Config::new(rows);
-        // SAFETY: the token; the shapes of the tiles last until the next time, for nothing else touches them.
+        // SAFETY: the shapes of the tiles last until the next time, for nothing else touches them; only detection makes
+        // a token, so the machine has the instructions.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
     }
 
     #[inline(always)]
     fn end_blocks(self) {
-        // SAFETY: the token; ends the use of the tiles.
+        // SAFETY: ends the use of the tiles; only detection makes a token, so the machine has the instructions.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
     }
 }

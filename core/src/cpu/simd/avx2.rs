@@ -2,7 +2,8 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::product::{Lines, blocks};
+use super::block::Lines;
+use super::product::blocks;
 use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx2, "avx2", "fma");
@@ -55,13 +56,13 @@ impl Dots for Plain {
 
     #[inline(always)]
     fn group(self, x: __m256i) -> [__m256i; 2] {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { [_mm256_srai_epi16::<8>(x), _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x))] }
     }
 
     #[inline(always)]
     fn dot(self, sums: __m256i, w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(w[0], x[0]));
             _mm256_add_epi32(sums, _mm256_madd_epi16(w[1], x[1]))
@@ -80,7 +81,7 @@ impl Dots for AvxVnni {
 
     #[inline(always)]
     fn dot(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_dpbusd_avx_epi32(sums, x, w) }
     }
 }
@@ -102,85 +103,89 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_set1_ps(x) }
     }
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m256 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { _mm256_loadu_ps(from) }
     }
 
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> __m256 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
 
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> __m256 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())))) }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: __m256) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { _mm256_storeu_ps(to, x) }
     }
 
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_add_ps(a, b) }
     }
 
     #[inline(always)]
     fn sub(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_sub_ps(a, b) }
     }
 
     #[inline(always)]
     fn mul(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_mul_ps(a, b) }
     }
 
     #[inline(always)]
     fn div(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_div_ps(a, b) }
     }
 
     #[inline(always)]
     fn max(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_max_ps(a, b) }
     }
 
     #[inline(always)]
     fn min(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_min_ps(a, b) }
     }
 
     #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
     fn sqrt(self, a: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_sqrt_ps(a) }
     }
 
     #[inline(always)]
     fn pow2(self, n: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
@@ -189,7 +194,7 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     fn rotate_pairs(self, x: __m256, waves: __m256) -> __m256 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let (cos, sin) = (_mm256_moveldup_ps(waves), _mm256_movehdup_ps(waves));
             let swapped = _mm256_permute_ps::<0b1011_0001>(x);
@@ -199,7 +204,7 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     fn sum(self, x: __m256) -> f32 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -209,13 +214,14 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     fn zero_i32(self) -> __m256i {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_setzero_si256() }
     }
 
     #[inline(always)]
     unsafe fn dot_i8(self, sums: __m256i, a: *const i8, b: *const i8) -> __m256i {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let a = _mm256_cvtepi8_epi16(_mm_loadu_si128(a.cast()));
             let b = _mm256_cvtepi8_epi16(_mm_loadu_si128(b.cast()));
@@ -225,7 +231,7 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     fn sum_i32(self, x: __m256i) -> i32 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let four = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b1110>(four));
@@ -247,19 +253,20 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     unsafe fn bytes(self, from: *const u8) -> D::Bytes {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         self.0.group(unsafe { _mm256_loadu_si256(from.cast()) })
     }
 
     #[inline(always)]
     fn splat_bytes(self, x: u32) -> D::Bytes {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         self.0.group(unsafe { _mm256_set1_epi32(x.cast_signed()) })
     }
 
     #[inline(always)]
     fn splat_i8(self, x: u32) -> D::Bytes {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         self.0.group(unsafe {
             let x = _mm256_set1_epi32(x.cast_signed());
             if D::UNSIGNED { _mm256_xor_si256(x, _mm256_set1_epi8(i8::MIN)) } else { x }
@@ -268,7 +275,8 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     unsafe fn codes(self, from: *const u8) -> [D::Bytes; 4] {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let (words, mask) = (_mm256_loadu_si256(from.cast()), _mm256_set1_epi8(3));
             let [a, b, c, d] =
@@ -289,19 +297,22 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     unsafe fn store_i32(self, to: *mut i32, x: __m256i) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { _mm256_storeu_si256(to.cast(), x) }
     }
 
     #[inline(always)]
     unsafe fn load_sums(self, from: *const i32) -> __m256i {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
 
     #[inline(always)]
     unsafe fn load_i32(self, from: *const i32, excess: *const i32) -> __m256 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let (sums, excess) = (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(excess.cast()));
             _mm256_cvtepi32_ps(_mm256_sub_epi32(sums, excess))
@@ -310,7 +321,8 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut bf16, x: __m256) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe {
             let bits = _mm256_castps_si256(x);
             let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
@@ -326,7 +338,8 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> __m256 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let pairs = _mm256_loadu_si256(from.cast());
             _mm256_castsi256_ps(match which {

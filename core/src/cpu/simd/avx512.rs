@@ -2,7 +2,8 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::product::{BF16, Block, I8, Lines, WidenedBF16, block, blocks};
+use super::block::{Block, Lines};
+use super::product::{BF16, I8, WidenedBF16, block, blocks};
 use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma");
@@ -86,7 +87,7 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     /// Rounds to bfloat16, ties to even.
     #[inline(always)]
     fn bf16(self, x: __m512) -> __m256i {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let bits = _mm512_castps_si512(x);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
@@ -106,21 +107,21 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     /// The block's promises.
     #[inline(always)]
     unsafe fn block_i8(self, b: &mut Block<'_>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe { block::<Avx512<Self>, I8, 6, 4>(Avx512(self), b) }
     }
     /// # Safety
     /// The block's promises.
     #[inline(always)]
     unsafe fn row_i8(self, b: &mut Block<'_>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe { block::<Avx512<Self>, I8, 1, 4>(Avx512(self), b) }
     }
     /// # Safety
     /// The block's promises.
     #[inline(always)]
     unsafe fn block_bf16(self, b: &mut Block<'_>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe {
             if Self::BF16 {
                 block::<Avx512<Self>, BF16, 6, 4>(Avx512(self), b);
@@ -142,13 +143,13 @@ impl Dots for Plain {
 
     #[inline(always)]
     fn group(self, x: __m512i) -> [__m512i; 2] {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { [_mm512_srai_epi16::<8>(x), _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x))] }
     }
 
     #[inline(always)]
     fn dot(self, sums: __m512i, w: [__m512i; 2], x: [__m512i; 2]) -> __m512i {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let sums = _mm512_add_epi32(sums, _mm512_madd_epi16(w[0], x[0]));
             _mm512_add_epi32(sums, _mm512_madd_epi16(w[1], x[1]))
@@ -166,7 +167,7 @@ impl Dots for Vnni {
 
     #[inline(always)]
     fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_dpbusd_epi32(sums, x, w) }
     }
 }
@@ -182,19 +183,21 @@ impl Dots for Bf16 {
 
     #[inline(always)]
     fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_dpbusd_epi32(sums, x, w) }
     }
 
     #[inline(always)]
     fn bf16(self, x: __m512) -> __m256i {
-        // SAFETY: the token; vectors of bfloat16 are plain bits. Subnormal numbers become 0 here.
+        // SAFETY: vectors of bfloat16 are plain bits. Subnormal numbers become 0 here; only detection makes a token, so
+        // the machine has the instructions.
         unsafe { core::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) }
     }
 
     #[inline(always)]
     fn bf16_pairs(self, first: __m512, second: __m512) -> __m512 {
-        // SAFETY: the token; vectors of bfloat16 are plain bits.
+        // SAFETY: vectors of bfloat16 are plain bits; only detection makes a token, so the machine has the
+        // instructions.
         unsafe {
             let halves = core::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
             _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_loadu_si512(PAIRS.as_ptr().cast()), halves))
@@ -203,7 +206,7 @@ impl Dots for Bf16 {
 
     #[inline(always)]
     fn dot_bf16(self, sums: __m512, w: __m512i, x: __m512i) -> __m512 {
-        // SAFETY: the token; both vectors are plain bits.
+        // SAFETY: both vectors are plain bits; only detection makes a token, so the machine has the instructions.
         unsafe {
             _mm512_dpbf16_ps(
                 sums,
@@ -232,91 +235,95 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_set1_ps(x) }
     }
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { _mm512_loadu_ps(from) }
     }
 
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> __m512 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
 
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> __m512 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())))) }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: __m512) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { _mm512_storeu_ps(to, x) }
     }
 
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_add_ps(a, b) }
     }
 
     #[inline(always)]
     fn sub(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_sub_ps(a, b) }
     }
 
     #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_mul_ps(a, b) }
     }
 
     #[inline(always)]
     fn div(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_div_ps(a, b) }
     }
 
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_max_ps(a, b) }
     }
 
     #[inline(always)]
     fn min(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_min_ps(a, b) }
     }
 
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
     fn sqrt(self, a: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_sqrt_ps(a) }
     }
 
     #[inline(always)]
     fn pow2(self, n: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), n) }
     }
 
     #[inline(always)]
     fn rotate_pairs(self, x: __m512, waves: __m512) -> __m512 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let (cos, sin) = (_mm512_moveldup_ps(waves), _mm512_movehdup_ps(waves));
             let swapped = _mm512_permute_ps::<0b1011_0001>(x);
@@ -326,19 +333,20 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     fn sum(self, x: __m512) -> f32 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_reduce_add_ps(x) }
     }
 
     #[inline(always)]
     fn zero_i32(self) -> __m512i {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_setzero_si512() }
     }
 
     #[inline(always)]
     unsafe fn dot_i8(self, sums: __m512i, a: *const i8, b: *const i8) -> __m512i {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let a = _mm512_cvtepi8_epi16(_mm256_loadu_si256(a.cast()));
             let b = _mm512_cvtepi8_epi16(_mm256_loadu_si256(b.cast()));
@@ -348,7 +356,7 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     fn sum_i32(self, x: __m512i) -> i32 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_reduce_add_epi32(x) }
     }
 
@@ -360,7 +368,8 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     fn load_some(self, from: &[f32]) -> __m512 {
-        // SAFETY: the token; lanes past the slice's end are not read.
+        // SAFETY: lanes past the slice's end are not read; only detection makes a token, so the machine has the
+        // instructions.
         unsafe {
             if from.len() >= 16 {
                 _mm512_loadu_ps(from.as_ptr())
@@ -372,7 +381,8 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     fn store_some(self, to: &mut [f32], x: __m512) {
-        // SAFETY: the token; lanes past the slice's end are not written.
+        // SAFETY: lanes past the slice's end are not written; only detection makes a token, so the machine has the
+        // instructions.
         unsafe {
             match to.len() {
                 16.. => _mm512_storeu_ps(to.as_mut_ptr(), x),
@@ -392,19 +402,20 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     unsafe fn bytes(self, from: *const u8) -> D::Bytes {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         self.0.group(unsafe { _mm512_loadu_si512(from.cast()) })
     }
 
     #[inline(always)]
     fn splat_bytes(self, x: u32) -> D::Bytes {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         self.0.group(unsafe { _mm512_set1_epi32(x.cast_signed()) })
     }
 
     #[inline(always)]
     fn splat_i8(self, x: u32) -> D::Bytes {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         self.0.group(unsafe {
             let x = _mm512_set1_epi32(x.cast_signed());
             if D::UNSIGNED { _mm512_xor_si512(x, _mm512_set1_epi8(i8::MIN)) } else { x }
@@ -413,7 +424,8 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     unsafe fn codes(self, from: *const u8) -> [D::Bytes; 4] {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let (words, mask) = (_mm512_loadu_si512(from.cast()), _mm512_set1_epi8(3));
             let [a, b, c, d] =
@@ -434,19 +446,22 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     unsafe fn store_i32(self, to: *mut i32, x: __m512i) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { _mm512_storeu_si512(to.cast(), x) }
     }
 
     #[inline(always)]
     unsafe fn load_sums(self, from: *const i32) -> __m512i {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
 
     #[inline(always)]
     unsafe fn load_i32(self, from: *const i32, excess: *const i32) -> __m512 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let (sums, excess) = (_mm512_loadu_si512(from.cast()), _mm512_loadu_si512(excess.cast()));
             _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, excess))
@@ -455,25 +470,29 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, x: __m512) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))) }
     }
 
     #[inline(always)]
     unsafe fn store_f16(self, to: *mut f16, x: __m512) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)) }
     }
 
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut bf16, x: __m512) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { _mm256_storeu_si256(to.cast(), self.0.bf16(x)) }
     }
 
     #[inline(always)]
     unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> __m512 {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             _mm512_castsi512_ps(match which {
                 0 => _mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast())),
@@ -490,7 +509,8 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     unsafe fn store_bf16_pairs(self, to: *mut f32, first: __m512, second: __m512) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { _mm512_storeu_ps(to, self.0.bf16_pairs(first, second)) }
     }
 
@@ -498,7 +518,7 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     fn exp2_16(self, x: __m512) -> __m512 {
         // x = n + r with |r| <= 1/2; 2^r by a polynomial of degree 3 that is off by 1.1e-4 of it at most, a twentieth
         // of what rounding to bfloat16 costs.
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let n = _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(x);
             let r = _mm512_sub_ps(x, n);
@@ -512,7 +532,8 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-        // SAFETY: the token; both squares as the caller promises.
+        // SAFETY: both squares as the caller promises; only detection makes a token, so the machine has the
+        // instructions.
         unsafe {
             let mut rows = [_mm512_setzero_ps(); 16];
             for (r, row) in rows.iter_mut().enumerate() {
@@ -546,19 +567,19 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     unsafe fn block_bf16(self, b: &mut Block<'_>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe { self.0.block_bf16(b) }
     }
 
     #[inline(always)]
     unsafe fn block_i8(self, b: &mut Block<'_>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe { self.0.block_i8(b) }
     }
 
     #[inline(always)]
     unsafe fn row_i8(self, b: &mut Block<'_>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe { self.0.row_i8(b) }
     }
 

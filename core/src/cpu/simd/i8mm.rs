@@ -1,7 +1,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::product::Block;
+use super::block::Block;
 
 /// Elements of `k` that an instruction takes.
 const GROUP: usize = 8;
@@ -77,7 +77,8 @@ unsafe fn step(
 /// The machine has the instruction.
 #[inline(always)]
 unsafe fn multiply(mut sums: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
-    // SAFETY: passed on. The intrinsic is not stable yet.
+    // SAFETY: the caller promises that operands and sums are as large as the block says. The intrinsic is not stable
+    // yet.
     unsafe {
         asm!(
             ".arch_extension i8mm",

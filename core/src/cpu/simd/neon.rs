@@ -3,7 +3,8 @@ use core::arch::asm;
 
 use half::{bf16, f16};
 
-use super::product::{self, Block, Lines, blocks};
+use super::block::{Block, Lines};
+use super::product::{self, blocks};
 use super::{Simd, i8mm};
 
 /// NEON, which every aarch64 has, and what multiplies int8.
@@ -90,7 +91,7 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     /// The block's promises.
     #[inline(always)]
     unsafe fn block(self, b: &mut Block<'_>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe { product::block::<Neon<Self>, product::I8, 6, 4>(Neon(self), b) }
     }
 }
@@ -98,7 +99,7 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
 impl Dots for Plain {
     #[inline(always)]
     fn dot(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             // Sums of pairs in 32 bits: those of two products would not fit 16.
             let low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
@@ -111,7 +112,7 @@ impl Dots for Plain {
 impl Dots for Dot {
     #[inline(always)]
     fn dot(self, mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
-        // SAFETY: the token. The intrinsic is not stable yet.
+        // SAFETY: the intrinsic is not stable yet; only detection makes a token, so the machine has the instructions.
         unsafe {
             asm!(
                 ".arch_extension dotprod",
@@ -136,7 +137,7 @@ impl Dots for I8mm {
 
     #[inline(always)]
     unsafe fn block(self, b: &mut Block<'_>) {
-        // SAFETY: passed on, and the token.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe { i8mm::block(b) }
     }
 }
@@ -159,19 +160,21 @@ unsafe impl<D: Dots> Simd for Neon<D> {
 
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vdupq_n_f32(x) }
     }
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> float32x4_t {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { vld1q_f32(from) }
     }
 
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> float32x4_t {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let halves = vld1_u16(from.cast());
             let wide: float32x4_t;
@@ -188,67 +191,71 @@ unsafe impl<D: Dots> Simd for Neon<D> {
 
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> float32x4_t {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast()))) }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: float32x4_t) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { vst1q_f32(to, x) }
     }
 
     #[inline(always)]
     fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vaddq_f32(a, b) }
     }
 
     #[inline(always)]
     fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vsubq_f32(a, b) }
     }
 
     #[inline(always)]
     fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vmulq_f32(a, b) }
     }
 
     #[inline(always)]
     fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vdivq_f32(a, b) }
     }
 
     #[inline(always)]
     fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: the token. Of a NaN and a number the second operand, as on x86.
+        // SAFETY: of a NaN and a number the second operand, as on x86; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
     }
 
     #[inline(always)]
     fn min(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: the token. Of a NaN and a number the second operand, as on x86.
+        // SAFETY: of a NaN and a number the second operand, as on x86; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
     }
 
     #[inline(always)]
     fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vfmaq_f32(c, a, b) }
     }
 
     #[inline(always)]
     fn sqrt(self, a: float32x4_t) -> float32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vsqrtq_f32(a) }
     }
 
     #[inline(always)]
     fn pow2(self, n: float32x4_t) -> float32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
             vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))
@@ -257,7 +264,7 @@ unsafe impl<D: Dots> Simd for Neon<D> {
 
     #[inline(always)]
     fn rotate_pairs(self, x: float32x4_t, waves: float32x4_t) -> float32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let (cos, sin) = (vtrn1q_f32(waves, waves), vtrn2q_f32(waves, waves));
             // −sin, sin, −sin, sin
@@ -268,43 +275,46 @@ unsafe impl<D: Dots> Simd for Neon<D> {
 
     #[inline(always)]
     fn sum(self, x: float32x4_t) -> f32 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vaddvq_f32(x) }
     }
 
     #[inline(always)]
     fn zero_i32(self) -> int32x4_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vdupq_n_s32(0) }
     }
 
     #[inline(always)]
     unsafe fn dot_i8(self, sums: int32x4_t, a: *const i8, b: *const i8) -> int32x4_t {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { self.0.dot(sums, vld1q_s8(a), vld1q_s8(b)) }
     }
 
     #[inline(always)]
     fn sum_i32(self, x: int32x4_t) -> i32 {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vaddvq_s32(x) }
     }
 
     #[inline(always)]
     unsafe fn bytes(self, from: *const u8) -> int8x16_t {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { vld1q_s8(from.cast()) }
     }
 
     #[inline(always)]
     fn splat_bytes(self, x: u32) -> int8x16_t {
-        // SAFETY: the token.
+        // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { vreinterpretq_s8_u32(vdupq_n_u32(x)) }
     }
 
     #[inline(always)]
     unsafe fn codes(self, from: *const u8) -> [int8x16_t; 4] {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let (words, mask) = (vld1q_u8(from), vdupq_n_u8(3));
             [
@@ -323,25 +333,29 @@ unsafe impl<D: Dots> Simd for Neon<D> {
 
     #[inline(always)]
     unsafe fn store_i32(self, to: *mut i32, x: int32x4_t) {
-        // SAFETY: the token; writable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be written; only detection makes a token, so the machine
+        // has the instructions.
         unsafe { vst1q_s32(to, x) }
     }
 
     #[inline(always)]
     unsafe fn load_sums(self, from: *const i32) -> int32x4_t {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { vld1q_s32(from) }
     }
 
     #[inline(always)]
     unsafe fn load_i32(self, from: *const i32, excess: *const i32) -> float32x4_t {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe { vcvtq_f32_s32(vsubq_s32(vld1q_s32(from), vld1q_s32(excess))) }
     }
 
     #[inline(always)]
     unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> float32x4_t {
-        // SAFETY: the token; readable, as the caller promises.
+        // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
+        // the instructions.
         unsafe {
             let pairs = vreinterpretq_u32_u8(vld1q_u8(from));
             vreinterpretq_f32_u32(match which {
@@ -357,7 +371,7 @@ unsafe impl<D: Dots> Simd for Neon<D> {
 
     #[inline(always)]
     unsafe fn block_i8(self, b: &mut Block<'_>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe { self.0.block(b) }
     }
 }

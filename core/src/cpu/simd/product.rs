@@ -1,108 +1,12 @@
 //! Products of rows of activations with a panel of packed weights: one loop for every element type.
 
-use bytemuck::Zeroable;
 use half::f16;
 
 use super::Simd;
-
-/// Rows of a block at most.
-pub(in crate::cpu) const MAX_ROWS: usize = 32;
-/// Columns of a panel at most.
-pub(in crate::cpu) const MAX_PANEL: usize = 64;
-/// Bytes to which a panel's columns are padded along `k`.
-pub(in crate::cpu) const CHUNK: usize = 64;
+use super::block::{Block, Columns};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-
-/// A row of a panel's width.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(in crate::cpu) struct Lines<const N: usize>([f32; N]);
-
-// SAFETY: nothing but floats.
-unsafe impl<const N: usize> Zeroable for Lines<N> {}
-
-/// [`Lines`] of an instruction set's own width.
-pub(in crate::cpu) trait Row: Copy + Zeroable {
-    /// All columns `x`.
-    fn splat(x: f32) -> Self;
-    /// The columns.
-    fn columns(&mut self) -> &mut [f32];
-    /// The columns, to read.
-    fn as_columns(&self) -> &[f32];
-    /// The columns of rows, one row after another.
-    fn flattened(rows: &mut [Self]) -> &mut [f32];
-}
-
-impl<const N: usize> Row for Lines<N> {
-    #[inline(always)]
-    fn splat(x: f32) -> Self {
-        Lines([x; N])
-    }
-
-    #[inline(always)]
-    fn columns(&mut self) -> &mut [f32] {
-        &mut self.0
-    }
-
-    #[inline(always)]
-    fn as_columns(&self) -> &[f32] {
-        &self.0
-    }
-
-    #[inline(always)]
-    fn flattened(rows: &mut [Self]) -> &mut [f32] {
-        const { assert!(size_of::<Self>() == 4 * N) };
-        // SAFETY: rows of N floats without padding between them, as just asserted.
-        unsafe { core::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len() * N) }
-    }
-}
-
-/// Some rows of sums.
-pub(in crate::cpu) trait Rows<P>: Copy {
-    /// How many.
-    const COUNT: usize;
-    /// All zero.
-    fn new() -> Self;
-    /// The rows.
-    fn rows(&mut self) -> &mut [P];
-}
-
-impl<P: Row, const N: usize> Rows<P> for [P; N] {
-    const COUNT: usize = N;
-
-    #[inline(always)]
-    fn new() -> Self {
-        [P::splat(0.0); N]
-    }
-
-    #[inline(always)]
-    fn rows(&mut self) -> &mut [P] {
-        self
-    }
-}
-
-/// Rows of activations that meet a panel.
-///
-/// Whoever makes one promises: `x` is readable for `rows` rows of `k` elements, `stride` bytes apart; `w` is a packed
-/// panel of the instruction set for `k`, or a stretch of one; `rows` is not 0, and at most what the kernel called for takes;
-/// `sums` is writable for as many rows of a panel's width as that, and where sums are to be added to, it holds some.
-pub(in crate::cpu) struct Block<'s> {
-    pub(in crate::cpu) x: *const u8,
-    /// Bytes from one row of `x` to the next.
-    pub(in crate::cpu) stride: usize,
-    pub(in crate::cpu) rows: usize,
-    /// Elements of a row.
-    pub(in crate::cpu) k: usize,
-    pub(in crate::cpu) w: *const u8,
-    /// Sums of products, f32 or the bits of i32: row after row of a panel's width.
-    pub(in crate::cpu) sums: *mut f32,
-    /// Whether the products are added to what `sums` holds, which is that of the panel's earlier stretches.
-    pub(in crate::cpu) add: bool,
-    /// What is worth fetching meanwhile: part of the panel that will be read next.
-    pub(in crate::cpu) next: &'s [u8],
-}
 
 /// How elements of one pair of types are multiplied, a group of consecutive `k` at a time.
 pub(in crate::cpu) trait Product<S: Simd> {
@@ -207,39 +111,20 @@ unsafe fn step<S: Simd, P: Product<S>, const R: usize, const V: usize>(
 ) {
     let vector = P::GROUP * P::W_BYTES * S::LANES;
     for part in 0..P::PARTS {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that the elements of this step can be read.
         let mut weights = [unsafe { P::weights(s, w, part) }; V];
         for (v, weights) in weights.iter_mut().enumerate().skip(1) {
-            // SAFETY: passed on.
+            // SAFETY: the caller promises that the elements of this step can be read.
             *weights = unsafe { P::weights(s, w.add(v * vector), part) };
         }
         for (sums, x) in sums.iter_mut().zip(x) {
-            // SAFETY: passed on.
+            // SAFETY: the caller promises that the elements of this step can be read.
             let x = unsafe { P::input(s, x.add(at), part) };
             for (sum, w) in sums.iter_mut().zip(weights) {
                 *sum = P::add(s, *sum, w, x);
             }
         }
     }
-}
-
-/// Products of a matrix, read one group at a time, with rows of a panel's width; what was there before counts `keep`
-/// times, column by column, or is not read where `keep` is null. A group is an f32, or a pair of bfloat16.
-///
-/// Whoever makes one promises: `x` is readable for `rows · k` groups at these steps, `w` for `k` rows of groups,
-/// `keep` for one of f32 if it is not null, and `out` writable for `rows` rows of f32, and then readable as well, all
-/// rows of a panel's width.
-pub(in crate::cpu) struct Columns {
-    pub(in crate::cpu) x: *const f32,
-    /// Groups from one row of `x` to the next, and from one `k` to the next.
-    pub(in crate::cpu) x_steps: [usize; 2],
-    pub(in crate::cpu) rows: usize,
-    pub(in crate::cpu) k: usize,
-    pub(in crate::cpu) w: *const f32,
-    pub(in crate::cpu) keep: *const f32,
-    pub(in crate::cpu) out: *mut f32,
-    /// Whether the first half of the columns is enough.
-    pub(in crate::cpu) half: bool,
 }
 
 /// [`Columns`] for the first `V` vectors of columns, `R` rows at a time.
@@ -306,9 +191,9 @@ macro_rules! blocks {
     (columns $rows:literal, $vectors:literal, $half:literal, $($name:ident: $product:ident),*) => {
         $(
             #[inline(always)]
-            unsafe fn $name(self, c: &$crate::cpu::simd::product::Columns) {
+            unsafe fn $name(self, c: &$crate::cpu::simd::block::Columns) {
                 use $crate::cpu::simd::product::{self, columns};
-                // SAFETY: passed on.
+                // SAFETY: the caller promises that the elements of this step can be read.
                 unsafe {
                     if c.half {
                         columns::<Self, product::$product, $rows, $half>(self, c)
@@ -322,9 +207,9 @@ macro_rules! blocks {
     ($rows:literal, $vectors:literal, $($name:ident: $product:ident),*) => {
         $(
             #[inline(always)]
-            unsafe fn $name(self, b: &mut $crate::cpu::simd::product::Block<'_>) {
+            unsafe fn $name(self, b: &mut $crate::cpu::simd::block::Block<'_>) {
                 use $crate::cpu::simd::product;
-                // SAFETY: passed on.
+                // SAFETY: the caller promises that operands and sums are as large as the block says.
                 unsafe { product::block::<Self, product::$product, $rows, $vectors>(self, b) }
             }
         )*
@@ -353,13 +238,13 @@ macro_rules! single {
 
             #[inline(always)]
             unsafe fn weights(s: S, from: *const u8, _: usize) -> S::F32 {
-                // SAFETY: passed on.
+                // SAFETY: the caller promises that a vector can be read.
                 unsafe { s.$load_w(from.cast::<$w>()) }
             }
 
             #[inline(always)]
             unsafe fn input(s: S, from: *const u8, _: usize) -> S::F32 {
-                // SAFETY: passed on.
+                // SAFETY: the caller promises that a vector can be read.
                 let x: $x = unsafe { from.cast::<$x>().read_unaligned() };
                 s.splat($load_x(x))
             }
@@ -371,13 +256,13 @@ macro_rules! single {
 
             #[inline(always)]
             unsafe fn load(s: S, from: *const f32) -> S::F32 {
-                // SAFETY: passed on.
+                // SAFETY: the caller promises that a vector can be read.
                 unsafe { s.load(from) }
             }
 
             #[inline(always)]
             unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
-                // SAFETY: passed on.
+                // SAFETY: the caller promises that a vector can be written.
                 unsafe { s.store(to, sum) }
             }
         }
@@ -416,13 +301,13 @@ impl<S: Simd> Product<S> for WideBF16 {
 
     #[inline(always)]
     unsafe fn weights(s: S, from: *const u8, part: usize) -> S::F32 {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         unsafe { s.load_bf16_of_pairs(from, part) }
     }
 
     #[inline(always)]
     unsafe fn input(s: S, from: *const u8, part: usize) -> S::F32 {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         s.splat(unsafe { from.cast::<[f32; 2]>().read_unaligned() }[part])
     }
 
@@ -433,13 +318,13 @@ impl<S: Simd> Product<S> for WideBF16 {
 
     #[inline(always)]
     unsafe fn load(s: S, from: *const f32) -> S::F32 {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         unsafe { s.load(from) }
     }
 
     #[inline(always)]
     unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be written.
         unsafe { s.store(to, sum) }
     }
 }
@@ -463,13 +348,13 @@ impl<S: Simd> Product<S> for BF16 {
 
     #[inline(always)]
     unsafe fn weights(s: S, from: *const u8, _: usize) -> S::Bytes {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         unsafe { s.bytes(from) }
     }
 
     #[inline(always)]
     unsafe fn input(s: S, from: *const u8, _: usize) -> S::Bytes {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         s.splat_bytes(unsafe { from.cast::<u32>().read_unaligned() })
     }
 
@@ -480,13 +365,13 @@ impl<S: Simd> Product<S> for BF16 {
 
     #[inline(always)]
     unsafe fn load(s: S, from: *const f32) -> S::F32 {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         unsafe { s.load(from) }
     }
 
     #[inline(always)]
     unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be written.
         unsafe { s.store(to, sum) }
     }
 }
@@ -510,13 +395,13 @@ impl<S: Simd> Product<S> for WidenedBF16 {
 
     #[inline(always)]
     unsafe fn weights(s: S, from: *const u8, part: usize) -> S::F32 {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         unsafe { s.load_bf16_of_pairs(from, part) }
     }
 
     #[inline(always)]
     unsafe fn input(s: S, from: *const u8, part: usize) -> S::F32 {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         let pair = unsafe { from.cast::<u32>().read_unaligned() };
         // The first is the lower half. Shifted by hand: `half` looks for NaN in each, to make it a quiet one.
         s.splat(f32::from_bits(if part == 0 { pair << 16 } else { pair & 0xffff_0000 }))
@@ -529,13 +414,13 @@ impl<S: Simd> Product<S> for WidenedBF16 {
 
     #[inline(always)]
     unsafe fn load(s: S, from: *const f32) -> S::F32 {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         unsafe { s.load(from) }
     }
 
     #[inline(always)]
     unsafe fn store(s: S, to: *mut f32, sum: S::F32) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be written.
         unsafe { s.store(to, sum) }
     }
 }
@@ -558,13 +443,13 @@ impl<S: Simd> Product<S> for I8 {
 
     #[inline(always)]
     unsafe fn weights(s: S, from: *const u8, _: usize) -> S::Bytes {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         unsafe { s.bytes(from) }
     }
 
     #[inline(always)]
     unsafe fn input(s: S, from: *const u8, _: usize) -> S::Bytes {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         s.splat_i8(unsafe { from.cast::<u32>().read_unaligned() })
     }
 
@@ -575,13 +460,13 @@ impl<S: Simd> Product<S> for I8 {
 
     #[inline(always)]
     unsafe fn load(s: S, from: *const f32) -> S::I32 {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be read.
         unsafe { s.load_sums(from.cast()) }
     }
 
     #[inline(always)]
     unsafe fn store(s: S, to: *mut f32, sum: S::I32) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a vector can be written.
         unsafe { s.store_i32(to.cast(), sum) }
     }
 }

@@ -1,6 +1,7 @@
 use half::{bf16, f16};
 
-use super::product::{Lines, blocks};
+use super::block::Lines;
+use super::product::blocks;
 use super::{MAX_LANES, Simd};
 
 /// Portable Rust. Eight lanes and no fused operation, so that the result is the same everywhere, whatever vectors

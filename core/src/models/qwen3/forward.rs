@@ -127,7 +127,7 @@ fn linear<B: Backend>(
                 let rows = slab.rows.min(blocks.rows - first);
                 let data = View::dense(slab.region, slab.dtype, slab.offset, rows, x.cols);
                 k.dequantize_blocks(&DequantizeBlocks { x: blocks.rows_from(first, rows), out: data })?;
-                let (w, out) = (Weight { data, scale: None, rest: None }, out.cols_from(first, rows));
+                let (w, out) = (Weight { data, scale: None, residual: None }, out.cols_from(first, rows));
                 k.linear(&Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue })?;
             }
             Ok(())
@@ -135,7 +135,7 @@ fn linear<B: Backend>(
         (Matrix::Plain(w), _) => k.linear(&Linear { x, x_scale, centre: None, w: *w, bias: None, out, epilogue }),
         // A plan for a model with blocks has a slab.
         (Matrix::Blocks(data), None) => {
-            let w = Weight { data: *data, scale: None, rest: None };
+            let w = Weight { data: *data, scale: None, residual: None };
             k.linear(&Linear { x, x_scale, centre: None, w, bias: None, out, epilogue })
         }
     }

@@ -1,7 +1,7 @@
 use denoir_core::ops::{ClassCondition, Op};
 use denoir_core::{DType, Region};
 
-use super::FLOATS;
+use super::common::FLOATS;
 use crate::op_matrix::draw::Draw;
 use crate::op_matrix::{Case, Table, Tolerance};
 

@@ -1,7 +1,7 @@
 use denoir_core::ops::{GatherRows, Op};
 use denoir_core::{DType, Region};
 
-use super::ACTIVATIONS;
+use super::common::ACTIVATIONS;
 use crate::op_matrix::draw::Draw;
 use crate::op_matrix::{Case, Table, Tolerance};
 

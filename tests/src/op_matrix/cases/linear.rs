@@ -36,7 +36,7 @@ pub(super) fn cases(table: &mut Table) {
     }
     for (j, &(m, n, k)) in shapes.iter().enumerate().filter(|(j, _)| j % 3 == 0 || *j >= shapes.len() - REAL.len()) {
         let epilogue = EPILOGUES[j / 3 % 5];
-        let centre = Some(if j % 2 == 0 { Finer::Rest } else { Finer::No });
+        let centre = Some(if j % 2 == 0 { Finer::QuantResidual } else { Finer::No });
         let form = Form { centred: centre, ..Form::default() };
         table.add(format!("centred {m}×{n}×{k} {epilogue}"), move |d| case(d, (I8, I8), (m, n, k), epilogue, form));
     }
@@ -44,7 +44,7 @@ pub(super) fn cases(table: &mut Table) {
         let drawn = |j: &usize| (i + j).is_multiple_of(7) || *j >= shapes.len() - REAL.len();
         for (j, &(m, n, k)) in shapes.iter().enumerate().filter(|(j, _)| drawn(j)) {
             let out = PRODUCTS[j / 7 % 3];
-            let centre = (x == I8 && j % 2 == 0).then_some(Finer::Rest);
+            let centre = (x == I8 && j % 2 == 0).then_some(Finer::QuantResidual);
             table.add(format!("{x}·{w} {m}×{n}×{k} swiglu {out}"), move |d| {
                 swiglu(d, (x, w), (m, n, k), out, centre)
             });
@@ -80,7 +80,7 @@ enum Finer {
     /// The weights.
     No,
     /// The weights with what their rounding left over.
-    Rest,
+    QuantResidual,
 }
 
 fn case(
@@ -152,8 +152,8 @@ fn swiglu(
 /// Weights, with what is left over where centres are multiplied by it.
 fn matrix(d: &mut Draw, dtype: DType, (n, k): (usize, usize), centred: Option<Finer>) -> Weight {
     let mut w = d.weight(dtype, n, k);
-    if centred == Some(Finer::Rest) {
-        w.rest = Some(d.rest(n, k));
+    if centred == Some(Finer::QuantResidual) {
+        w.residual = Some(d.residual(n, k));
     }
     w
 }

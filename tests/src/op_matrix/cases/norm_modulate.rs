@@ -1,7 +1,7 @@
 use denoir_core::TokenLayout;
 use denoir_core::ops::{NormModulate, Op};
 
-use super::{ACTIVATIONS, centre_outputs};
+use super::common::{ACTIVATIONS, centre_outputs};
 use crate::op_matrix::draw::Draw;
 use crate::op_matrix::{Case, Table, Tolerance};
 use denoir_core::DType;

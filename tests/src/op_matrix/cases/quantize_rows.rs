@@ -1,7 +1,7 @@
 use denoir_core::ops::{Op, QuantizeRows};
 use denoir_core::{DType, Region, TokenLayout};
 
-use super::centre_outputs;
+use super::common::centre_outputs;
 
 use crate::op_matrix::draw::Draw;
 use crate::op_matrix::{Case, Table, Tolerance};

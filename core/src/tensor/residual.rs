@@ -5,20 +5,20 @@
 /// `2 · (k mod 16 / 4)` on. So one mask and one shift give four neighbours, byte by byte, as int8 products take them.
 /// Words are padded with zeros, which do not count.
 #[derive(Clone, Copy, Debug)]
-pub struct Rest;
+pub struct QuantResidual;
 
-impl Rest {
+impl QuantResidual {
     /// Weights of a word.
     pub const WORD: usize = 16;
 
     /// Bytes of a row of `k` weights.
     pub const fn bytes(k: usize) -> usize {
-        k.div_ceil(Rest::WORD).saturating_mul(size_of::<u32>())
+        k.div_ceil(QuantResidual::WORD).saturating_mul(size_of::<u32>())
     }
 
     /// Byte and lowest bit of weight `k`.
     pub const fn place(k: usize) -> (usize, usize) {
-        (k / Rest::WORD * size_of::<u32>() + k % 4, k % Rest::WORD / 4 * 2)
+        (k / QuantResidual::WORD * size_of::<u32>() + k % 4, k % QuantResidual::WORD / 4 * 2)
     }
 
     /// The code of what is left of a weight of `exact` steps after rounding it to `rounded`.

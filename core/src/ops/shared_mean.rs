@@ -10,12 +10,12 @@ const SAMPLES: usize = 32;
 /// every token. Rounded with the tokens it takes most of their 255 steps, and the weights' own rounding acts on it alike
 /// in all of them, so that nothing averages out. So a producer ([`NormModulate`](super::NormModulate),
 /// [`QuantizeRows`](super::QuantizeRows)) writes `centre` and rounds `x − centre`, and
-/// [`Linear`](super::Linear) adds `centre · wᵀ`, computed once for an image and with finer weights ([`Rest`](crate::Rest)).
+/// [`Linear`](super::Linear) adds `centre · wᵀ`, computed once for an image and with finer weights ([`QuantResidual`](crate::QuantResidual)).
 ///
 /// An image's centre is the mean of every `n`-th of its image tokens, about 32 of them, rounded to int8 as
 /// [`QuantizeRows`](super::QuantizeRows) rounds a row. Any row would be right: what is taken out is added again.
 #[derive(Clone, Copy, Debug)]
-pub struct Centre {
+pub struct SharedMean {
     /// `(images, k)` int8.
     pub row: View,
     /// `(1, images)` f32.
@@ -26,7 +26,7 @@ pub struct Centre {
     pub layout: TokenLayout,
 }
 
-impl Centre {
+impl SharedMean {
     /// The image tokens that count: the first, and the step from one to the next.
     pub const fn samples(&self) -> (usize, usize) {
         let step = self.layout.image_tokens / SAMPLES;
@@ -34,9 +34,9 @@ impl Centre {
     }
 
     /// The same for a pass of this layout.
-    pub(crate) const fn of(self, layout: TokenLayout) -> Centre {
+    pub(crate) const fn of(self, layout: TokenLayout) -> SharedMean {
         let images = layout.images;
-        Centre {
+        SharedMean {
             row: self.row.rows_from(0, images),
             scale: self.scale.cols_from(0, images),
             value: self.value.rows_from(0, images),
@@ -45,7 +45,7 @@ impl Centre {
     }
 
     fn check(&self, at: &'static str, bounds: &Bounds, rows: usize, k: usize) -> Result<(), InvalidOp> {
-        let Centre { row, scale, value, layout } = self;
+        let SharedMean { row, scale, value, layout } = self;
         require(
             layout.image_tokens > 0 && layout.rows() == rows,
             at,

@@ -1,14 +1,14 @@
 //! Taking what an image's rows have in common out of them before they are rounded to int8.
 
-use super::Tiles;
 use super::memory::{Arena, Source, Target};
-use super::quantize_rows::{Rounded, Rows, Values};
+use super::rounded::{Rounded, Rows, Values};
 use super::simd::Simd;
-use crate::TokenLayout;
-use crate::ops::Centre;
+use super::tiles::Tiles;
+use crate::ops::SharedMean;
+use crate::{TokenLayout, View};
 
 /// Writes the centres, one image to a tile.
-pub(super) struct Kernel<'a, 'r, R> {
+pub(super) struct Means<'a, 'r, R> {
     rows: &'r R,
     row: Rounded<'a>,
     rounded: Source<'a, i8>,
@@ -21,13 +21,13 @@ pub(super) struct Kernel<'a, 'r, R> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a, 'r, R: Rows>(
-    centre: &Centre,
+    centre: &SharedMean,
     rows: &'r R,
     memory: &Arena<'a>,
-) -> (usize, Kernel<'a, 'r, R>) {
-    // SAFETY: passed on. A tile reads what it wrote itself.
+) -> (usize, Means<'a, 'r, R>) {
+    // SAFETY: the caller checked the descriptor, and runs no other kernel. A tile reads what it wrote itself.
     let kernel = unsafe {
-        Kernel {
+        Means {
             rows,
             row: Rounded::new(memory, &centre.row, Some(&centre.scale)),
             rounded: memory.source(&centre.row),
@@ -40,7 +40,7 @@ pub(super) unsafe fn tiles<'a, 'r, R: Rows>(
     (centre.layout.images, kernel)
 }
 
-impl<R: Rows> Tiles for Kernel<'_, '_, R> {
+impl<R: Rows> Tiles for Means<'_, '_, R> {
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, image: usize) {
         let (first, step) = self.samples;
@@ -58,7 +58,7 @@ impl<R: Rows> Tiles for Kernel<'_, '_, R> {
         for value in value.chunks_mut(S::LANES) {
             s.store_some(value, s.div(s.load_some(value), s.splat(count)));
         }
-        // SAFETY: as above.
+        // SAFETY: a tile is an image, whose row no other tile writes.
         unsafe { self.row.store_row(s, image, value.len(), &*value) };
         let scale = self.scale.row(0)[image];
         for (value, &q) in value.iter_mut().zip(self.rounded.row(image)) {
@@ -69,17 +69,17 @@ impl<R: Rows> Tiles for Kernel<'_, '_, R> {
 
 /// The centres that rows are rounded about.
 #[derive(Clone, Copy)]
-pub(super) struct Centres<'a> {
+pub(super) struct SharedMeans<'a> {
     value: Source<'a, f32>,
     layout: TokenLayout,
 }
 
-impl<'a> Centres<'a> {
+impl<'a> SharedMeans<'a> {
     /// # Safety
     /// As [`Arena::source`], from when the centres were written.
-    pub(super) unsafe fn new(centre: &Centre, memory: &Arena<'a>) -> Centres<'a> {
-        // SAFETY: passed on.
-        Centres { value: unsafe { memory.source(&centre.value) }, layout: centre.layout }
+    pub(super) unsafe fn new(centre: &SharedMean, memory: &Arena<'a>) -> SharedMeans<'a> {
+        // SAFETY: the caller checked the descriptor, and runs no other kernel.
+        SharedMeans { value: unsafe { memory.source(&centre.value) }, layout: centre.layout }
     }
 
     /// What is left of row `r`.
@@ -99,5 +99,45 @@ impl<S: Simd, V: Values<S>> Values<S> for Left<'_, V> {
     #[inline(always)]
     fn at(&self, s: S, c: usize) -> S::F32 {
         s.sub(self.values.at(s, c), s.load_some(&self.centre[c..]))
+    }
+}
+
+/// Rounds rows, a row to a tile, about their centres where there are any.
+pub(super) struct RoundedRows<'a, R> {
+    pub(super) rows: R,
+    out: Rounded<'a>,
+    cols: usize,
+    centres: Option<SharedMeans<'a>>,
+}
+
+impl<'a, R> RoundedRows<'a, R> {
+    /// # Safety
+    /// The views were checked, and no other kernel runs.
+    pub(super) unsafe fn new(
+        rows: R,
+        memory: &Arena<'a>,
+        out: &View,
+        scale: Option<&View>,
+        centre: Option<&SharedMean>,
+    ) -> (usize, Self) {
+        // SAFETY: the caller checked the descriptor, and runs no other kernel.
+        unsafe {
+            let centres = centre.map(|centre| SharedMeans::new(centre, memory));
+            (out.rows, RoundedRows { rows, out: Rounded::new(memory, out, scale), cols: out.cols, centres })
+        }
+    }
+}
+
+impl<R: Rows> Tiles for RoundedRows<'_, R> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
+        let values = self.rows.values(s, r);
+        // SAFETY: a tile is a row.
+        unsafe {
+            match &self.centres {
+                Some(centres) => self.out.store_row(s, r, self.cols, centres.taken_from(r, values)),
+                None => self.out.store_row(s, r, self.cols, values),
+            }
+        }
     }
 }

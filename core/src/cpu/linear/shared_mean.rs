@@ -1,16 +1,16 @@
 //! What was taken out of int8 activations, times the weights: once for an image, added to each of its rows.
 
 use super::super::memory::{Arena, Source};
-use super::super::simd::product::{Block, MAX_PANEL, Row, Rows};
+use super::super::simd::block::{Block, MAX_PANEL, Row, Rows};
 use super::super::simd::{MAX_LANES, Simd};
 use super::slices::{Slice, Weights};
-use crate::Rest;
+use crate::QuantResidual;
 use crate::TokenLayout;
-use crate::ops::Centre;
+use crate::ops::SharedMean;
 
 /// The centres of the rows that a layer multiplies.
 #[derive(Clone, Copy)]
-pub(super) struct Centres<'a> {
+pub(super) struct SharedMeans<'a> {
     pub(super) row: Source<'a, i8>,
     pub(super) scale: Source<'a, f32>,
     pub(super) layout: TokenLayout,
@@ -46,19 +46,19 @@ impl<S: Simd> Products<S> {
     #[inline(always)]
     pub(super) fn of_image(&mut self, image: usize) -> (&mut [f32], bool) {
         let slot = image % SLOTS;
-        let there = self.images[slot] == image;
+        let cached = self.images[slot] == image;
         self.images[slot] = image;
-        (self.values[slot].columns(), there)
+        (self.values[slot].columns(), cached)
     }
 }
 
-impl<'a> Centres<'a> {
+impl<'a> SharedMeans<'a> {
     /// # Safety
     /// The descriptor was checked.
-    pub(super) unsafe fn new(centre: &Centre, memory: &Arena<'a>) -> Centres<'a> {
-        // SAFETY: passed on.
+    pub(super) unsafe fn new(centre: &SharedMean, memory: &Arena<'a>) -> SharedMeans<'a> {
+        // SAFETY: the caller checked the descriptor.
         unsafe {
-            Centres { row: memory.source(&centre.row), scale: memory.source(&centre.scale), layout: centre.layout }
+            SharedMeans { row: memory.source(&centre.row), scale: memory.source(&centre.scale), layout: centre.layout }
         }
     }
 
@@ -88,13 +88,13 @@ impl<'a> Centres<'a> {
             done += count;
         }
         let excess = weight.excess::<S>(panel, slice);
-        let codes = match weight.has_rest() {
+        let codes = match weight.has_residual() {
             // SAFETY: the words of the panel's rest are as many as the row's.
             true => unsafe { codes(s, row, weight, panel, slice) },
             false => [s.splat(0.0); MAX_VECTORS],
         };
         let total = row.iter().fold(0, |sum: i32, &q| sum.wrapping_add(q.into())) as f32;
-        let factor = s.splat(if weight.has_rest() { 0.25 } else { 0.0 });
+        let factor = s.splat(if weight.has_residual() { 0.25 } else { 0.0 });
         let (sums, excess) = (sums.rows()[0].columns(), excess.as_ref());
         for (v, codes) in (0..scale.len()).step_by(S::LANES).zip(codes) {
             // SAFETY: sums and excess are of a panel's width, i32.
@@ -123,12 +123,12 @@ unsafe fn codes<S: Simd>(
 ) -> [S::F32; MAX_VECTORS] {
     // Two sums for each vector, so that no product waits for the one before it.
     let mut sums = [[s.zero_i32(); 2]; MAX_VECTORS];
-    let (words, tail) = row.as_chunks::<{ Rest::WORD }>();
-    let mut last = [0; Rest::WORD];
+    let (words, tail) = row.as_chunks::<{ QuantResidual::WORD }>();
+    let mut last = [0; QuantResidual::WORD];
     last[..tail.len()].copy_from_slice(tail);
-    let (mut done, end) = (0, row.len().div_ceil(Rest::WORD));
+    let (mut done, end) = (0, row.len().div_ceil(QuantResidual::WORD));
     while done < end {
-        let (mut rest, count) = weight.rest_from(s, panel, done..end, slice);
+        let (mut rest, count) = weight.residual_from(s, panel, done..end, slice);
         for i in done..done + count {
             // SAFETY: the rest has a word of each column for each of the row's.
             unsafe {
@@ -155,11 +155,16 @@ unsafe fn codes<S: Simd>(
 /// # Safety
 /// `rest` is readable for a word of each column of a panel.
 #[inline(always)]
-unsafe fn add_codes<S: Simd>(s: S, sums: &mut [[S::I32; 2]; MAX_VECTORS], word: &[i8; Rest::WORD], rest: *const u8) {
+unsafe fn add_codes<S: Simd>(
+    s: S,
+    sums: &mut [[S::I32; 2]; MAX_VECTORS],
+    word: &[i8; QuantResidual::WORD],
+    rest: *const u8,
+) {
     let groups: [u32; 4] = bytemuck::cast(*word);
     let q = [s.splat_bytes(groups[0]), s.splat_bytes(groups[1]), s.splat_bytes(groups[2]), s.splat_bytes(groups[3])];
     for (v, sums) in sums.iter_mut().enumerate().take(S::PANEL / S::LANES) {
-        // SAFETY: passed on.
+        // SAFETY: the caller promises that a word of each column can be read.
         let codes = unsafe { s.codes(rest.add(size_of::<u32>() * S::LANES * v)) };
         for (i, (codes, q)) in codes.into_iter().zip(q).enumerate() {
             // The codes are not negative, so they may be on either side; the centre may be on the signed one only.
