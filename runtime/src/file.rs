@@ -2,6 +2,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use denoir_core::View;
+use denoir_core::backend::ModelFile;
 use memmap2::Mmap;
 
 use crate::Error;
@@ -54,18 +56,20 @@ impl MappedFile {
             None => crate::AlignedBytes::none(),
         }
     }
+}
 
-    /// Gives the pages of a range back to the system; they are read again if they are needed again.
-    #[cfg(unix)]
-    pub(crate) fn release(&self, offset: usize, len: usize) {
-        if let Some(map) = &self.0 {
-            // SAFETY: the map is of a file and read-only, so pages that are dropped come back the same.
-            // A failure leaves the pages where they are.
-            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len) };
-        }
+impl ModelFile for MappedFile {
+    fn bytes(&self) -> &[u8] {
+        MappedFile::bytes(self)
     }
 
-    /// Pages are the system's own affair here.
-    #[cfg(not(unix))]
-    pub(crate) fn release(&self, _offset: usize, _len: usize) {}
+    /// Gives the pages back to the system; they are read again if they are needed again.
+    #[cfg(unix)]
+    fn has_read(&self, matrix: &View) {
+        if let (Some(map), Some(len)) = (&self.0, matrix.len_bytes()) {
+            // SAFETY: the map is of a file and read-only, so pages that are dropped come back the same.
+            // A failure leaves the pages where they are.
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, matrix.offset, len) };
+        }
+    }
 }

@@ -96,13 +96,6 @@ impl Model {
         self.storage.bytes()
     }
 
-    /// Gives the pages of a matrix back to the system; they are read again if they are needed again.
-    pub(crate) fn release(&self, view: &View) {
-        if let (Storage::Mapped(file), Some(len)) = (&self.storage, view.len_bytes()) {
-            file.release(view.offset, len);
-        }
-    }
-
     /// The network's sizes and weights.
     pub fn network(&self) -> &AnyNetwork {
         &self.network
@@ -144,6 +137,8 @@ impl ModelFile for Model {
     }
 
     fn has_read(&self, matrix: &View) {
-        self.release(matrix);
+        if let Storage::Mapped(file) = &self.storage {
+            file.has_read(matrix);
+        }
     }
 }

@@ -143,11 +143,6 @@ impl AnyNetwork {
     pub(crate) fn matrices(&self) -> Vec<Weight> {
         each!(self, n => n.matrices().collect())
     }
-
-    /// The matrices of the modulation, which are read once for many evaluations.
-    pub(crate) fn modulation_matrices(&self) -> Vec<&Weight> {
-        each!(self, n => n.modulation_matrices().collect())
-    }
 }
 
 fn denoiser<B: Backend, N: Conditioned>(network: &N, batch: usize, backend: B) -> Result<Denoiser<'_, B, N>, Error>

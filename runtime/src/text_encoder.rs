@@ -1,11 +1,11 @@
 use std::path::Path;
 
+use denoir_core::ModelError;
 use denoir_core::Precision;
 use denoir_core::backend::{TapFn, Tapped};
 use denoir_core::cpu::Cpu;
 use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::qwen3::{Encoder, Qwen3Model, Qwen3Plan, prompt_embeds};
-use denoir_core::{ModelError, View};
 
 use crate::network::boxed;
 use crate::system::available_threads;
@@ -119,8 +119,7 @@ impl TextEncoder {
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let misaligned = |_| Error::Model(None, ModelError::MisalignedFile);
         let cpu = Cpu::new(self.file.bytes(), arena.as_mut_slice(), &pool, isa).map_err(misaligned)?;
-        let mut read = |matrix: &View| self.file.release(matrix.offset, matrix.len_bytes().unwrap_or(0));
-        let cpu = cpu.with_read(&mut read);
+        let cpu = cpu.with_file(&self.file);
         let mut scratch = vec![0; if tap.is_some() { plan.arena_bytes } else { 0 }];
         let cpu = Tapped::new(cpu, tap, &mut scratch);
         let mut encoder = Encoder::new(&self.model, plan, cpu).map_err(|e| Error::Encode(e.into()))?;

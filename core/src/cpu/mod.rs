@@ -37,23 +37,20 @@ pub use exec::{Executor, Serial};
 pub use isa::Isa;
 pub use pack::{pack, packed_bytes};
 
-use crate::backend::{Backend, Program};
-use crate::ops::{Bounds, Linear, Op, SharedMean};
+use crate::backend::{Backend, ModelFile, Program};
+use crate::ops::{Bounds, Op, SharedMean};
 use crate::tensor::Precision;
 use crate::{Region, View};
 use memory::Arena;
 use pack::Packed;
 use tiles::Tiles;
 
-/// What is told of a matrix that has been read from the model file itself.
-pub type ReadFn<'a> = dyn FnMut(&View) + 'a;
-
 /// The CPU as a backend: a model file's bytes, an arena, threads and an instruction set.
 pub struct Cpu<'a> {
     memory: Arena<'a>,
     executor: &'a dyn Executor,
     isa: Isa,
-    read: Option<&'a mut ReadFn<'a>>,
+    file: Option<&'a dyn ModelFile>,
     lives: PhantomData<&'a mut [u8]>,
 }
 
@@ -76,7 +73,7 @@ impl<'a> Cpu<'a> {
     /// [`Misaligned`] unless both start at multiples of 64 bytes.
     pub fn new(file: &'a [u8], arena: &'a mut [u8], executor: &'a dyn Executor, isa: Isa) -> Result<Self, Misaligned> {
         let memory = Arena::new(file, arena, executor.threads(), isa::shape(isa).panel).ok_or(Misaligned)?;
-        Ok(Cpu { memory, executor, isa, read: None, lives: PhantomData })
+        Ok(Cpu { memory, executor, isa, file: None, lives: PhantomData })
     }
 
     /// Takes weights from a region that [`pack`] filled from the same file for the same instruction set; those that
@@ -88,11 +85,10 @@ impl<'a> Cpu<'a> {
         self
     }
 
-    /// Tells `read` of each matrix that a linear layer has just read from the file because it is not packed. Where
-    /// the file is mapped, and the matrix is not needed again soon, its pages can be given back at once.
+    /// Tells the file of each matrix that a program which runs once has read: it is not needed again soon.
     #[must_use]
-    pub fn with_read(mut self, read: &'a mut ReadFn<'a>) -> Self {
-        self.read = Some(read);
+    pub fn with_file(mut self, file: &'a dyn ModelFile) -> Self {
+        self.file = Some(file);
         self
     }
 
@@ -114,27 +110,14 @@ impl<'a> Cpu<'a> {
         isa::launch(self.isa, self.executor, count, &kernel);
     }
 
-    fn has_read(&mut self, matrix: &View) {
-        if let Some(read) = self.read.as_mut().filter(|_| matrix.region == Region::Weights) {
-            read(matrix);
+    fn has_read(&self, matrix: &View) {
+        if let Some(file) = self.file.filter(|_| self.memory.streams() && matrix.region == Region::Weights) {
+            file.has_read(matrix);
         }
     }
 }
 
 impl Cpu<'_> {
-    /// Launches a linear layer, and tells of the matrix where that came from the file.
-    ///
-    /// # Safety
-    /// The descriptor was checked, and no other kernel runs.
-    unsafe fn linear(&mut self, op: &Linear) {
-        // SAFETY: the caller promises both.
-        let (count, kernel) = unsafe { linear::tiles(op, &self.memory) };
-        self.launch((count, kernel));
-        if self.memory.packed(&op.w).is_none() {
-            self.has_read(&op.w.data);
-        }
-    }
-
     /// Launches a kernel that takes a centre out of its rows: first the centres, then the rows, which are read again.
     ///
     /// # Safety
@@ -175,7 +158,10 @@ unsafe impl Backend for Cpu<'_> {
         // SAFETY: the caller checked the descriptor against `bounds`, and `&mut self` means that no other kernel runs.
         unsafe {
             match op {
-                Op::Linear(op) => self.linear(op),
+                Op::Linear(op) => {
+                    self.launch(linear::tiles(op, memory));
+                    self.has_read(&op.w.data);
+                }
                 Op::ClassCondition(op) => self.launch(class_condition::tiles(op, memory)),
                 Op::ContextTokens(op) => self.launch(context_tokens::tiles(op, memory)),
                 Op::Patchify(op) => self.launch(patchify::tiles(op, memory)),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use denoir_core::backend::TapFn;
 use denoir_core::cpu::Cpu;
-use denoir_core::{DType, Executor, ModelError, View};
+use denoir_core::{DType, Executor, ModelError};
 
 use super::engine::{Device, Engine, Entry, Opened, Use};
 use super::packed::Packed;
@@ -53,15 +53,9 @@ impl Engine for CpuEngine {
     fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error> {
         let misaligned = |_| Error::Model(None, ModelError::MisalignedFile);
         let cpu = Cpu::new(model.bytes(), self.arena.as_mut_slice(), &self.pool, self.isa).map_err(misaligned)?;
-        // A quarter to a third of a network, read once for many steps: given back matrix by matrix, it is never in memory
-        // as a whole.
-        let modulation = model.network().modulation_matrices();
-        let mut read = |matrix: &View| {
-            if modulation.iter().any(|weight| weight.data == *matrix) {
-                model.release(matrix);
-            }
-        };
-        let cpu = cpu.with_packed(self.packed.bytes()).with_read(&mut read);
+        // The modulation's matrices, a quarter to a third of a network, run once for many steps: given back one by one, they are
+        // never in memory as a whole.
+        let cpu = cpu.with_packed(self.packed.bytes()).with_file(model);
         model.network().with_tapped(batch, cpu, tap, f)
     }
 

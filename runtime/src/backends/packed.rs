@@ -1,3 +1,4 @@
+use denoir_core::backend::ModelFile;
 use denoir_core::cpu::{pack, packed_bytes};
 use memmap2::{MmapMut, MmapOptions};
 
@@ -17,7 +18,7 @@ impl Packed {
         // Large pages where there are any: fewer faults now, and fewer misses later.
         #[cfg(target_os = "linux")]
         let _ = region.advise(memmap2::Advice::HugePage);
-        pack(model.bytes(), matrices, isa, &mut region, pool, &mut |matrix| model.release(matrix));
+        pack(model.bytes(), matrices, isa, &mut region, pool, &mut |matrix| model.has_read(matrix));
         Ok(Packed(region))
     }
 
