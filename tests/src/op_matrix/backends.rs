@@ -84,13 +84,19 @@ fn absent(name: &str, why: &str) -> Row {
     Row::new(name.into(), Err(why.into()))
 }
 
-/// One CPU instruction set, on one thread and on three, with weights from the file and packed: the same bytes.
-pub(super) fn cpu(isa: Isa) -> [Row; 4] {
-    [(1, false), (3, false), (1, true), (3, true)].map(|(threads, packed)| {
-        let same_bytes = isa.name().to_owned();
+/// One CPU instruction set, on one thread and on three, with weights from the file and packed: the same bytes. Programs that
+/// read each weight once sum in an order of their own, packed or not.
+pub(super) fn cpu(isa: Isa) -> [Row; 6] {
+    let (pass, once) = (Program::replayed("op", [0; 2]), Program::once("op", [0; 2]));
+    let rows =
+        [(1, false, pass), (3, false, pass), (1, true, pass), (3, true, pass), (1, false, once), (3, true, once)];
+    rows.map(|(threads, packed, program)| {
+        let is_once = program == once;
+        let same_bytes = if is_once { format!("{}+once", isa.name()) } else { isa.name().to_owned() };
         let name = format!("{same_bytes}{}/{threads}", if packed { "+packed" } else { "" });
-        let run: Run = Box::new(move |case| on_cpu(case, isa, threads, packed).map_err(|e| e.to_string())?);
-        Row { same_bytes, only: packed.then_some(&["linear"]), every_form: true, ..Row::new(name, Ok(run)) }
+        let run: Run = Box::new(move |case| on_cpu(case, isa, threads, packed, program).map_err(|e| e.to_string())?);
+        let only: Option<&[&str]> = (packed || is_once).then_some(&["linear"]);
+        Row { same_bytes, only, every_form: true, ..Row::new(name, Ok(run)) }
     })
 }
 
@@ -151,7 +157,13 @@ fn on_cuda(gpu: &Gpu, case: &Case, reversed: bool) -> Result<Vec<u8>, String> {
     after
 }
 
-fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<Vec<u8>, String>, denoir::Error> {
+fn on_cpu(
+    case: &Case,
+    isa: Isa,
+    threads: usize,
+    packed: bool,
+    program: Program,
+) -> Result<Result<Vec<u8>, String>, denoir::Error> {
     let threads = Threads(threads);
     let mut region = AlignedBytes::zeroed(0)?;
     if let (true, Op::Linear(op)) = (packed, &case.op) {
@@ -168,7 +180,7 @@ fn on_cpu(case: &Case, isa: Isa, threads: usize, packed: bool) -> Result<Result<
     }
     let mut arena = AlignedBytes::zeroed(case.arena.len())?;
     let cpu = Cpu::new(case.weights.as_slice(), arena.as_mut_slice(), &threads, isa).expect("aligned");
-    Ok(drive(&mut cpu.with_packed(region.as_slice()), case))
+    Ok(drive_in(program, &mut cpu.with_packed(region.as_slice()), case))
 }
 
 /// Runs a case on a backend that was opened over the case's weights and an arena of its size.
@@ -179,9 +191,16 @@ pub fn drive<B: Backend>(backend: &mut B, case: &Case) -> Result<Vec<u8>, String
 where
     B::Error: Debug,
 {
+    drive_in(Program::replayed("op", [0; 2]), backend, case)
+}
+
+fn drive_in<B: Backend>(program: Program, backend: &mut B, case: &Case) -> Result<Vec<u8>, String>
+where
+    B::Error: Debug,
+{
     let all = View::dense(Region::Arena, DType::I8, 0, 1, case.arena.len());
     backend.write(&all, &case.arena).map_err(|e| format!("{e:?}"))?;
-    backend::run(backend, Program::replayed("op", [0; 2]), |k| k.op(&case.op)).map_err(|e| format!("{e:?}"))?;
+    backend::run(backend, program, |k| k.op(&case.op)).map_err(|e| format!("{e:?}"))?;
     let mut after = vec![0; case.arena.len()];
     backend.read(&all, &mut after).map_err(|e| format!("{e:?}"))?;
     Ok(after)
