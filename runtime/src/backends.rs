@@ -1,4 +1,4 @@
-//! What this build can run a network on: one entry for each backend, and the trait that their engines share.
+//! The backends of this build: one entry for each, and the trait that their engines share.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -18,7 +18,7 @@ use crate::{Denoise, Error, Isa, Model, Options};
 
 pub(crate) use cpu::available_threads;
 
-/// The backends of this build. `auto` takes the first that it can, of which the processor is one.
+/// The backends of this build. `auto` chooses the first that is usable; the processor always is.
 const ENTRIES: &[Entry] = &[
     #[cfg(feature = "cuda")]
     cuda::ENTRY,
@@ -32,16 +32,16 @@ struct Entry {
     kind: BackendKind,
     /// The devices of this machine.
     devices: fn() -> Vec<Device>,
-    /// Whether `auto` takes it.
+    /// Tells whether `auto` may choose this backend.
     is_for_auto: fn() -> bool,
-    /// Opens the device that the options ask for, with room for their batch.
+    /// Opens the device selected by the options, with memory for their batch.
     open: fn(&Arc<Model>, &Options) -> Result<Opened, Error>,
 }
 
-/// What runs the network.
+/// A backend that runs the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendKind {
-    /// The fastest that this build and machine have.
+    /// The fastest backend that this build and machine support.
     #[default]
     Auto,
     /// The processor.
@@ -64,35 +64,35 @@ impl BackendKind {
     }
 }
 
-/// Something that can run the network.
+/// A device that can run the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// What it is a device of; never [`BackendKind::Auto`].
+    /// The device's backend; never [`BackendKind::Auto`].
     pub backend: BackendKind,
     /// Its number for [`Options::device`].
     pub index: usize,
-    /// What it is called.
+    /// The device's name.
     pub name: String,
     /// Instruction sets or feature tiers, the fastest last.
     pub levels: Vec<&'static str>,
-    /// Processor threads; 0 where it is no processor.
+    /// Processor threads; 0 if the device is not the processor.
     pub threads: usize,
-    /// Memory in bytes, where the system tells.
+    /// Memory in bytes, if the system reports it.
     pub memory_bytes: Option<u64>,
 }
 
-/// How long a kernel of a device took.
+/// The time that a kernel took on a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
-    /// The kernel and its variant.
+    /// Name of the kernel and its variant.
     pub name: &'static str,
-    /// How often it ran.
+    /// Number of runs.
     pub runs: usize,
-    /// All of them together, by the device's own clock.
+    /// Total milliseconds of all runs, by the device's own clock.
     pub ms: f64,
 }
 
-/// The devices that this build can use on this machine, the processor first.
+/// Lists the devices that this build can use on this machine, the processor first.
 pub fn devices() -> Vec<Device> {
     ENTRIES.iter().rev().flat_map(|entry| (entry.devices)()).collect()
 }
@@ -101,11 +101,11 @@ pub fn devices() -> Vec<Device> {
 pub(crate) struct Opened {
     pub(crate) engine: Box<dyn Engine>,
     pub(crate) device: Device,
-    /// What the user should know about the device, a line each.
+    /// Warnings about the device, one line each.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Opens what the options ask for.
+/// Opens the backend and device selected by the options.
 pub(crate) fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     let kind = match options.backend {
         // What only means something on the processor chooses it.
@@ -120,13 +120,13 @@ pub(crate) fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Erro
     (ENTRIES.iter().find(is_meant).ok_or_else(none)?.open)(model, options)
 }
 
-/// What an engine gives a denoiser to.
+/// A function that an engine calls with a denoiser.
 pub(crate) type Use<'u> = dyn FnMut(&mut dyn Denoise) -> Result<(), Error> + 'u;
 
-/// A device with the memory that a pipeline takes on it. The methods are those of [`Pipeline`](crate::Pipeline); what is
-/// said here holds for an engine that does not say otherwise.
+/// A device with a pipeline's memory on it. The methods are those of [`Pipeline`](crate::Pipeline), with defaults for
+/// engines that do not support them.
 pub(crate) trait Engine: Debug + Send + Sync {
-    /// Gives a denoiser over the model with room for `batch` images to `f`, every intermediate tensor to `tap`.
+    /// Calls `f` with a denoiser for the model and up to `batch` images, and shows every intermediate tensor to `tap`.
     fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error>;
 
     fn arena_bytes(&self) -> usize;

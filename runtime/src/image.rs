@@ -1,6 +1,6 @@
 use crate::Rounding;
 
-/// A finished image, before it is made 8-bit.
+/// A finished image, before conversion to 8 bits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     /// Colour channels.
@@ -9,12 +9,12 @@ pub struct Image {
     pub width: usize,
     /// Lines.
     pub height: usize,
-    /// `(channels, height, width)`, about -1 to 1.
+    /// Values of shape `(channels, height, width)`, about -1 to 1.
     pub sample: Vec<f32>,
 }
 
 impl Image {
-    /// `(height, width, channels)`, 0 to 255.
+    /// Converts the image to `(height, width, channels)`, 0 to 255.
     pub fn to_u8(&self, rounding: Rounding) -> Vec<u8> {
         let plane = self.width * self.height;
         let value = |pixel: usize| (0..self.channels).map(move |c| rounding.to_u8(self.sample[c * plane + pixel]));

@@ -1,4 +1,4 @@
-//! The processor.
+//! The CPU backend.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::{AlignedBytes, Error, Isa, Model, Options, Pool};
 pub(super) const ENTRY: Entry =
     Entry { kind: BackendKind::Cpu, devices: || vec![device()], is_for_auto: || true, open };
 
-/// The processor with a pipeline's memory.
+/// The processor, with a pipeline's memory.
 #[derive(Debug)]
 struct CpuEngine {
     arena: AlignedBytes,
@@ -27,7 +27,7 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     if let Some(device @ 1..) = options.device {
         return Err(Error::Backend(format!("there is no CPU device {device}, only 0")));
     }
-    // Before the threads start: some instruction sets are asked of the system, for threads yet to come.
+    // Before the threads start: the system must enable some instruction sets, and does so only for new threads.
     let isa = options.isa.unwrap_or_else(Isa::detect);
     let arena_bytes = model.network().arena_bytes(options.batch(), isa.precision())?;
     let arena = AlignedBytes::zeroed(arena_bytes)?;
@@ -56,8 +56,8 @@ impl Engine for CpuEngine {
     fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error> {
         let misaligned = |_| Error::Model(None, ModelError::MisalignedFile);
         let cpu = Cpu::new(model.bytes(), self.arena.as_mut_slice(), &self.pool, self.isa).map_err(misaligned)?;
-        // A quarter to a third of a network, read once for many steps: given back matrix by matrix, it is never in memory
-        // as a whole.
+        // A quarter to a third of a network, read once for many steps. Its pages are released matrix by matrix, so it
+        // is never in memory as a whole.
         let modulation = model.network().modulation_matrices();
         let mut read = |matrix: &View| {
             if modulation.iter().any(|weight| weight.data == *matrix) {
