@@ -8,68 +8,68 @@ use crate::pointers::{self, reference, take_back};
 use crate::status::denoir_status::{DENOIR_ERROR_INTERNAL, DENOIR_OK};
 use crate::status::{Result, denoir_status};
 
-/// What belongs to one caller: its callbacks and the message of its last failure. Threads that draw at once should each
-/// have their own, so that each reads its own messages.
+/// The state of one caller: its callbacks and its last error message. Give each thread its own context, so that each
+/// reads its own messages.
 #[derive(Debug, Default)]
 pub struct denoir_context {
     message: Mutex<String>,
     callbacks: Mutex<Option<denoir_callbacks>>,
-    /// How often somebody asked to stop.
+    /// Number of cancellation requests so far.
     cancels: AtomicUsize,
 }
 
-/// How far a call is; shown after every evaluation of the network. Later versions add fields at the end.
+/// The progress of a call, reported after every evaluation of the network. Later versions add fields at the end.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct denoir_progress {
     /// Bytes of this structure.
     pub struct_size: usize,
-    /// Number of the first image of the batch under way.
+    /// Index of the first image of the current batch.
     pub image: usize,
-    /// Images in all.
+    /// Total number of images.
     pub images: usize,
-    /// Solver steps of this batch done.
+    /// Solver steps of this batch that are done.
     pub step: usize,
-    /// Solver steps of this batch in all.
+    /// Total solver steps of this batch.
     pub steps: usize,
-    /// Evaluations of this batch done.
+    /// Evaluations of this batch that are done.
     pub evaluation: usize,
-    /// Evaluations of this batch in all.
+    /// Total evaluations of this batch.
     pub evaluations: usize,
-    /// The predicted clean images, (batch, channels, height, width), about -1 to 1, valid during the callback. NULL unless
-    /// `preview` was set in the callbacks.
+    /// The predicted clean images, (batch, channels, height, width), about -1 to 1, valid during the callback. NULL
+    /// unless `preview` was set in the callbacks.
     pub x_hat: *const f32,
-    /// Images of this batch.
+    /// Number of images in this batch.
     pub batch: usize,
     /// Colour channels.
     pub channels: usize,
-    /// Lines of an image.
+    /// Height of an image in pixels.
     pub height: usize,
-    /// Pixels of a line.
+    /// Width of an image in pixels.
     pub width: usize,
 }
 
-/// Shown progress. Anything but 0 stops: the call returns `DENOIR_ERROR_CANCELLED`. A call of this library for the same
-/// pipeline returns `DENOIR_ERROR_BUSY` here.
+/// Receives progress. Return 0 to continue; any other value makes the call return `DENOIR_ERROR_CANCELLED`. Inside the
+/// callback, calls with the same pipeline return `DENOIR_ERROR_BUSY`.
 pub type denoir_progress_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, progress: *const denoir_progress) -> i32>;
 
-/// Told what the user should know, such as a device feature that is not used: a line without its end.
+/// Receives warnings for the user, such as an unused device feature: one line, without a newline.
 pub type denoir_log_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, line: *const c_char)>;
 
-/// What a context calls, on the thread that called the library. Functions may be NULL.
+/// The callbacks of a context. They run on the thread that called the library, and may be NULL.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct denoir_callbacks {
     /// Bytes of this structure: `sizeof(denoir_callbacks)`.
     pub struct_size: usize,
-    /// Passed to each.
+    /// Passed to each callback.
     pub user_data: *mut c_void,
-    /// Shown progress.
+    /// Receives progress.
     pub progress: denoir_progress_callback,
-    /// Told messages.
+    /// Receives warnings.
     pub log: denoir_log_callback,
-    /// Not 0: `progress` is shown `x_hat`. Each evaluation then waits for the device and copies the images.
+    /// If not 0, `progress` receives `x_hat`; each evaluation then waits for the device and copies the images.
     pub preview: i32,
 }
 
@@ -98,7 +98,7 @@ impl denoir_context {
         callbacks.unwrap_or_else(denoir_callbacks::defaults)
     }
 
-    /// How often somebody asked to stop: more than when a call began, and it should.
+    /// Number of cancellation requests so far. A call stops when this exceeds the number at its start.
     pub(crate) fn cancels(&self) -> usize {
         self.cancels.load(Ordering::Relaxed)
     }
@@ -116,7 +116,7 @@ impl denoir_context {
     }
 }
 
-/// Runs what a call does: failures go to the context, and no panic goes to C.
+/// Runs the body of a call. Stores failures in the context and lets no panic reach C.
 ///
 /// # Safety
 /// `context` is NULL or a context.
@@ -144,21 +144,21 @@ pub(crate) unsafe fn guard(
     }
 }
 
-/// A new context. Never NULL.
+/// Creates a context. Never returns NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn denoir_context_new() -> *mut denoir_context {
     Box::into_raw(Box::default())
 }
 
-/// Frees a context; NULL does nothing. The caller must not use it afterwards, nor while another call does.
+/// Frees a context; NULL does nothing. No call may use the context at the same time or afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_context_free(context: *mut denoir_context) {
     // SAFETY: the caller's promise.
     unsafe { take_back(context) }
 }
 
-/// Copies the message of the context's last failure, as much of it as fits into `size` bytes, and a NUL. Returns the length
-/// of the whole message without the NUL: a call with size 0 tells how much room it takes.
+/// Copies the context's last error message to `buffer`, cut to `size` bytes including a NUL. Returns the length of the
+/// whole message without the NUL; call with size 0 to find out how much room it needs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_context_message(
     context: *const denoir_context,
@@ -177,8 +177,8 @@ pub unsafe extern "C" fn denoir_context_message(
     }
 }
 
-/// Sets the context's callbacks, or takes them away with NULL. A call that is under way keeps those that it began with. The
-/// caller must keep alive what `user_data` points to, for as long as the callbacks are set or such a call runs.
+/// Sets the context's callbacks; NULL removes them. A running call keeps the callbacks that it started with.
+/// `user_data` must stay valid while the callbacks are set or such a call runs.
 ///
 /// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 #[unsafe(no_mangle)]
@@ -196,8 +196,8 @@ pub unsafe extern "C" fn denoir_context_set_callbacks(
     }
 }
 
-/// Stops the drawings that are under way with this context, from any thread: each returns `DENOIR_ERROR_CANCELLED` after
-/// the evaluation that it is at. Where none is under way, and for NULL, it does nothing: it never stops a later call.
+/// Stops the context's running drawing calls, from any thread: each returns `DENOIR_ERROR_CANCELLED` after its current
+/// evaluation. Does nothing if none is running or `context` is NULL, and never stops a later call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_cancel(context: *const denoir_context) {
     // SAFETY: the caller's promise.

@@ -9,11 +9,11 @@ use crate::pipeline::denoir_backend;
 use crate::pointers::{hand_out, reference, take_back};
 use crate::status::{Failure, denoir_status};
 
-/// The devices that the library can use on this machine, as they were when the list was made.
+/// A snapshot of the devices that the library can use on this machine.
 #[derive(Debug)]
 pub struct denoir_device_list(Vec<Named>);
 
-/// A device and its texts as C has them.
+/// A device, with its texts as C strings.
 #[derive(Debug)]
 struct Named {
     device: Device,
@@ -36,17 +36,17 @@ impl Named {
 pub struct denoir_device_info {
     /// Bytes of this structure.
     pub struct_size: usize,
-    /// For `backend` of `denoir_pipeline_params`: a `denoir_backend`.
+    /// A `denoir_backend`, for `backend` of `denoir_pipeline_params`.
     pub backend: i32,
-    /// For `device` of `denoir_pipeline_params`.
+    /// The device's number, for `device` of `denoir_pipeline_params`.
     pub device: i32,
-    /// What it is called. Lives as long as the list.
+    /// The device's name. Valid as long as the list.
     pub name: *const c_char,
-    /// The fastest instruction set or feature tier that it has. Lives as long as the list.
+    /// The fastest instruction set or feature tier of the device. Valid as long as the list.
     pub level: *const c_char,
-    /// Bytes of memory; 0 where the system does not tell.
+    /// Bytes of memory; 0 if the system does not report them.
     pub memory_bytes: u64,
-    /// Processor threads; 0 where it is no processor.
+    /// Processor threads; 0 if the device is not the processor.
     pub threads: usize,
 }
 
@@ -68,7 +68,7 @@ unsafe impl Params for denoir_device_info {
     }
 }
 
-/// Lists the devices, the processor first. On a failure `*list` is NULL.
+/// Lists the devices, the processor first. On failure `*list` is NULL.
 ///
 /// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 #[unsafe(no_mangle)]
@@ -81,14 +81,14 @@ pub unsafe extern "C" fn denoir_device_list_new(
     unsafe { guard(context, |_| hand_out(list, make)) }
 }
 
-/// Number of devices in a list; 0 for NULL.
+/// Returns the number of devices in a list; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_device_list_count(list: *const denoir_device_list) -> usize {
     // SAFETY: the caller's promise.
     unsafe { reference(list, "the list") }.map_or(0, |list| list.0.len())
 }
 
-/// Describes device `index` of a list, from 0: fills `info`, whose size in bytes is `size`.
+/// Fills `info`, a structure of `size` bytes, with device `index` of a list, counted from 0.
 ///
 /// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 #[unsafe(no_mangle)]
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn denoir_device_list_describe(
     }
 }
 
-/// Frees a list; NULL does nothing. The caller must not use it or the texts of its devices afterwards.
+/// Frees a list; NULL does nothing. The strings of its devices become invalid too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_device_list_free(list: *mut denoir_device_list) {
     // SAFETY: the caller's promise.

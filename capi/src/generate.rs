@@ -13,8 +13,8 @@ use crate::request::denoir_request;
 use crate::status::denoir_status::{DENOIR_ERROR_BUFFER, DENOIR_ERROR_BUSY};
 use crate::status::{Failure, Result, denoir_status};
 
-/// Bytes that `images` images of a model take in `denoir_generate`, with `row_stride` bytes from a line to the next (0: no
-/// gap). Returns 0 where the model is NULL, the stride is shorter than a line, or the size is beyond memory.
+/// Returns the bytes that `denoir_generate` needs for `images` images of a model, with `row_stride` bytes from one line
+/// to the next (0: no gap). Returns 0 if the model is NULL, the stride is shorter than a line, or the size overflows.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_pixels_size(model: *const denoir_model, images: usize, row_stride: usize) -> usize {
     // SAFETY: the caller's promise.
@@ -23,9 +23,9 @@ pub unsafe extern "C" fn denoir_pixels_size(model: *const denoir_model, images: 
     size.unwrap_or(0)
 }
 
-/// Draws into `pixels`, `size` bytes: image after image, each its lines from the top, each line its pixels of `channels`
-/// bytes, with `row_stride` bytes from a line to the next (0: no gap). Bytes of a gap are set to 0. After a failure the
-/// pixels hold nothing of use.
+/// Draws into `pixels`, which has `size` bytes: image after image, with lines from top to bottom and `channels` bytes
+/// per pixel. `row_stride` is the number of bytes from one line to the next (0: no gap). Bytes in gaps are set to 0.
+/// After a failure the contents of `pixels` are unspecified.
 ///
 /// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_BUFFER`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_DEVICE`,
 /// `DENOIR_ERROR_CANCELLED`, `DENOIR_ERROR_NOT_FINITE` or `DENOIR_ERROR_BUSY`.
@@ -58,9 +58,10 @@ pub unsafe extern "C" fn denoir_generate(
     }
 }
 
-/// Draws into `samples`, `count` values: (images, channels, height, width), about -1 to 1, before they are made 8-bit.
+/// Draws into `samples`, which has `count` values: (images, channels, height, width), about -1 to 1, before conversion
+/// to 8 bits.
 ///
-/// Returns what `denoir_generate` does.
+/// Returns the same statuses as `denoir_generate`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_generate_f32(
     context: *mut denoir_context,
@@ -88,7 +89,7 @@ pub unsafe extern "C" fn denoir_generate_f32(
     }
 }
 
-/// Fills `values` with the noise of a seed, as an image of `count` values starts from. `rng` is a `denoir_rng`.
+/// Fills `values` with the starting noise of a seed for an image of `count` values. `rng` is a `denoir_rng`.
 ///
 /// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 #[unsafe(no_mangle)]
@@ -109,8 +110,8 @@ pub unsafe extern "C" fn denoir_noise(
     }
 }
 
-/// The pipeline for this call alone, and what to draw with it. Whether the images fit is checked before anything is
-/// made for them: their number is the caller's, and memory that there is not would end the program.
+/// Locks the pipeline for this call and reads the request. Checks that the images fit before it allocates anything for
+/// them: the caller chooses their number, and a failed allocation would abort the program.
 ///
 /// # Safety
 /// Both are NULL or valid.
@@ -142,7 +143,7 @@ fn fits(have: usize, needed: Option<usize>, what: &str) -> Result<()> {
     }
 }
 
-/// Draws, until somebody asks to stop, which was asked for `cancels` times before this call.
+/// Draws until somebody cancels. `cancels` is the number of cancellation requests before this call.
 fn draw(
     context: &denoir_context,
     cancels: usize,
@@ -182,7 +183,7 @@ fn draw(
     Ok(images)
 }
 
-/// How lines lie in the caller's memory.
+/// The layout of lines in the caller's memory.
 struct Rows {
     lines: usize,
     line_bytes: usize,

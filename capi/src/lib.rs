@@ -1,18 +1,18 @@
-//! denoir's C ABI. `include/denoir.h` is generated from this crate, with these comments.
+//! denoir's C ABI. `include/denoir.h` is generated from this crate and its doc comments.
 //!
-//! Three kinds of handles: a *model* is a file, opened once and shared; a *pipeline* is the memory and the device that
-//! run a model; a *context* belongs to whoever calls and has callbacks, the message of the last failure, and a way to
-//! cancel. There is no state outside of handles.
+//! The main handles are the *model*, an open file that threads share; the *pipeline*, the memory and the device that
+//! run a model; and the *context* of one caller, which holds callbacks, the last error message and the cancellation
+//! state. The library keeps no state outside of handles.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | `status` | results, and what failures become |
-//! | `context` | the context, callbacks, the guard around every entry |
+//! | `status` | statuses, and the mapping from errors to them |
+//! | `context` | the context, callbacks, the guard around every entry point |
 //! | `params` | structures whose first field is their size |
-//! | `pointers` | from C's pointers to references and slices |
+//! | `pointers` | conversion of C pointers to references and slices |
 //! | `device`, `model`, `pipeline`, `request`, `generate`, `text` | the functions |
 //!
-//! Functions here are safe to test from Rust as they are called from C; the header is the contract.
+//! Rust tests may call these functions as C does; the header is the contract.
 
 // C has one namespace and its own habits of writing: names and comments here are those of the header, which says what
 // the caller must do in its own words and, for all functions at once, at its top.
@@ -40,7 +40,7 @@ pub use text::*;
 
 use std::ffi::c_char;
 
-/// The library's version, as `0.1.0`. Never NULL.
+/// Returns the library's version, such as `0.1.0`; never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn denoir_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");

@@ -8,27 +8,27 @@ use crate::params::{self, Params};
 use crate::pointers::{copy_text, hand_out, reference, slice, string, take_back};
 use crate::status::{Failure, Result, denoir_status};
 
-/// A model file, opened and checked. Any number of pipelines and threads share it.
+/// An open, checked model file. Any number of pipelines and threads may share it.
 #[derive(Debug)]
 pub struct denoir_model(pub(crate) Arc<Model>);
 
-/// What a model draws. Later versions add fields at the end.
+/// A description of a model's images and conditions. Later versions add fields at the end.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct denoir_model_info {
     /// Bytes of this structure.
     pub struct_size: usize,
-    /// Pixels of a line.
+    /// Width of an image in pixels.
     pub width: usize,
-    /// Lines of an image.
+    /// Height of an image in pixels.
     pub height: usize,
     /// Colour channels.
     pub channels: usize,
-    /// Classes, from 0; 0 for a model that draws from a prompt.
+    /// Number of classes; 0 for a model that draws from a prompt.
     pub classes: usize,
-    /// Tokens of a prompt's embeddings; 0 for a model that draws classes.
+    /// Number of tokens in a prompt embedding; 0 for a model that draws classes.
     pub text_tokens: usize,
-    /// Values of each token.
+    /// Number of values per token.
     pub text_width: usize,
 }
 
@@ -42,8 +42,8 @@ unsafe impl Params for denoir_model_info {
     }
 }
 
-/// Maps a model file into memory; nothing is copied. The caller must not change the file while the model is in use. On a
-/// failure `*model` is NULL.
+/// Maps a model file into memory without copying it. The file must not change while the model is in use. On failure
+/// `*model` is NULL.
 ///
 /// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
 #[unsafe(no_mangle)]
@@ -56,8 +56,8 @@ pub unsafe extern "C" fn denoir_model_open(
     unsafe { guard(context, |_| hand_out(model, || share(Model::open(string(path, "the path")?)))) }
 }
 
-/// A model from `len` bytes in memory. Bytes at a multiple of 64 are used where they are: the caller must keep them there,
-/// unchanged, until the model and its pipelines are freed. Others are copied. On a failure `*model` is NULL.
+/// Opens a model from `len` bytes in memory. Bytes aligned to 64 are used in place: they must stay there, unchanged,
+/// until the model and its pipelines are freed. Other bytes are copied. On failure `*model` is NULL.
 ///
 /// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 #[unsafe(no_mangle)]
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn denoir_model_open_memory(
     unsafe { guard(context, |_| hand_out(model, open)) }
 }
 
-/// Maps an open file into memory, as `denoir_model_open` does. The descriptor stays the caller's, who may close it after
+/// Maps an open file into memory, like `denoir_model_open`. The caller still owns the descriptor and may close it after
 /// the call.
 ///
 /// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
@@ -115,15 +115,15 @@ fn share(model: std::result::Result<Model, denoir::Error>) -> Result<denoir_mode
     Ok(denoir_model(Arc::new(model?)))
 }
 
-/// Frees a model; NULL does nothing. Pipelines that use it keep what they need. The caller must not use it afterwards, nor
-/// while another call does.
+/// Frees a model; NULL does nothing. Pipelines of the model stay valid. No call may use the model at the same time or
+/// afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_free(model: *mut denoir_model) {
     // SAFETY: the caller's promise.
     unsafe { take_back(model) }
 }
 
-/// Describes a model: fills `info`, whose size in bytes is `size`.
+/// Fills `info`, a structure of `size` bytes, with a description of the model.
 ///
 /// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
 #[unsafe(no_mangle)]
@@ -152,9 +152,9 @@ pub unsafe extern "C" fn denoir_model_describe(
     }
 }
 
-/// Sets `*class_` to the class of this number or name (case does not matter).
+/// Looks up a class by number or name, ignoring case, and stores it in `*class_`.
 ///
-/// Returns `DENOIR_OK`, or `DENOIR_ERROR_ARGUMENT`, also where there is no such class.
+/// Returns `DENOIR_OK`, or `DENOIR_ERROR_ARGUMENT` if an argument is wrong or the class does not exist.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_class(
     context: *mut denoir_context,
@@ -175,8 +175,8 @@ pub unsafe extern "C" fn denoir_model_class(
     }
 }
 
-/// Copies the name of a class, as much of it as fits into `size` bytes, and a NUL. Returns the length of the whole name
-/// without the NUL; 0 where the class has no name.
+/// Copies the name of a class to `buffer`, cut to `size` bytes including a NUL. Returns the length of the whole name
+/// without the NUL; 0 if the class has no name.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_class_name(
     model: *const denoir_model,

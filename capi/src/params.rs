@@ -1,24 +1,24 @@
-//! Structures whose first field is their size, so that programs and libraries of different versions fit together: later
-//! versions add fields at the end.
+//! Structures whose first field is their size. Later versions add fields at the end, so programs and libraries of
+//! different versions work together.
 
 use std::ptr;
 
 use crate::status::{Failure, Result};
 
-/// A structure that a program hands over.
+/// A structure that a program passes to the library.
 ///
 /// # Safety
 /// `repr(C)`, without padding that matters, valid for all bits zero, and its first field is a `usize` that holds its
 /// size in bytes.
 pub(crate) unsafe trait Params: Copy {
-    /// What it is called in messages.
+    /// The structure's name in messages.
     const NAME: &'static str;
-    /// The settings of fields that a program does not know.
+    /// The defaults for fields that an older program does not know.
     fn defaults() -> Self;
 }
 
-/// Reads what a program of any version handed over: fields that it does not have are at their defaults, and those that
-/// this library does not have must be zero.
+/// Reads a structure from a program of any version. Fields that the program lacks get their defaults; fields that this
+/// library lacks must be zero.
 ///
 /// # Safety
 /// NULL, or a valid pointer to as many bytes as its first field says.
@@ -48,10 +48,10 @@ pub(crate) unsafe fn read<P: Params>(from: *const P) -> Result<P> {
     Ok(params)
 }
 
-/// Writes a structure into `size` bytes of a program of any version, with `size` as its first field.
+/// Writes a structure to `size` bytes of a program of any version, with `size` as its first field.
 ///
 /// # Safety
-/// NULL, or `size` bytes that may be written.
+/// NULL, or `size` writable bytes.
 pub(crate) unsafe fn write<P: Params>(mut params: P, to: *mut P, size: usize) -> Result<()> {
     let bad = |what: &str| Err(Failure::argument(format!("{}: {what}", P::NAME)));
     if to.is_null() {

@@ -9,15 +9,15 @@ use crate::params::{self, Params};
 use crate::pointers::{hand_out, reference, string, take_back};
 use crate::status::{Failure, Result, denoir_status};
 
-/// The memory and the device that run a model. One call at a time uses it; further ones get `DENOIR_ERROR_BUSY`.
+/// The memory and the device that run a model. It serves one call at a time; further calls return `DENOIR_ERROR_BUSY`.
 #[derive(Debug)]
 pub struct denoir_pipeline(pub(crate) Mutex<Pipeline>);
 
-/// What runs the network.
+/// The backend that runs the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum denoir_backend {
-    /// The fastest that the library and the machine have.
+    /// The fastest backend that library and machine support.
     DENOIR_BACKEND_AUTO = 0,
     /// The processor.
     DENOIR_BACKEND_CPU = 1,
@@ -27,7 +27,7 @@ pub enum denoir_backend {
     DENOIR_BACKEND_CUDA = 3,
 }
 
-/// Where and how a pipeline runs. `denoir_pipeline_params_init` sets the defaults.
+/// The options of a pipeline. `denoir_pipeline_params_init` sets the defaults.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct denoir_pipeline_params {
@@ -35,13 +35,13 @@ pub struct denoir_pipeline_params {
     pub struct_size: usize,
     /// A `denoir_backend`.
     pub backend: i32,
-    /// Which device of the backend, as `denoir_device_info` numbers them; -1 for the first.
+    /// Device of the backend, as numbered by `denoir_device_info`; -1 for the first.
     pub device: i32,
-    /// Processor threads, the caller's included; 0 for as many as the machine has.
+    /// Processor threads, the caller's included; 0 for as many as the machine supports.
     pub threads: u32,
-    /// Images drawn together at most; 0 for 1. More need more memory and give the same images.
+    /// Maximum number of images drawn together; 0 for 1. A larger batch needs more memory and gives the same images.
     pub batch: u32,
-    /// Instruction set by name, such as "avx2" or "scalar"; NULL for the fastest.
+    /// Name of the instruction set, such as "avx2" or "scalar"; NULL for the fastest.
     pub isa: *const c_char,
 }
 
@@ -79,7 +79,7 @@ impl denoir_pipeline_params {
     }
 }
 
-/// Sets the defaults in `params`, whose size in bytes is `size`.
+/// Fills `params`, a structure of `size` bytes, with the defaults.
 ///
 /// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`, without a message.
 #[unsafe(no_mangle)]
@@ -92,7 +92,8 @@ pub unsafe extern "C" fn denoir_pipeline_params_init(
         .map_or_else(|failure| failure.status, |()| denoir_status::DENOIR_OK)
 }
 
-/// Reserves all that drawing takes. NULL for `params`: the defaults. On a failure `*pipeline` is NULL.
+/// Creates a pipeline and reserves everything that drawing needs. NULL for `params` means the defaults. On failure
+/// `*pipeline` is NULL.
 ///
 /// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_BACKEND` or
 /// `DENOIR_ERROR_DEVICE`.
@@ -117,7 +118,7 @@ pub unsafe extern "C" fn denoir_pipeline_new(
     }
 }
 
-/// Frees a pipeline; NULL does nothing. The caller must not use it afterwards, nor while another call does.
+/// Frees a pipeline; NULL does nothing. No call may use the pipeline at the same time or afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_pipeline_free(pipeline: *mut denoir_pipeline) {
     // SAFETY: the caller's promise.

@@ -1,19 +1,19 @@
-//! From C's pointers to references and slices. NULL is an error here; that a pointer which is not NULL points to what
-//! the header says is the caller's promise.
+//! Converts C pointers to references and slices. NULL is an error here. The caller promises that any other pointer
+//! points to what the header says.
 
 use std::ffi::{CStr, c_char};
 
 use crate::status::{Failure, Result};
 
 /// # Safety
-/// NULL, or a valid pointer for the time of the call.
+/// NULL, or a pointer that is valid during the call.
 pub(crate) unsafe fn reference<'a, T>(pointer: *const T, what: &str) -> Result<&'a T> {
     // SAFETY: the caller promises that the pointer is valid or NULL.
     unsafe { pointer.as_ref() }.ok_or_else(|| Failure::argument(format!("{what} is NULL")))
 }
 
 /// # Safety
-/// NULL, or a valid string that ends with NUL, for the time of the call.
+/// NULL, or a NUL-terminated string that is valid during the call.
 pub(crate) unsafe fn string<'a>(pointer: *const c_char, what: &str) -> Result<&'a str> {
     if pointer.is_null() {
         return Err(Failure::argument(format!("{what} is NULL")));
@@ -23,7 +23,7 @@ pub(crate) unsafe fn string<'a>(pointer: *const c_char, what: &str) -> Result<&'
 }
 
 /// # Safety
-/// NULL, or `len` valid values, for the time of the call.
+/// NULL, or `len` values that are valid during the call.
 pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize, what: &str) -> Result<&'a [T]> {
     if len == 0 {
         return Ok(&[]);
@@ -34,7 +34,7 @@ pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize, what: &str) -> 
 }
 
 /// # Safety
-/// NULL, or `len` values that nobody else uses, for the time of the call. They may hold anything: `T` is a number.
+/// NULL, or `len` values that nobody else uses during the call. They may be uninitialised: `T` is a number.
 pub(crate) unsafe fn slice_mut<'a, T: Number>(pointer: *mut T, len: usize, what: &str) -> Result<&'a mut [T]> {
     if len == 0 {
         return Ok(&mut []);
@@ -46,7 +46,7 @@ pub(crate) unsafe fn slice_mut<'a, T: Number>(pointer: *mut T, len: usize, what:
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, len) })
 }
 
-/// Numbers, for which all bits zero is a value.
+/// Number types, for which all-zero bits are a valid value.
 pub(crate) trait Number: Copy {}
 impl Number for u8 {}
 impl Number for f32 {}
@@ -64,10 +64,10 @@ fn check<T>(pointer: *const T, len: usize, what: &str) -> Result<()> {
     }
 }
 
-/// Writes a new handle, or an error for a place that is NULL.
+/// Stores a new handle; an error if the target is NULL.
 ///
 /// # Safety
-/// NULL, or a valid place for a pointer.
+/// NULL, or a valid target for a pointer.
 pub(crate) unsafe fn hand_out<T>(out: *mut *mut T, make: impl FnOnce() -> Result<T>) -> Result<()> {
     if out.is_null() {
         return Err(Failure::argument("the place for the new handle is NULL"));
@@ -80,10 +80,10 @@ pub(crate) unsafe fn hand_out<T>(out: *mut *mut T, make: impl FnOnce() -> Result
     Ok(())
 }
 
-/// Frees a handle; NULL is nothing to free.
+/// Frees a handle; NULL does nothing.
 ///
 /// # Safety
-/// NULL, or a handle of [`hand_out`] that is used by nobody any more.
+/// NULL, or a handle from [`hand_out`] that nobody uses any more.
 pub(crate) unsafe fn take_back<T>(handle: *mut T) {
     if !handle.is_null() {
         // SAFETY: made by `Box::into_raw`, and not freed before, by the caller's promise.
@@ -93,10 +93,10 @@ pub(crate) unsafe fn take_back<T>(handle: *mut T) {
     }
 }
 
-/// Copies as much of a text as fits, and a NUL. Returns the text's length without the NUL.
+/// Copies as much of a text as fits, and a NUL. Returns the length of the whole text without the NUL.
 ///
 /// # Safety
-/// NULL, or `size` bytes that may be written.
+/// NULL, or `size` writable bytes.
 pub(crate) unsafe fn copy_text(text: &str, buffer: *mut c_char, size: usize) -> usize {
     if !buffer.is_null() && size > 0 {
         // Whole characters only.

@@ -7,17 +7,17 @@ use crate::params::{self, Params};
 use crate::pointers::{reference, slice};
 use crate::status::{Failure, Result, denoir_status};
 
-/// How the trajectory from noise to image is solved.
+/// The solver for the trajectory from noise to image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum denoir_method {
     /// Euler (PixelGen).
     DENOIR_METHOD_EULER = 0,
-    /// Heun, guidance decided once a step (PixelGen).
+    /// Heun, with guidance decided once per step (PixelGen).
     DENOIR_METHOD_HEUN = 1,
-    /// Heun with one evaluation a step (PixelGen).
+    /// Heun with one evaluation per step (PixelGen).
     DENOIR_METHOD_HEUN_REUSE = 2,
-    /// Heun, guidance decided at each evaluation (JiT); has no flow shift.
+    /// Heun, with guidance decided at each evaluation (JiT); has no flow shift.
     DENOIR_METHOD_HEUN_JIT = 3,
     /// Adams-Bashforth of `order` (PixelGen, text to image).
     DENOIR_METHOD_ADAMS = 4,
@@ -25,17 +25,17 @@ pub enum denoir_method {
 
 const METHODS: [Method; 5] = [Method::Euler, Method::Heun, Method::HeunReuse, Method::HeunJit, Method::Adams];
 
-/// What noise a seed gives.
+/// The noise generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum denoir_rng {
-    /// `torch.randn` of an x86-64 CPU, to the bit: a seed gives upstream's picture.
+    /// `torch.randn` of an x86-64 CPU, bit for bit: a seed gives the upstream picture.
     DENOIR_RNG_TORCH = 0,
-    /// Counter-based.
+    /// A counter-based generator.
     DENOIR_RNG_PHILOX = 1,
 }
 
-/// What to draw. `denoir_request_init` sets one image of class 0, seed 42, and the model's own settings.
+/// A request for images. `denoir_request_init` sets one image of class 0, seed 42, and the model's own settings.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct denoir_request {
@@ -43,27 +43,27 @@ pub struct denoir_request {
     pub struct_size: usize,
     /// Number of images.
     pub images: usize,
-    /// The first image's noise seed; the others follow, one up each.
+    /// Noise seed of the first image; each further image adds one.
     pub seed: u64,
     /// A `denoir_rng`.
     pub rng: i32,
     /// A `denoir_method`.
     pub method: i32,
-    /// A class for each image; NULL for class 0. Models that draw from a prompt have no classes.
+    /// One class per image; NULL for class 0. Models that draw from a prompt have no classes.
     pub classes: *const u32,
-    /// (text_tokens, text_width): what the images show, for models that draw from a prompt.
+    /// Embedding of the prompt, (text_tokens, text_width), for models that draw from a prompt.
     pub prompt_embeds: *const f32,
-    /// (text_tokens, text_width): what guidance leads away from.
+    /// Embedding of the negative prompt, (text_tokens, text_width).
     pub negative_prompt_embeds: *const f32,
     /// Solver steps.
     pub steps: u32,
     /// Order of DENOIR_METHOD_ADAMS, 1 to 4.
     pub order: u32,
-    /// Classifier-free guidance scale; 1 is none.
+    /// Classifier-free guidance scale; 1 disables guidance.
     pub cfg_scale: f64,
-    /// Guidance applies for times above this, 0 (noise) to 1 (image).
+    /// Guidance applies at times above this, from 0 (noise) to 1 (image).
     pub guidance_lo: f64,
-    /// Guidance applies for times up to this.
+    /// Guidance applies at times up to this.
     pub guidance_hi: f64,
     /// Time shift s in t / (t + (1 - t) s).
     pub flow_shift: f64,
@@ -109,10 +109,10 @@ impl denoir_request {
         }
     }
 
-    /// The request in the runtime's terms. `labels` are room for classes that the program does not name.
+    /// Converts the request for the runtime. `labels` stores classes that the program leaves out.
     ///
     /// # Safety
-    /// Its pointers are NULL or valid for what the images and the model need, for the time of the call.
+    /// Its pointers are NULL, or valid during the call for what the images and the model need.
     pub(crate) unsafe fn request<'r>(&self, model: &denoir::Model, labels: &'r mut Vec<u32>) -> Result<Request<'r>> {
         let method = usize::try_from(self.method).ok().and_then(|i| METHODS.get(i).copied());
         let settings = Settings {
@@ -149,7 +149,7 @@ impl denoir_request {
     }
 }
 
-/// The noise of a `denoir_rng`.
+/// The generator for a `denoir_rng`.
 pub(crate) fn rng(number: i32) -> Result<Rng> {
     match number {
         0 => Ok(Rng::Torch),
@@ -158,7 +158,7 @@ pub(crate) fn rng(number: i32) -> Result<Rng> {
     }
 }
 
-/// Sets in `request`, whose size in bytes is `size`, one image of class 0 with seed 42 and the model's own settings.
+/// Fills `request`, a structure of `size` bytes: one image of class 0 with seed 42 and the model's own settings.
 ///
 /// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`, without a message.
 #[unsafe(no_mangle)]

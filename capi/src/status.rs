@@ -3,39 +3,39 @@ use std::ffi::{CStr, c_char};
 use denoir::core::{ModelError, RunError};
 use denoir::{DeviceError, Error};
 
-/// How a call ended. The context has the words: `denoir_context_message`.
+/// The result of a call. `denoir_context_message` gives the error message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum denoir_status {
-    /// It did what was asked.
+    /// Success.
     DENOIR_OK = 0,
-    /// An argument is missing, out of range or contradicts another.
+    /// An argument is missing, is out of range or contradicts another.
     DENOIR_ERROR_ARGUMENT = 1,
-    /// A buffer is smaller than what goes into it.
+    /// A buffer is too small.
     DENOIR_ERROR_BUFFER = 2,
     /// A file could not be opened or read.
     DENOIR_ERROR_IO = 3,
-    /// A file or bytes hold no model that denoir runs.
+    /// The file or bytes are not a model that denoir can run.
     DENOIR_ERROR_MODEL = 4,
-    /// The machine or the device has too little memory.
+    /// The machine or the device does not have enough memory.
     DENOIR_ERROR_MEMORY = 5,
-    /// There is no such backend or device.
+    /// The backend or device does not exist.
     DENOIR_ERROR_BACKEND = 6,
     /// The device failed; a new pipeline may work.
     DENOIR_ERROR_DEVICE = 7,
-    /// A callback or `denoir_cancel` asked to stop.
+    /// A callback or `denoir_cancel` stopped the call.
     DENOIR_ERROR_CANCELLED = 8,
-    /// The image holds an infinity or NaN: the weights are damaged or overflow their type.
+    /// The image contains an infinity or NaN: the weights are damaged or overflow their type.
     DENOIR_ERROR_NOT_FINITE = 9,
-    /// The pipeline is in use by another call.
+    /// Another call is using the pipeline.
     DENOIR_ERROR_BUSY = 10,
-    /// A fault of the library itself; the handles of the call should be freed.
+    /// A bug in the library; free the handles of the call.
     DENOIR_ERROR_INTERNAL = 11,
 }
 
 use denoir_status::*;
 
-/// A status and its words.
+/// A status and its message.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: denoir_status,
@@ -89,7 +89,7 @@ fn status_of_device(e: &DeviceError) -> denoir_status {
     }
 }
 
-/// A status as a word, such as `cancelled`; never NULL.
+/// Returns the name of a status, such as `cancelled`; never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn denoir_status_name(status: i32) -> *const c_char {
     const NAMES: [&CStr; 12] = [

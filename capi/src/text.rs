@@ -8,11 +8,11 @@ use crate::pointers::{hand_out, reference, slice_mut, string, take_back};
 use crate::status::denoir_status::DENOIR_ERROR_BUFFER;
 use crate::status::{Failure, denoir_status};
 
-/// A text encoder. Free it before drawing, and the larger of the two models decides how much memory is needed.
+/// A text encoder. Free it before drawing, so that the two models need not fit in memory together.
 #[derive(Debug)]
 pub struct denoir_text_encoder(TextEncoder);
 
-/// Maps a text encoder's file into memory: Qwen3 as published for llama.cpp, or as `denoir convert` wrote it. On a
+/// Maps a text encoder's file into memory: Qwen3 as published for llama.cpp, or as written by `denoir convert`. On
 /// failure `*encoder` is NULL.
 ///
 /// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
@@ -28,8 +28,8 @@ pub unsafe extern "C" fn denoir_text_encoder_open(
     }
 }
 
-/// Encodes a prompt and a negative prompt (NULL: the empty one) for a model: `count` values each, which are the model's
-/// `text_tokens` times `text_width`. `threads` is 0 for as many as the machine has.
+/// Encodes a prompt and a negative prompt (NULL: the empty prompt) for a model. Each embedding has `count` values, the
+/// model's `text_tokens` times `text_width`. `threads` may be 0 for as many as the machine supports.
 ///
 /// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_BUFFER` or `DENOIR_ERROR_MEMORY`.
 #[unsafe(no_mangle)]
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn denoir_text_encoder_encode(
     }
 }
 
-/// Frees a text encoder; NULL does nothing. The caller must not use it afterwards, nor while another call does.
+/// Frees a text encoder; NULL does nothing. No call may use the encoder at the same time or afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_text_encoder_free(encoder: *mut denoir_text_encoder) {
     // SAFETY: the caller's promise.

@@ -1,4 +1,4 @@
-//! Options that several commands share, and how wrong options are reported.
+//! Options that several commands share, and the report of wrong options.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::text;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineArgs {
-    /// What runs the network
+    /// Backend that runs the network
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub(crate) backend: Backend,
-    /// Which device of that backend; `denoir devices` lists them
+    /// Device of that backend; `denoir devices` lists them
     #[arg(long, value_name = "N")]
     pub(crate) device: Option<usize>,
     /// Processor threads [default: all]
@@ -35,7 +35,7 @@ pub(crate) enum Backend {
 }
 
 impl EngineArgs {
-    /// The runtime's options for `batch` images at a time.
+    /// The runtime's options for a batch of `batch` images.
     pub(crate) fn options(&self, batch: usize) -> Options {
         let backend = match self.backend {
             Backend::Auto => BackendKind::Auto,
@@ -53,23 +53,23 @@ fn parse_isa(name: &str) -> Result<Isa, String> {
     Isa::from_name(name).ok_or_else(|| format!("this machine has {}", known()))
 }
 
-/// `torch` or `philox`.
+/// Parses `torch` or `philox`.
 pub(crate) fn parse_rng(name: &str) -> Result<Rng, String> {
     [Rng::Torch, Rng::Philox].into_iter().find(|rng| rng.name() == name).ok_or_else(|| "use torch or philox".into())
 }
 
-/// A weight type.
+/// Parses a weight type.
 pub(crate) fn parse_type(name: &str) -> Result<DType, String> {
     let types = [DType::F32, DType::F16, DType::BF16, DType::I8];
     types.into_iter().find(|t| t.name() == name).ok_or_else(|| "use f32, f16, bf16 or int8".into())
 }
 
-/// The file name's extension in lower case.
+/// Returns the file name's extension in lower case.
 pub(crate) fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// Prints help or a version, or one line about what is wrong; the exit code.
+/// Prints help, a version, or a one-line error; returns the exit code.
 pub(crate) fn report(e: &ClapError) -> u8 {
     match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -87,7 +87,7 @@ pub(crate) fn report(e: &ClapError) -> u8 {
     }
 }
 
-/// clap's report in one line: the problem, its own tips, and where help is.
+/// Condenses clap's report to one line: the problem, clap's tips, and where to find help.
 fn one_line(report: &str) -> String {
     let mut lines = report.lines().map(str::trim);
     let problem: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();

@@ -1,4 +1,4 @@
-//! `denoir bench`: how long one evaluation of a network takes.
+//! `denoir bench`: times one evaluation of a network.
 
 mod memory;
 mod timing;
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Model file [default: the demo model built into the program]
     #[arg(short, long, value_name = "MODEL.gguf", conflicts_with = "shape")]
     model: Option<PathBuf>,
-    /// Random weights of a published size: jit-b16, jit-l16, jit-h16, pixelgen-l, pixelgen-xl or pixelgen-xxl; needs no
+    /// Random weights in a published size: jit-b16, jit-l16, jit-h16, pixelgen-l, pixelgen-xl or pixelgen-xxl; needs no
     /// file
     #[arg(long, value_name = "SHAPE", value_parser = parse_shape)]
     shape: Option<Shape>,
@@ -44,11 +44,11 @@ pub(crate) struct Args {
     /// Write the random weights to a model file, for `generate`, and measure nothing
     #[arg(long, value_name = "FILE.gguf", requires = "shape")]
     save: Option<PathBuf>,
-    /// Images in a pass
+    /// Images per pass
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=denoir::core::plan::MAX_BATCH as i64))]
     batch: u16,
-    /// Measurements of several evaluations each, after a warm-up
+    /// Number of measurements after a warm-up, each of several evaluations
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print errors and results only
+    /// Print only errors and results
     #[arg(short, long)]
     quiet: bool,
 }
@@ -112,9 +112,8 @@ fn in_memory(random: &RandomModel) -> Result<Arc<Model>, Error> {
     Ok(Arc::new(Model::from_bytes(bytes)?))
 }
 
-/// The model in a temporary file, because a file's pages go back to the system once the weights are packed, as in a
-/// real run. The file loses its name at once and vanishes with the program; where that cannot be, or the disk has no
-/// room, there is none.
+/// Writes the model to a temporary file, so that its pages are released once the weights are packed, as in a real run.
+/// The file is unlinked at once and vanishes with the program. `None` if it cannot be unlinked or the disk is full.
 fn mapped(random: &RandomModel) -> Option<Model> {
     if !cfg!(unix) {
         return None;
@@ -222,7 +221,7 @@ fn as_text(report: &Value) -> String {
     )
 }
 
-/// To a thousandth: less than a clock tells.
+/// Rounds to a thousandth, below the clock's resolution.
 fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }

@@ -1,10 +1,10 @@
-//! Finding the file that a checkpoint is read from.
+//! Finds the file to read a checkpoint from.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// The file itself; of a folder, the index of its shards or its only `.safetensors` file.
+/// Returns a file as it is; for a folder, the index of its shards or its only `.safetensors` file.
 pub(crate) fn locate(path: &Path) -> Result<PathBuf, Error> {
     if !path.is_dir() {
         return Ok(path.to_owned());

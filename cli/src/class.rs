@@ -1,15 +1,15 @@
-//! From what the user calls a class to its number.
+//! Looks up classes by number or name.
 
 use denoir::Model;
 
 use crate::error::Error;
 use crate::text::edit_distance;
 
-/// Names that an unknown one is compared to, at most, in the answer.
+/// Maximum number of similar names suggested for an unknown one.
 const SUGGESTIONS: usize = 3;
 
-/// The number of a class given by number or name. Of a name with synonyms, such as `tench, Tinca tinca`, one is
-/// enough where it names one class alone.
+/// Looks up a class by number or name. If a name lists synonyms, such as `tench, Tinca tinca`, one of them is enough if
+/// it is unique.
 pub(crate) fn find(model: &Model, wanted: &str) -> Result<u32, Error> {
     let wanted = wanted.trim();
     if let Some(class) = model.class(wanted).or_else(|| by_synonym(model.class_names(), wanted)) {
@@ -33,7 +33,7 @@ pub(crate) fn find(model: &Model, wanted: &str) -> Result<u32, Error> {
     Err(Error::Usage(format!("no class is called {wanted:?}{hint} (`denoir inspect` lists all {classes})")))
 }
 
-/// `3`, or `3 (cat)` where it has a name.
+/// `3`, or `3 (cat)` if the class has a name.
 pub(crate) fn describe(model: &Model, class: u32) -> String {
     match model.class_names().get(class as usize) {
         Some(name) => format!("{class} ({name})"),
@@ -53,7 +53,7 @@ fn by_synonym(names: &[String], wanted: &str) -> Option<u32> {
     }
 }
 
-/// Names that hold the wanted word first, then those that are a few letters away.
+/// Lists names that contain the word first, then those a few letters away.
 fn close_matches(names: &[String], wanted: &str) -> Vec<String> {
     let wanted = wanted.to_lowercase();
     let far = (wanted.chars().count() / 3).max(1);

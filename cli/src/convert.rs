@@ -1,4 +1,4 @@
-//! `denoir convert`: from an upstream checkpoint to a model file.
+//! `denoir convert`: converts an upstream checkpoint to a model file.
 
 use std::path::{Path, PathBuf};
 
@@ -23,19 +23,19 @@ pub(crate) struct Args {
     /// Model file to write
     #[arg(short, long, value_name = "OUT.gguf")]
     output: PathBuf,
-    /// Type of the weights: f32, f16, bf16 or int8 [default: bf16; a text encoder keeps the type that it has]
+    /// Type of the weights: f32, f16, bf16 or int8 [default: bf16; a text encoder keeps its own type]
     #[arg(long = "type", value_name = "T", value_parser = parse_type)]
     dtype: Option<DType>,
     /// Which weights: `ema`, `raw`, or `model_ema1`, `model_ema2`, `model` [default: the first average]
     #[arg(long, value_name = "SET")]
     weights: Option<String>,
-    /// Upstream's YAML, or JSON with the same names, for what a checkpoint does not say
+    /// Configuration that the checkpoint lacks: upstream's YAML, or JSON with the same names
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Class names, one a line
+    /// File of class names, one per line
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Print errors only
+    /// Print only errors
     #[arg(short, long)]
     quiet: bool,
 }

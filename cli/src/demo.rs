@@ -1,12 +1,12 @@
-//! The model that is built into the program.
+//! The built-in demo model.
 
-/// Bytes at a multiple of 64, as the engine wants a model.
+/// Bytes aligned to 64, as the engine requires.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 
 static BYTES: &Aligned<[u8]> = &Aligned(*include_bytes!("../../fixtures/demo/emoji.gguf"));
 
-/// Classes that it draws when none is asked for; several images take turns.
+/// Classes that it draws by default; several images take turns.
 pub(crate) const SHOWCASE: [&str; 24] = [
     "cat-face",
     "strawberry",

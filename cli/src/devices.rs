@@ -1,4 +1,4 @@
-//! `denoir devices`: what can run a model here.
+//! `denoir devices`: lists the devices that can run a model.
 
 use denoir::{BackendKind, Device, devices};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Image files, made in memory.
+//! Encoders that build image files in memory.
 
 mod animation;
 mod npy;

@@ -1,4 +1,4 @@
-//! `denoir encode`: prompts to a file of embeddings, for a device without room for the text encoder.
+//! `denoir encode`: writes prompt embeddings to a file, for devices that have no room for the text encoder.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -16,10 +16,10 @@ use crate::{interrupt, text};
 
 The text is encoded by the processor.")]
 pub(crate) struct Args {
-    /// What to draw, in words
+    /// Prompt: what to draw, in words
     #[arg(short, long)]
     prompt: String,
-    /// What not to draw, in words
+    /// Negative prompt: what not to draw, in words
     #[arg(short, long, default_value = "")]
     negative_prompt: String,
     /// Text encoder: a qwen3 GGUF file, or a folder of config.json, *.safetensors and tokenizer.json
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// File to write
     #[arg(short, long, value_name = "F.safetensors")]
     output: PathBuf,
-    /// Tokens of a prompt, as many as the image model takes
+    /// Tokens per prompt, as many as the image model expects
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=4096))]
     length: u16,
     /// Width of an embedding [default: the encoder's]
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     width: Option<u16>,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Print errors only
+    /// Print only errors
     #[arg(short, long)]
     quiet: bool,
 }

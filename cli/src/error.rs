@@ -11,21 +11,21 @@ use denoir_convert::ConvertError;
 pub(crate) enum Error {
     /// The options ask for something impossible.
     Usage(String),
-    /// Ctrl-C, or a request to end.
+    /// Ctrl-C, or a termination signal.
     Interrupted,
-    /// The engine's word.
+    /// An error of the engine.
     Engine(denoir::Error),
-    /// The conversion's word.
+    /// An error of the conversion.
     Convert(ConvertError),
-    /// A file of prompt embeddings does not fit.
+    /// A file of prompt embeddings does not fit the model.
     Embeds(PathBuf, String),
     /// A file could not be read.
     Read(PathBuf, io::Error),
-    /// A file could not be written; nothing of it is left.
+    /// A file could not be written; no part of it remains.
     Write(PathBuf, io::Error),
     /// A fixture is damaged, or asks for something unknown.
     Fixture(PathBuf, String),
-    /// What was computed is not what it should be.
+    /// Computed values differ from the expected ones.
     Verify(String),
     /// Standard output could not be written.
     Stdout(io::Error),
@@ -46,7 +46,7 @@ impl Error {
         |e| Error::Write(path.to_owned(), e)
     }
 
-    /// What the process ends with.
+    /// The exit code of the process.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,

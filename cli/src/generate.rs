@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// The text of the images, where the model draws from one.
+/// The text of the images, for a text-to-image model.
 fn encode_prompt(args: &Args, model: &Model, job: &Job, progress: &Reporter) -> Result<Option<EncodedPrompt>, Error> {
     let (Some(size), Some(source)) = (model.network().text_size(), &job.source) else { return Ok(None) };
     let start = Instant::now();
@@ -68,7 +68,7 @@ fn encode_prompt(args: &Args, model: &Model, job: &Job, progress: &Reporter) -> 
     Ok(Some(prompt))
 }
 
-/// A job under way.
+/// A running job.
 struct Drawing {
     prompt: Option<EncodedPrompt>,
     job: Job,
@@ -80,7 +80,7 @@ struct Drawing {
 }
 
 impl Drawing {
-    /// Says what is going to be drawn, and with what.
+    /// Prints what will be drawn, and on which device.
     fn introduce(&self, pipeline: &Pipeline, args: &Args) {
         let model = pipeline.model();
         let class = self.job.images[0].class.filter(|_| args.class.is_empty() && args.model.is_some());
@@ -148,12 +148,12 @@ impl Drawing {
         });
     }
 
-    /// Whether anyone looks at the prediction after a step.
+    /// Returns whether anything shows the prediction after a step.
     fn shows_steps(&self) -> bool {
         self.frames.is_some() || self.preview.is_some()
     }
 
-    /// The prediction after a step.
+    /// Shows the prediction after a step.
     fn show_step(&mut self, number: usize, step: usize, x_hat: &[f32]) -> Result<(), Error> {
         if let Some(frames) = &mut self.frames {
             frames.add_step(number, step, x_hat, self.job.side, self.rounding);
@@ -164,7 +164,7 @@ impl Drawing {
         }
     }
 
-    /// A finished image.
+    /// Stores a finished image.
     fn keep(&mut self, number: usize, image: &Image) -> Result<(), Error> {
         if let Some(preview) = &mut self.preview {
             preview.show(&image.sample, self.job.side, self.rounding, &self.progress)?;
@@ -176,7 +176,7 @@ impl Drawing {
         self.sink.add(number, image, self.rounding, &self.job)
     }
 
-    /// Writes what was kept, and says what was written.
+    /// Writes the files kept until the end, and prints which were written.
     fn finish(&mut self, timing: &Timing<'_>) -> Result<(), Error> {
         self.sink.finish(&self.job)?;
         if let Some(frames) = &mut self.frames {
@@ -209,9 +209,9 @@ impl Drawing {
     }
 }
 
-/// What the evaluations of an image cost: a guided one is two passes of the network.
+/// The cost of an image's evaluations: a guided one takes two passes of the network.
 struct Costs {
-    /// Passes up to and with each evaluation.
+    /// Number of passes up to and including each evaluation.
     cumulated: Vec<usize>,
 }
 
@@ -225,7 +225,7 @@ impl Costs {
         Costs { cumulated: (0..settings.evaluations()).scan(0, sum).collect() }
     }
 
-    /// The part of an image's work that is done after this many evaluations.
+    /// The fraction of an image's work that is done after this many evaluations.
     fn part(&self, evaluations: usize) -> f64 {
         let done = evaluations.checked_sub(1).and_then(|i| self.cumulated.get(i)).copied().unwrap_or(0);
         done as f64 / self.cumulated.last().copied().unwrap_or(1).max(1) as f64

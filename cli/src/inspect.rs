@@ -1,4 +1,4 @@
-//! `denoir inspect`: what a model file holds. Any GGUF can be listed, also one that denoir does not run.
+//! `denoir inspect`: describes a model file. It can list any GGUF, including models that denoir cannot run.
 
 mod lines;
 mod text_models;
@@ -47,13 +47,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     stdout::write(report.text(args.tensors).as_bytes())
 }
 
-/// What denoir runs.
+/// A model that denoir can run.
 enum Model {
     Image(AnyNetwork),
     Text(Box<Qwen3Model>),
 }
 
-/// What a file holds; `None` for an architecture that denoir does not run.
+/// Reads the model; `None` for an architecture that denoir cannot run.
 fn model(gguf: &Gguf<'_>) -> Option<Result<Model, ModelError>> {
     if gguf.string(keys::ARCHITECTURE).ok()? == keys::ARCH_QWEN3 {
         return Some(Qwen3Model::from_gguf(gguf).map(|model| Model::Text(Box::new(model))));
@@ -75,13 +75,13 @@ impl Report<'_> {
         self.gguf.string(key).ok()
     }
 
-    /// Weights: the scales of int8 rows are none.
+    /// Number of weights, without the scales of int8 rows.
     fn parameters(&self) -> u64 {
         let weights = self.gguf.tensors().filter(|t| !keys::is_of_matrix(t.name));
         weights.map(|t| t.dims.elements() as u64).sum()
     }
 
-    /// `bf16 93%, f32 7%`: element types by their share of the weights.
+    /// `bf16 93%, f32 7%`: element types with their share of the weights.
     fn types(&self) -> Vec<(String, u64)> {
         let mut types = BTreeMap::new();
         for t in self.gguf.tensors().filter(|t| !keys::is_of_matrix(t.name)) {
@@ -92,7 +92,7 @@ impl Report<'_> {
         types
     }
 
-    /// Bytes of activations for one image, guided.
+    /// Bytes of activations for one guided image.
     fn activations(&self) -> Option<usize> {
         match self.model.as_ref()?.as_ref().ok()? {
             Model::Image(network) => network.arena_bytes(1, Precision::WIDE).ok(),
@@ -156,7 +156,7 @@ impl Report<'_> {
         line(out, "classes", &classes_text(c.classes, &self.class_names()));
     }
 
-    /// What drawing takes, and where the model comes from.
+    /// Describes the requirements for drawing and the origin of the model.
     fn describe_run(&self, out: &mut String, flop: u64) {
         let activations = text::bytes(self.activations().unwrap_or(0) as u64);
         let gflop = flop as f64 / 1e9;

@@ -1,4 +1,4 @@
-//! Ctrl-C: the command stops at the next step and removes its temporary files.
+//! Ctrl-C handling: the command stops at the next step and removes its temporary files.
 
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Catches the signals that ask a program to end. A second one ends it at once.
+/// Catches termination signals. A second one ends the program at once.
 pub(crate) fn catch() {
     // Without a handler the program still works; it then ends as any other does.
     let _ = ctrlc::set_handler(|| {
@@ -16,12 +16,12 @@ pub(crate) fn catch() {
     });
 }
 
-/// Whether the user asked to stop.
+/// Returns whether the user asked to stop.
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
 
-/// What is set when the user asks to stop.
+/// The flag that is set when the user asks to stop.
 pub(crate) fn flag() -> Arc<AtomicBool> {
     Arc::clone(&REQUESTED)
 }

@@ -1,4 +1,4 @@
-//! Command line of denoir: one file per command, each with its options and its `run`.
+//! The command line of denoir. Each command has its own file, with its options and its `run`.
 
 mod args;
 mod bench;
@@ -41,15 +41,15 @@ struct Cli {
 enum Command {
     /// Draw images
     Generate(Box<generate::Args>),
-    /// Make a model file from an upstream checkpoint
+    /// Convert an upstream checkpoint to a model file
     Convert(convert::Args),
-    /// Make prompt embeddings with a text encoder
+    /// Encode prompts with a text encoder
     Encode(encode_prompt::Args),
-    /// Show what a model file holds
+    /// Describe a model file
     Inspect(inspect::Args),
     /// List the devices that can run a model
     Devices(devices::Args),
-    /// Compare this build with what PyTorch computed
+    /// Compare this build with PyTorch's results
     Verify(verify::Args),
     /// Time one evaluation of a network
     Bench(bench::Args),

@@ -1,4 +1,4 @@
-//! Opening the model that a command was given.
+//! Opens a command's model.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use denoir::core::gguf::{Gguf, keys};
 use crate::demo;
 use crate::error::Error;
 
-/// The model at `path`, or the built-in one.
+/// Opens the model at `path`, or the built-in one.
 pub(crate) fn open(path: Option<&Path>) -> Result<Arc<Model>, Error> {
     let model = match path {
         Some(path) => Model::open(path)?,
@@ -18,7 +18,7 @@ pub(crate) fn open(path: Option<&Path>) -> Result<Arc<Model>, Error> {
     Ok(Arc::new(model))
 }
 
-/// What to call a model: its name, else its file's.
+/// The name of a model, or else of its file.
 pub(crate) fn display_name(model: &Model, path: Option<&Path>) -> String {
     let stem = || path.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
     match model.name() {
@@ -27,7 +27,7 @@ pub(crate) fn display_name(model: &Model, path: Option<&Path>) -> String {
     }
 }
 
-/// SHA-256 of the checkpoint that a model was converted from, where the file has it.
+/// SHA-256 of the checkpoint that a model was converted from, if the file records it.
 pub(crate) fn source_hash(model: &Model) -> Option<String> {
     let gguf = Gguf::parse(model.bytes()).ok()?;
     gguf.string(keys::SOURCE_SHA256).ok().map(str::to_owned)

@@ -1,4 +1,4 @@
-//! `denoir noise`: the starting noise of a seed.
+//! `denoir noise`: writes the starting noise of a seed.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// Dimensions, such as 1x3x256x256
     #[arg(long, value_name = "SHAPE", value_parser = parse_shape)]
     shape: Shape,
-    /// What noise a seed gives: `torch` (PyTorch's, to the bit) or `philox`
+    /// Noise generator: `torch` (bit-identical to PyTorch) or `philox`
     #[arg(long, value_name = "RNG", default_value = "torch", value_parser = parse_rng)]
     rng: Rng,
     /// File to write
@@ -33,7 +33,7 @@ pub(crate) struct Args {
 #[derive(Clone, Debug)]
 struct Shape(Vec<usize>);
 
-/// Most values that are written: 64 GB of them.
+/// Maximum number of values: 64 GB.
 const MAX_VALUES: usize = 1 << 34;
 
 fn parse_shape(text: &str) -> Result<Shape, String> {

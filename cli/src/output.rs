@@ -15,7 +15,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens a temporary file beside `path`.
+    /// Opens a temporary file in the folder of `path`.
     pub(crate) fn create(path: &Path) -> Result<Output, Error> {
         let refuse = |what: &str| Error::Write(path.to_owned(), io::Error::other(what));
         match fs::metadata(path) {
@@ -39,7 +39,7 @@ impl Output {
         Ok(Output { path: path.to_owned(), file: BufWriter::with_capacity(1 << 16, file) })
     }
 
-    /// Whether `path` can be written, as far as that can be known before there is something to write.
+    /// Checks that `path` can be written, as far as that is known before writing.
     pub(crate) fn probe(path: &Path) -> Result<(), Error> {
         Output::create(path).map(drop)
     }
@@ -56,12 +56,12 @@ impl Output {
         self.file.write_all(bytes).map_err(Error::writing(&self.path))
     }
 
-    /// What has been written so far, for writers that go back.
+    /// The file written so far, for writers that seek back.
     pub(crate) fn file(&mut self) -> &mut (impl Write + Seek) {
         &mut self.file
     }
 
-    /// Gives the complete file its name.
+    /// Renames the complete file to its final name.
     pub(crate) fn commit(self) -> Result<(), Error> {
         let file = self.file.into_inner().map_err(|e| Error::Write(self.path.clone(), e.into_error()))?;
         file.persist(&self.path).map_err(|e| Error::Write(self.path.clone(), e.error))?;
@@ -69,7 +69,7 @@ impl Output {
     }
 }
 
-/// The system's word alone: tempfile adds the temporary name, which nobody asked about.
+/// The system's own error. tempfile adds the temporary name, which means nothing to the user.
 fn plain(e: io::Error) -> io::Error {
     let inner = e.get_ref().and_then(|inner| inner.source()).and_then(|inner| inner.downcast_ref::<io::Error>());
     let code = e.raw_os_error().or_else(|| inner.and_then(io::Error::raw_os_error));

@@ -1,4 +1,4 @@
-//! 8-bit pictures: a sample made visible, and a contact sheet of several.
+//! 8-bit pictures: conversion of samples, and contact sheets.
 
 use denoir::Rounding;
 
@@ -12,7 +12,7 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    /// From a `(channels, side, side)` sample of one (grey) or three channels.
+    /// Converts a `(channels, side, side)` sample with one (grey) or three channels.
     pub(crate) fn from_sample(sample: &[f32], side: usize, rounding: Rounding) -> Picture {
         let plane = side * side;
         let last = sample.len() / plane - 1;
@@ -20,7 +20,7 @@ impl Picture {
         Picture { width: side, height: side, rgb: (0..plane).flat_map(value).collect() }
     }
 
-    /// Reduced to at most this many pixels by averaging whole boxes of pixels.
+    /// Shrinks the picture to at most this many pixels by averaging whole boxes of pixels.
     pub(crate) fn fit(&self, width: usize, height: usize) -> Picture {
         let factor = self.width.div_ceil(width.max(1)).max(self.height.div_ceil(height.max(1))).max(1);
         let (w, h) = ((self.width / factor).max(1), (self.height / factor).max(1));
@@ -37,14 +37,14 @@ impl Picture {
     }
 }
 
-/// Columns of a contact sheet of `count` pictures: full rows where the sheet stays less than about twice as wide as
-/// high, else as square as can be.
+/// Number of columns of a contact sheet with `count` pictures: one that fills all rows if the sheet stays less than
+/// about twice as wide as high, otherwise one that makes the sheet as square as possible.
 pub(crate) fn columns(count: usize) -> usize {
     let root = (1..=count).find(|n| n * n >= count).unwrap_or(1);
     (root..=count).find(|n| count.is_multiple_of(*n)).filter(|n| *n <= root * 3 / 2).unwrap_or(root)
 }
 
-/// Pictures of one size, row by row; what is left of the last row is white.
+/// Arranges pictures of one size row by row; the rest of the last row is white.
 pub(crate) fn contact_sheet(pictures: &[Picture]) -> Picture {
     let Some(first) = pictures.first() else { return Picture { width: 0, height: 0, rgb: Vec::new() } };
     let columns = columns(pictures.len());

@@ -1,4 +1,4 @@
-//! Prompts: from words or a file of embeddings to what a network is given.
+//! Prompts: turns words or a file of embeddings into a network's input.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +11,11 @@ use crate::error::Error;
 use crate::output::Output;
 use crate::{checkpoint, interrupt};
 
-/// The tensors of a file of embeddings.
+/// The tensor names in a file of embeddings.
 pub(crate) const PROMPT: &str = "prompt_embeds";
 pub(crate) const NEGATIVE: &str = "negative_prompt_embeds";
 
-/// A text encoder, opened; of a folder, the file that it was converted to for the time being.
+/// An open text encoder. For a folder, it includes the temporary file that the folder was converted to.
 pub(crate) struct OpenEncoder {
     encoder: TextEncoder,
     // Dropped, and so deleted, after the encoder.
@@ -45,7 +45,7 @@ impl OpenEncoder {
     }
 }
 
-/// Where the text of a picture comes from.
+/// The source of a picture's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Words, through a text encoder.
@@ -55,8 +55,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// What a network of this text size is given. An encoder is opened, used and closed here, so that it is gone when
-    /// drawing starts.
+    /// Computes the input for a network of this text size. An encoder is opened, used and closed here, so that it is
+    /// gone when drawing starts.
     pub(crate) fn read(
         &self,
         size: (usize, usize),
@@ -73,8 +73,8 @@ impl Source {
     }
 }
 
-/// Reads a file of embeddings, `(length, width)` each: cut, or filled up with zeros, to the network's width; as long as
-/// its text.
+/// Reads a file of embeddings, `(length, width)` each, and cuts or zero-pads them to the network's text length and
+/// width.
 fn read(path: &Path, (tokens, width): (usize, usize)) -> Result<EncodedPrompt, Error> {
     let file = MappedFile::open(path)?;
     let wrong = |what: String| Error::Embeds(path.to_owned(), what);
@@ -104,7 +104,7 @@ fn floats(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
     }
 }
 
-/// Writes embeddings of this shape as bfloat16, which they were rounded to.
+/// Writes embeddings of this shape as bfloat16, to which they are already rounded.
 pub(crate) fn write(path: &Path, embeds: &EncodedPrompt, (tokens, width): (usize, usize)) -> Result<(), Error> {
     let bytes = |values: &[f32]| -> Vec<u8> {
         values.iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect()

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::text::{pace, seconds};
 
-/// How much is printed on standard error.
+/// The amount of output on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verbosity {
     Quiet,
@@ -26,12 +26,12 @@ impl Verbosity {
     }
 }
 
-/// Steps of a bar: finer than any terminal's.
+/// Resolution of a bar: finer than any terminal.
 const RESOLUTION: u64 = 10_000;
-/// Least time between two plain lines.
+/// Minimum time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Tells the user how far a piece of work is, and what else there is to know.
+/// Reports progress and messages to the user.
 pub(crate) struct Reporter {
     verbosity: Verbosity,
     bar: Option<ProgressBar>,
@@ -59,7 +59,8 @@ impl Reporter {
         self.start.elapsed()
     }
 
-    /// Updates the display. `done` is the part of the work done, 0 to 1; the time left is added to the message.
+    /// Updates the display. `done` is the fraction of the work that is done, 0 to 1; the message gets the time left
+    /// appended.
     pub(crate) fn update(&mut self, done: f64, message: &dyn Fn() -> String) {
         let left = if done > 0.0 { self.elapsed().as_secs_f64() * (1.0 - done) / done } else { 0.0 };
         let text = || format!("{}, {} left", message(), seconds(left));
@@ -72,14 +73,14 @@ impl Reporter {
         }
     }
 
-    /// Prints a line, unless all is to be quiet.
+    /// Prints a line, unless quiet.
     pub(crate) fn note(&self, line: &str) {
         if self.verbosity > Verbosity::Quiet {
             self.print(line);
         }
     }
 
-    /// Prints a line, if there is to be more than usual.
+    /// Prints a line, if verbose.
     pub(crate) fn detail(&self, line: &str) {
         if self.verbosity == Verbosity::Verbose {
             self.print(line);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// Writes all of `bytes`. A reader that has seen enough (`| head`) is no failure.
+/// Writes all of `bytes`. A reader that closes the pipe early (`| head`) is not an error.
 pub(crate) fn write(bytes: &[u8]) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! What this build can run a network on: one entry for each backend, and the trait that their engines share.
+//! The backends of this build: one entry for each, and the trait that their engines share.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -16,7 +16,7 @@ use engine::Entry;
 pub use engine::{Device, KernelTime};
 pub(crate) use engine::{Engine, Opened};
 
-/// The backends of this build. `auto` takes the first that it can, of which the processor is one.
+/// The backends of this build. `auto` chooses the first that is usable; the processor always is.
 const ENTRIES: &[Entry] = &[
     #[cfg(feature = "cuda")]
     cuda::ENTRY,

@@ -1,34 +1,34 @@
 use bytemuck::{Pod, Zeroable};
 
-/// A cache line: what the engine's memory is aligned to.
+/// The alignment of the engine's memory: a cache line.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Bytes that start at a multiple of 64.
+/// Bytes aligned to 64.
 pub struct AlignedBytes {
     lines: Box<[Line]>,
     len: usize,
 }
 
 impl AlignedBytes {
-    /// No bytes, aligned all the same.
+    /// An empty, aligned buffer.
     pub(crate) fn none() -> &'static [u8] {
         const NONE: &[Line] = &[];
         bytemuck::cast_slice(NONE)
     }
 
-    /// `len` zeros. Pages are not touched before they are used.
+    /// `len` zeros. Pages are not touched until they are used.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory) when they cannot be had.
+    /// [`Error::Memory`](crate::Error::Memory) if the allocation fails.
     pub fn zeroed(len: usize) -> Result<Self, crate::Error> {
         let lines =
             bytemuck::allocation::try_zeroed_slice_box(len.div_ceil(64)).map_err(|()| crate::Error::Memory(len))?;
         Ok(AlignedBytes { lines, len })
     }
 
-    /// A copy.
+    /// A copy of the bytes.
     ///
     /// # Errors
     /// As [`AlignedBytes::zeroed`].
@@ -43,7 +43,7 @@ impl AlignedBytes {
         &bytemuck::cast_slice(&self.lines)[..self.len]
     }
 
-    /// The bytes, to be changed.
+    /// The bytes, mutable.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }

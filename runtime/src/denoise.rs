@@ -1,4 +1,4 @@
-//! The one place where networks and backends are erased: everything below is static, everything above sees [`Denoise`].
+//! Erases the types of networks and backends: code below is generic over both, code above uses [`Denoise`].
 
 use std::ops::ControlFlow;
 
@@ -9,10 +9,10 @@ use denoir_core::{Denoiser, Job, Network, Prepared, Progress, RunError};
 
 use crate::Error;
 
-/// What images are conditioned on.
+/// The condition of the images.
 #[derive(Clone, Copy, Debug)]
 pub enum Condition<'c> {
-    /// A class for each image.
+    /// One class per image.
     Labels(&'c [u32]),
     /// One prompt for all images.
     Prompt(PromptEmbeds<'c>),
@@ -27,7 +27,7 @@ impl<'c> Condition<'c> {
         }
     }
 
-    /// What images `first..first + count` are conditioned on.
+    /// The condition of images `first..first + count`.
     pub(crate) fn part(self, first: usize, count: usize) -> Condition<'c> {
         match self {
             Condition::Labels(labels) => Condition::Labels(labels.get(first..first + count).unwrap_or(&[])),
@@ -36,7 +36,7 @@ impl<'c> Condition<'c> {
     }
 }
 
-/// A [`Denoiser`], whatever its network and its backend.
+/// A [`Denoiser`] for any network and backend.
 pub trait Denoise {
     /// Draws `job.seeds.len()` images into `images`.
     ///
@@ -49,16 +49,16 @@ pub trait Denoise {
         observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error>;
 
-    /// Makes ready for evaluations of the network alone, at one time under a condition.
+    /// Prepares single evaluations of the network, without sampling, at one time and under one condition.
     ///
     /// # Errors
     /// As [`Denoiser::prepare`]; [`Error::Condition`] for a condition of the wrong kind.
     fn prepare<'d>(&'d mut self, t: f64, condition: Condition<'_>) -> Result<Box<dyn Predict + 'd>, Error>;
 }
 
-/// A denoiser that is [`Prepared`], whatever its network and its backend.
+/// A [`Prepared`] denoiser for any network and backend.
 pub trait Predict {
-    /// One evaluation of the condition's images: from `x` to `x_hat`, both `(images, C, H, W)`.
+    /// Evaluates the network once for the condition's images, from `x` to `x_hat`, both `(images, C, H, W)`.
     ///
     /// # Errors
     /// As [`Prepared::predict`].

@@ -14,23 +14,23 @@ use crate::TokenizerError;
 pub enum Error {
     /// A file could not be opened or read.
     Io(PathBuf, std::io::Error),
-    /// A file holds no model that denoir runs. `None`: the model was given as bytes.
+    /// The file is not a model that denoir can run. `None`: the model came from bytes in memory.
     Model(Option<PathBuf>, ModelError),
-    /// The sampler preset in a model file makes no sampler.
+    /// The sampler preset in a model file is invalid.
     Preset(SettingsError),
     /// The activations cannot be planned.
     Plan(PlanError),
-    /// A model was asked for something that it does not draw.
+    /// The condition does not fit the model.
     Condition(&'static str),
-    /// A text encoder's file holds no tokenizer that denoir has.
+    /// A text encoder's file has no tokenizer that denoir supports.
     Tokenizer(PathBuf, TokenizerError),
-    /// A prompt cannot be cut into tokens.
+    /// A prompt could not be tokenized.
     Prompt(TokenizerError),
     /// A prompt could not be encoded.
     Encode(EncodeError<Infallible>),
-    /// This much memory, in bytes, cannot be had.
+    /// An allocation of this many bytes failed.
     Memory(usize),
-    /// A backend that this build does not have, or a device that this machine does not have.
+    /// This build lacks the backend, or this machine lacks the device.
     Backend(String),
     /// A device could not be opened.
     Device(DeviceError),
@@ -40,14 +40,14 @@ pub enum Error {
     Run(RunError<DeviceError>),
 }
 
-/// What can go wrong on a device. The processor has nothing to add here.
+/// Errors of devices. The processor adds none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// A CUDA device.
+    /// Error of a CUDA device.
     #[cfg(feature = "cuda")]
     Cuda(denoir_cuda::Error),
-    /// A Vulkan device.
+    /// Error of a Vulkan device.
     #[cfg(feature = "vulkan")]
     Vulkan(denoir_vulkan::Error),
 }
@@ -66,7 +66,7 @@ impl std::fmt::Display for DeviceError {
 impl std::error::Error for DeviceError {}
 
 impl DeviceError {
-    /// Whether the device or the machine has too little free memory.
+    /// Returns whether the device or the machine is out of memory.
     pub fn is_out_of_memory(&self) -> bool {
         match *self {
             #[cfg(feature = "vulkan")]
@@ -79,7 +79,7 @@ impl DeviceError {
         }
     }
 
-    /// Whether there is no such device, or none that denoir can use.
+    /// Returns whether the device does not exist, or denoir cannot use it.
     pub fn is_absent(&self) -> bool {
         match *self {
             #[cfg(feature = "vulkan")]

@@ -8,9 +8,9 @@ use memmap2::Mmap;
 
 use crate::Error;
 
-/// A file mapped into memory, read-only. Nothing is copied, and pages are read when they are first used.
+/// A file mapped into memory, read-only. Nothing is copied; pages are read on first use.
 ///
-/// The file must not be changed while it is mapped.
+/// The file must not change while it is mapped.
 #[derive(Debug)]
 pub struct MappedFile(Option<Mmap>);
 
@@ -18,7 +18,7 @@ impl MappedFile {
     /// Maps the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, or is no regular file.
+    /// [`Error::Io`] if the file cannot be read or is not a regular file.
     pub fn open(path: impl AsRef<Path>) -> Result<MappedFile, Error> {
         let path = path.as_ref();
         let io = |e| Error::Io(path.to_owned(), e);
@@ -33,10 +33,10 @@ impl MappedFile {
         MappedFile::of(&File::open(path).map_err(io)?).map_err(io)
     }
 
-    /// Maps an open file. It can be closed after that.
+    /// Maps an open file, which may be closed afterwards.
     ///
     /// # Errors
-    /// What the system says, or that it is no regular file.
+    /// The system's error, or that this is not a regular file.
     pub fn of(file: &File) -> io::Result<MappedFile> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -49,7 +49,7 @@ impl MappedFile {
         Ok(MappedFile(Some(unsafe { Mmap::map(file) }?)))
     }
 
-    /// The file's bytes, from a multiple of 64.
+    /// The file's bytes, aligned to 64.
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Some(map) => map,

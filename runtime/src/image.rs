@@ -2,7 +2,7 @@ use denoir_core::pixels::Pixels;
 
 use crate::Rounding;
 
-/// A finished image, before it is made 8-bit.
+/// A finished image, before conversion to 8 bits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     /// Colour channels.
@@ -11,12 +11,12 @@ pub struct Image {
     pub width: usize,
     /// Lines.
     pub height: usize,
-    /// `(channels, height, width)`, about -1 to 1.
+    /// Values of shape `(channels, height, width)`, about -1 to 1.
     pub sample: Vec<f32>,
 }
 
 impl Image {
-    /// `(height, width, channels)`, 0 to 255.
+    /// Converts the image to `(height, width, channels)`, 0 to 255.
     pub fn to_u8(&self, rounding: Rounding) -> Vec<u8> {
         let pixels = Pixels::dense(self.channels, self.height, self.width);
         let mut bytes = vec![0; pixels.len_bytes()];

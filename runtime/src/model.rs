@@ -6,7 +6,7 @@ use denoir_core::{ModelError, View};
 
 use crate::{AlignedBytes, AnyNetwork, Error, MappedFile, Rounding, Settings};
 
-/// A model file, opened and checked. Pipelines share it.
+/// An open, checked model file, shared by pipelines.
 #[derive(Debug)]
 pub struct Model {
     storage: Storage,
@@ -35,12 +35,12 @@ impl Storage {
 }
 
 impl Model {
-    /// Maps a model file into memory. Nothing is copied, and pages are read when they are first used.
+    /// Maps a model file into memory. Nothing is copied; pages are read on first use.
     ///
-    /// The file must not be changed while the model is in use.
+    /// The file must not change while the model is in use.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::Model`] or [`Error::Preset`] when it is no model.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Model`] or [`Error::Preset`] if it is not a model.
     pub fn open(path: impl AsRef<Path>) -> Result<Model, Error> {
         let path = path.as_ref();
         let file = MappedFile::open(path)?;
@@ -50,16 +50,16 @@ impl Model {
         })
     }
 
-    /// Maps an open file into memory, as [`Model::open`] does. The file can be closed after that.
+    /// Maps an open file into memory, like [`Model::open`]. The file may be closed afterwards.
     ///
     /// # Errors
-    /// As [`Model::open`]; the file is called `(open file)`.
+    /// As [`Model::open`]; errors call the file `(open file)`.
     pub fn from_file(file: &std::fs::File) -> Result<Model, Error> {
         let file = MappedFile::of(file).map_err(|e| Error::Io("(open file)".into(), e))?;
         Model::new(Storage::Mapped(file))
     }
 
-    /// A model from bytes in memory.
+    /// Reads a model from bytes in memory.
     ///
     /// # Errors
     /// As [`Model::open`].
@@ -67,7 +67,7 @@ impl Model {
         Model::new(Storage::Owned(bytes))
     }
 
-    /// A model from bytes that live as long as the program, at a multiple of 64.
+    /// Reads a model from static bytes aligned to 64.
     ///
     /// # Errors
     /// As [`Model::open`].
@@ -101,27 +101,27 @@ impl Model {
         &self.network
     }
 
-    /// The sampler settings that the conversion stored.
+    /// The sampler settings stored at conversion.
     pub fn preset(&self) -> &Settings {
         &self.preset
     }
 
-    /// How the model's images become 8-bit.
+    /// The rounding that converts the model's images to 8 bits.
     pub fn rounding(&self) -> Rounding {
         self.rounding
     }
 
-    /// `general.name`, or nothing.
+    /// The value of `general.name`, or an empty string.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The names of the classes in order; empty where the file has none.
+    /// The class names in order; empty if the file has none.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
 
-    /// The class of this number or name (case does not matter).
+    /// Looks up a class by number or name, ignoring case.
     pub fn class(&self, number_or_name: &str) -> Option<u32> {
         if let Ok(number) = number_or_name.parse::<u32>() {
             return ((number as usize) < self.network.classes()).then_some(number);

@@ -19,7 +19,7 @@ pub enum AnyNetwork {
     T2i(Box<T2iModel>),
 }
 
-/// The same expression for every network.
+/// Evaluates one expression for whichever network it is.
 macro_rules! each {
     ($network:expr, $n:ident => $value:expr) => {
         match $network {
@@ -30,10 +30,10 @@ macro_rules! each {
 }
 
 impl AnyNetwork {
-    /// The network of a model file.
+    /// Reads the network of a model file.
     ///
     /// # Errors
-    /// [`ModelError`] for an architecture that denoir does not run, or a file that lacks something.
+    /// [`ModelError`] if denoir does not run the architecture or the file lacks something.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<AnyNetwork, ModelError> {
         match gguf.string(keys::ARCHITECTURE)? {
             keys::ARCH_JIT => boxed(gguf, JitModel::from_gguf).map(AnyNetwork::Jit),
@@ -45,7 +45,7 @@ impl AnyNetwork {
         }
     }
 
-    /// `general.architecture`.
+    /// The value of `general.architecture`.
     pub const fn architecture(&self) -> &'static str {
         match self {
             AnyNetwork::Jit(_) => keys::ARCH_JIT,
@@ -58,17 +58,17 @@ impl AnyNetwork {
         each!(self, n => n.config.channels)
     }
 
-    /// Height and width of an image in pixels.
+    /// Height and width of an image, in pixels.
     pub const fn input_size(&self) -> usize {
         each!(self, n => n.config.input_size)
     }
 
-    /// Values of an image.
+    /// Number of values in an image.
     pub fn pixels(&self) -> usize {
         each!(self, n => n.pixels())
     }
 
-    /// Classes, the null class not among them; 0 for a network that draws from a text.
+    /// Number of classes without the null class; 0 for a text-to-image network.
     pub const fn classes(&self) -> usize {
         match self {
             AnyNetwork::Jit(n) => n.config.classes,
@@ -76,7 +76,7 @@ impl AnyNetwork {
         }
     }
 
-    /// Tokens of a text and the width of each, for a network that draws from one.
+    /// Number and width of a prompt embedding's tokens, for a text-to-image network.
     pub const fn text_size(&self) -> Option<(usize, usize)> {
         match self {
             AnyNetwork::Jit(_) => None,
@@ -84,17 +84,17 @@ impl AnyNetwork {
         }
     }
 
-    /// The type of most of the weights.
+    /// The type of most weights.
     pub fn weight_type(&self) -> DType {
         each!(self, n => n.weight_type())
     }
 
-    /// Floating-point operations of one evaluation of one image without adaLN, two for a multiply-add.
+    /// Floating-point operations of one evaluation of one image without adaLN; a multiply-add counts as two.
     pub fn flop(&self) -> u64 {
         each!(self, n => n.config.flop())
     }
 
-    /// Bytes of activations for `batch` images at once on a backend of this precision.
+    /// Bytes of activations for a batch of `batch` images on a backend with this precision.
     ///
     /// # Errors
     /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
@@ -102,12 +102,12 @@ impl AnyNetwork {
         each!(self, n => n.plan(batch, precision).map(|plan| plan.arena_bytes()))
     }
 
-    /// Time points whose modulation vectors are made at once.
+    /// Number of time points whose modulation vectors are computed together.
     pub(crate) fn chunk_times(&self, batch: usize) -> Result<usize, PlanError> {
         each!(self, n => n.plan(batch, Precision::WIDE).map(|plan| plan.modulation().chunk_times))
     }
 
-    /// Gives a denoiser with room for `batch` images to `f`, on a backend with the model file and
+    /// Calls `f` with a denoiser for up to `batch` images, on a backend that has the model file and an arena of
     /// [`AnyNetwork::arena_bytes`].
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl AnyNetwork {
         each!(self, n => f(&mut denoiser(&**n, batch, backend)?))
     }
 
-    /// The same, and shows every intermediate tensor to `tap`, where there is one.
+    /// Like [`AnyNetwork::with_denoiser`], but also shows every intermediate tensor to `tap`, if given.
     pub(crate) fn with_tapped<B: Backend, T>(
         &self,
         batch: usize,
@@ -153,8 +153,8 @@ where
     Ok(Denoiser::new(network, plan, backend)?)
 }
 
-/// A model in memory of its own. They are large, and callers' stacks may be small: so each passes through a frame that is
-/// gone by the time the next is needed.
+/// Moves a model to the heap. Models are large and the caller's stack may be small, so each passes through a separate
+/// frame that is gone before the next is built.
 #[inline(never)]
 pub(crate) fn boxed<N>(gguf: &Gguf<'_>, read: fn(&Gguf<'_>) -> Result<N, ModelError>) -> Result<Box<N>, ModelError> {
     Ok(Box::write(Box::new_uninit(), read(gguf)?))

@@ -7,7 +7,7 @@ use denoir_core::{DType, Job, Progress};
 use crate::backends::{self, Engine, Opened};
 use crate::{Denoise, Device, Error, Image, Isa, KernelTime, Model, Options, Request};
 
-/// A model with the memory and the device to run it.
+/// A model, with the memory and the device to run it.
 #[derive(Debug)]
 pub struct Pipeline {
     model: Arc<Model>,
@@ -19,11 +19,11 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Plans and reserves everything that drawing needs, but a device's room for the weights: the first request says how
-    /// much that is.
+    /// Plans and reserves everything that drawing needs, except device memory for weights, whose size is known only
+    /// with the first request.
     ///
     /// # Errors
-    /// [`Error`] for a backend or device that there is not, or memory or threads that cannot be had.
+    /// [`Error`] if the backend or device does not exist, or if memory or threads cannot be allocated.
     pub fn new(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
         let Opened { engine, device, warnings } = backends::open(&model, options)?;
         let chunk_times = model.network().chunk_times(options.batch())?;
@@ -40,24 +40,24 @@ impl Pipeline {
         &self.device
     }
 
-    /// What the user should know about the device, a line each: parts of it that compute wrongly and are not used, or that
-    /// nothing checked.
+    /// Warnings about the device, one line each: parts that compute wrong results and are not used, or that were not
+    /// checked.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The processor's instruction set in use; `None` where another device computes.
+    /// The CPU instruction set in use; `None` if the pipeline runs on another device.
     pub fn isa(&self) -> Option<Isa> {
         self.engine.isa()
     }
 
-    /// Processor threads in use.
+    /// Number of processor threads in use.
     pub fn threads(&self) -> usize {
         self.engine.threads()
     }
 
-    /// Gigaflop per second that the multipliers of all threads in use can do on weights of this type, measured for a
-    /// fifth of a second. `None` where a device computes, and for instruction sets without such a measurement.
+    /// Peak speed of all threads in use with weights of this type, in Gflop/s, measured for a fifth of a second. `None`
+    /// on other devices than the processor, and for instruction sets without such a measurement.
     pub fn peak_gflops(&self, weights: DType) -> Option<f64> {
         self.engine.peak_gflops(weights)
     }
@@ -67,24 +67,24 @@ impl Pipeline {
         self.engine.arena_bytes()
     }
 
-    /// Bytes of a device's memory in use now, activations among them; on one that shares the processor's, they are the
-    /// program's too. `None` on the processor.
+    /// Bytes of device memory in use now, including activations. If the device shares the processor's memory, they
+    /// count as the program's too. `None` on the processor.
     pub fn device_bytes(&self) -> Option<u64> {
         self.engine.device_bytes()
     }
 
-    /// Images that are drawn together at most.
+    /// Maximum number of images drawn together.
     pub fn batch(&self) -> usize {
         self.batch
     }
 
-    /// Solver steps whose modulation vectors are made at once.
+    /// Number of solver steps whose modulation vectors are computed together.
     pub fn chunk_times(&self) -> usize {
         self.chunk_times
     }
 
-    /// Runs `f` while a device times its kernels, which then do not overlap, and gives the times of the last program,
-    /// the longest first. Nothing on the processor.
+    /// Runs `f` while the device times its kernels, and returns the times of the last program, longest first. Kernels
+    /// do not overlap meanwhile. The list is empty on the processor.
     ///
     /// # Errors
     /// [`Error`] of `f` or of the device.
@@ -98,8 +98,8 @@ impl Pipeline {
         times
     }
 
-    /// Milliseconds of each evaluation since the last call, by the device's own clock: from its first kernel to its last,
-    /// without what the host does between evaluations. Starts with the first call. Only CUDA has them.
+    /// Milliseconds of each evaluation since the last call, by the device's own clock: from its first kernel to its
+    /// last, without host work between evaluations. The first call starts the measurement. Only CUDA provides it.
     ///
     /// # Errors
     /// What the device reports.
@@ -107,7 +107,7 @@ impl Pipeline {
         self.engine.take_device_times()
     }
 
-    /// Gives a denoiser on this pipeline's memory and device to `f`, for what the other methods do not cover.
+    /// Calls `f` with a denoiser on this pipeline's memory and device, for uses that the other methods do not cover.
     ///
     /// # Errors
     /// Whatever `f` returns.
@@ -115,7 +115,7 @@ impl Pipeline {
         self.run(None, f)
     }
 
-    /// As [`Pipeline::with_denoiser`], and shows every intermediate tensor to `tap`.
+    /// Like [`Pipeline::with_denoiser`], but also shows every intermediate tensor to `tap`.
     ///
     /// # Errors
     /// Whatever `f` returns.
@@ -140,11 +140,11 @@ impl Pipeline {
         result.ok_or_else(|| Error::Backend("the engine ran nothing".into()))
     }
 
-    /// Draws the images of a request. `observe` is called after every evaluation of the network and can stop it.
+    /// Draws the images of a request. `observe` is called after every evaluation of the network and can stop the job.
     ///
     /// # Errors
-    /// [`Error::Condition`] for a condition of the wrong kind, [`Error::Run`] for settings or classes that there are not, a
-    /// stop, or an image that is not finite.
+    /// [`Error::Condition`] for a condition of the wrong kind; [`Error::Run`] for invalid settings or classes, a stop,
+    /// or an image that is not finite.
     pub fn generate(
         &mut self,
         request: &Request<'_>,

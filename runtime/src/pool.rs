@@ -1,5 +1,5 @@
-//! A fork-join pool: the kernels of a pass are microseconds apart, so idle workers look for work for a while before
-//! they sleep.
+//! A fork-join thread pool. The kernels of a pass are microseconds apart, so idle workers spin for a while before they
+//! sleep.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -10,40 +10,40 @@ use std::thread::JoinHandle;
 
 use denoir_core::Executor;
 
-/// How often an idle worker looks for work before it sleeps: some hundred microseconds, longer than the gaps between the
-/// kernels of a pass and between passes: waking it costs more, and may put it on the processor of the waking thread.
+/// Spins of an idle worker before it sleeps: some hundred microseconds, longer than the gaps between the kernels of a
+/// pass and between passes. Waking a worker costs more, and may place it on the CPU of the waking thread.
 const SPINS: u32 = 40_000;
-/// How often a thread that waits for the others looks before it gives way to other processes.
+/// Spins of a thread that waits for the others before it yields to other processes.
 const SPINS_TO_YIELD: u32 = 100;
 
 /// The bit of the gate that lets workers in.
 const OPEN: usize = 1 << (usize::BITS - 1);
 
-/// Worker threads that run the tiles of a kernel together with the thread that asks for it.
+/// Worker threads that run the tiles of a kernel together with the calling thread.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held while a kernel runs, so that threads which share a pool take turns.
+    /// Held while a kernel runs, so that threads sharing a pool take turns.
     turn: Mutex<()>,
 }
 
 struct Shared {
     /// Grows by one with every kernel: a worker that sees a new number has work.
     epoch: AtomicUsize,
-    /// The kernel; valid while `gate` is open or a worker is inside.
+    /// The current kernel; valid while `gate` is open or a worker is inside.
     task: UnsafeCell<Option<*const (dyn Fn(usize) + Sync)>>,
-    /// Tiles of the kernel.
+    /// Number of tiles of the kernel.
     count: AtomicUsize,
-    /// The next tile that nobody has taken.
+    /// The next tile to hand out.
     next: AtomicUsize,
-    /// `OPEN` while the kernel takes workers, plus how many are inside. A worker that comes late, because it slept or
-    /// the system ran something else, finds the gate shut, and nobody has waited for it.
+    /// `OPEN` while the kernel admits workers, plus the number of workers inside. A worker that arrives late, because
+    /// it slept or the system ran something else, finds the gate shut; nobody has waited for it.
     gate: AtomicUsize,
-    /// Workers that have started.
+    /// Number of workers that have started.
     started: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
-    /// How often an idle worker looks before it sleeps: not at all where there are more threads than processors.
+    /// Spins of an idle worker before it sleeps: none if the pool has more threads than the machine has CPUs.
     spins: u32,
     sleepers: Mutex<()>,
     wake: Condvar,
@@ -55,10 +55,10 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// A pool of `threads` threads, the caller's included; 0 counts as 1.
+    /// Starts a pool of `threads` threads, including the caller's; 0 counts as 1.
     ///
     /// # Errors
-    /// When the system starts no thread.
+    /// The system's error if it cannot start a thread.
     pub fn new(threads: usize) -> io::Result<Pool> {
         let shared = Arc::new(Shared {
             epoch: AtomicUsize::new(0),
@@ -161,13 +161,13 @@ impl Shared {
         }
     }
 
-    /// Whether the gate was open; the worker is then inside.
+    /// Enters the gate if it is open; returns whether the worker is now inside.
     fn enter(&self) -> bool {
         let more = |gate: usize| (gate & OPEN != 0).then_some(gate + 1);
         self.gate.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).is_ok()
     }
 
-    /// The number of the next kernel, or nothing when the pool ends.
+    /// Waits for the next kernel and returns its number, or `None` when the pool ends.
     fn wait_for_work(&self, seen: usize) -> Option<usize> {
         let news = || {
             let epoch = self.epoch.load(Ordering::Acquire);

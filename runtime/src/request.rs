@@ -1,13 +1,13 @@
 use crate::{Condition, Model, Rng, Settings};
 
-/// What to draw.
+/// A request for images.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'r> {
-    /// What the images show, and how many there are.
+    /// The condition, which also sets the number of images.
     pub condition: Condition<'r>,
-    /// The first image's noise seed; the others follow, one up each.
+    /// Noise seed of the first image; each further image adds one.
     pub seed: u64,
-    /// What noise a seed gives.
+    /// The noise generator.
     pub rng: Rng,
     /// Solver, steps, guidance.
     pub settings: Settings,

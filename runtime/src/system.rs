@@ -1,4 +1,4 @@
-//! What the operating system tells about the machine. Linux has it in text files; elsewhere little is known.
+//! Facts about the machine from the operating system. Linux has them in text files; elsewhere few are known.
 
 use std::fs;
 

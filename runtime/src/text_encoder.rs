@@ -11,11 +11,11 @@ use crate::network::boxed;
 use crate::system::available_threads;
 use crate::{AlignedBytes, Error, Isa, MappedFile, Options, Pool, PromptEmbeds, Tokenizer};
 
-/// A text encoder's file, opened and checked: Qwen3 as published for llama.cpp, or converted from its folder.
+/// An open, checked text encoder: Qwen3 as published for llama.cpp, or converted from its folder.
 ///
-/// It is mapped into memory, and each matrix is given back to the system once it has been used; what it takes to
-/// encode is reserved for each call and given back after it. Drop the encoder before drawing, and the larger of the two
-/// models decides how much memory is needed, not their sum.
+/// The file is mapped into memory, and the pages of each matrix are released after use. Each call allocates the memory
+/// for encoding and frees it at its end. Drop the encoder before drawing; peak memory is then that of the larger model,
+/// not the sum of both.
 #[derive(Debug)]
 pub struct TextEncoder {
     file: MappedFile,
@@ -28,12 +28,12 @@ pub struct TextEncoder {
 pub struct EncodedPrompt {
     /// `(text tokens, text width)` of [`AnyNetwork::text_size`](crate::AnyNetwork::text_size).
     pub prompt: Vec<f32>,
-    /// `(text tokens, text width)`: what guidance leads away from.
+    /// The negative prompt's embedding, `(text tokens, text width)`.
     pub negative: Vec<f32>,
 }
 
 impl EncodedPrompt {
-    /// What `images` images of it are drawn from.
+    /// The condition for `images` images of this prompt.
     pub fn embeds(&self, images: usize) -> PromptEmbeds<'_> {
         PromptEmbeds { prompt: &self.prompt, negative: &self.negative, images }
     }
@@ -44,7 +44,7 @@ impl EncodedPrompt {
 pub struct HiddenStates {
     /// `(prompts, tokens, width)`.
     pub values: Vec<f32>,
-    /// Tokens of each prompt, padding included.
+    /// Number of tokens per prompt, padding included.
     pub tokens: usize,
     /// Width of the encoder.
     pub width: usize,
@@ -54,7 +54,7 @@ impl TextEncoder {
     /// Maps a text encoder's file into memory.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::Model`] when it is no `qwen3` model, [`Error::Tokenizer`] when
+    /// [`Error::Io`] if the file cannot be read, [`Error::Model`] if it is not a `qwen3` model, [`Error::Tokenizer`] if
     /// it has no tokenizer.
     pub fn open(path: impl AsRef<Path>) -> Result<TextEncoder, Error> {
         let path = path.as_ref();
@@ -86,16 +86,16 @@ impl TextEncoder {
         self.file.bytes()
     }
 
-    /// The last hidden states of prompts, each cut or padded to `tokens`. Of `options` the threads and the instruction
-    /// set count: text is encoded by the processor.
+    /// Computes the last hidden states of prompts, each cut or padded to `tokens`. Only the threads and instruction set
+    /// of `options` apply, because the encoder runs on the processor.
     ///
     /// # Errors
-    /// [`Error`] for a text that cannot be cut into tokens, or memory or threads that cannot be had.
+    /// [`Error`] if a text cannot be tokenized, or memory or threads cannot be allocated.
     pub fn encode(&self, prompts: &[&str], tokens: usize, options: &Options) -> Result<HiddenStates, Error> {
         self.encode_with(prompts, tokens, options, None)
     }
 
-    /// As [`TextEncoder::encode`], and shows every intermediate tensor to `tap`.
+    /// Like [`TextEncoder::encode`], but also shows every intermediate tensor to `tap`.
     ///
     /// # Errors
     /// As [`TextEncoder::encode`].
@@ -129,8 +129,8 @@ impl TextEncoder {
         Ok(HiddenStates { values, tokens, width })
     }
 
-    /// What a text-to-image network of this text size ([`AnyNetwork::text_size`](crate::AnyNetwork::text_size)) is given
-    /// for a prompt and a negative prompt.
+    /// Encodes a prompt and a negative prompt for a text-to-image network of this text size
+    /// ([`AnyNetwork::text_size`](crate::AnyNetwork::text_size)).
     ///
     /// # Errors
     /// As [`TextEncoder::encode`].

@@ -6,30 +6,30 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-/// What fills a prompt up.
+/// The padding token.
 const PAD: &str = "<|endoftext|>";
-/// Types of tokens that are found in the text before it is cut into words: control and user-defined.
+/// Types of tokens that are matched before the text is split into words: control and user-defined.
 const CONTROL: u32 = 3;
 const USER_DEFINED: u32 = 4;
 
-/// Byte-level BPE as Qwen's models have it.
+/// The byte-level BPE tokenizer of Qwen's models.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     pad: u32,
 }
 
-/// Why there is no tokenizer, or no tokens.
+/// Why a tokenizer could not be built or a text not tokenized.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TokenizerError {
-    /// The model file lacks a part of it.
+    /// The model file lacks part of the tokenizer.
     Gguf(GgufError),
-    /// The file has a tokenizer of another kind.
+    /// The file has another kind of tokenizer.
     Kind(String),
-    /// There is no token for padding.
+    /// The padding token is missing.
     NoPadding,
-    /// The tokenizer library's word.
+    /// The tokenizer library reported this error.
     Library(tokenizers::Error),
 }
 
@@ -67,11 +67,11 @@ impl From<tokenizers::Error> for TokenizerError {
 }
 
 impl Tokenizer {
-    /// From the contents of a `tokenizer.json`. Cutting and padding that it asks for are left out: how long a text is
-    /// depends on the network that draws from it.
+    /// Builds the tokenizer from the contents of a `tokenizer.json`. Its truncation and padding are ignored, because
+    /// the length of a text depends on the network that draws from it.
     ///
     /// # Errors
-    /// [`TokenizerError`] when it makes no tokenizer, or one without `<|endoftext|>`.
+    /// [`TokenizerError`] if the contents are not a tokenizer, or lack `<|endoftext|>`.
     pub fn from_json(json: &[u8]) -> Result<Tokenizer, TokenizerError> {
         let mut inner = tokenizers::Tokenizer::from_bytes(json)?;
         inner.with_padding(None);
@@ -79,10 +79,10 @@ impl Tokenizer {
         Tokenizer::padded(inner, None)
     }
 
-    /// From the vocabulary and merges inside a model file.
+    /// Builds the tokenizer from the vocabulary and merges in a model file.
     ///
     /// # Errors
-    /// [`TokenizerError`] when the file has none, or one of another kind.
+    /// [`TokenizerError`] if the file has no tokenizer or another kind.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Tokenizer, TokenizerError> {
         let (model, pre) = (gguf.string(keys::MODEL)?, gguf.string(keys::PRE)?);
         if (model, pre) != ("gpt2", "qwen2") {
@@ -123,15 +123,15 @@ impl Tokenizer {
         Ok(Tokenizer { inner, pad })
     }
 
-    /// The tokens of a text, without a chat template.
+    /// Tokenizes a text, without a chat template.
     ///
     /// # Errors
-    /// [`TokenizerError::Library`] when the text cannot be cut into words.
+    /// [`TokenizerError::Library`] if the text cannot be tokenized.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.inner.encode_fast(text, true)?.get_ids().to_vec())
     }
 
-    /// The token that fills a prompt up.
+    /// The padding token.
     pub const fn pad(&self) -> u32 {
         self.pad
     }

@@ -1,6 +1,6 @@
-//! What the operating system says about this process.
+//! Facts about this process from the operating system.
 
-/// The most memory that was resident at once, where the system tells (Linux).
+/// Peak resident memory, if the system reports it (Linux).
 pub(super) fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

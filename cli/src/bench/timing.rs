@@ -1,7 +1,7 @@
 //! Times the evaluations of sampling runs.
 //!
-//! A run is as many unguided steps as the engine makes modulation vectors for at once. The first evaluation carries
-//! that work for all of them; those after it are the network alone, and a few of them are enough.
+//! A run has as many unguided steps as one chunk of modulation vectors covers. The first evaluation computes those
+//! vectors for all steps; the later ones run only the network, and a few of them are enough.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -15,18 +15,18 @@ use crate::reporter::Reporter;
 
 /// Medians in milliseconds.
 pub(super) struct Times {
-    /// One pass of the network.
+    /// Median time of one pass of the network.
     pub(super) predict_ms: f64,
-    /// The fastest pass.
+    /// Time of the fastest pass.
     pub(super) best_predict_ms: f64,
     /// One pass's share of the modulation vectors.
     pub(super) modulation_ms: f64,
-    /// One pass by the device's own clock, from its first kernel to its last, where a device tells.
+    /// One pass by the device's own clock, from its first kernel to its last, if the device reports it.
     pub(super) device_ms: Option<f64>,
 }
 
 impl Times {
-    /// One evaluation in all.
+    /// One whole evaluation.
     pub(super) fn forward_ms(&self) -> f64 {
         self.predict_ms + self.modulation_ms
     }
@@ -60,7 +60,7 @@ pub(super) fn measure(
     })
 }
 
-/// How long each kernel of one evaluation takes, where a device tells.
+/// The time of each kernel of one evaluation, if the device reports it.
 pub(super) fn kernels(pipeline: &mut Pipeline, batch: usize) -> Result<Vec<KernelTime>, Error> {
     if pipeline.device().backend == BackendKind::Cpu {
         return Ok(Vec::new());
@@ -76,7 +76,7 @@ pub(super) fn kernels(pipeline: &mut Pipeline, batch: usize) -> Result<Vec<Kerne
     Ok(times?)
 }
 
-/// What the images show.
+/// The condition of the images.
 struct Subject {
     labels: Vec<u32>,
     prompt: Option<EncodedPrompt>,
@@ -93,7 +93,7 @@ impl Subject {
         Subject { labels: (0..batch).map(|i| (i % classes) as u32).collect(), prompt }
     }
 
-    /// A run of as many unguided steps as the engine makes modulation vectors for at once.
+    /// A run with as many unguided steps as one chunk of modulation vectors covers.
     fn request(&self, chunk: usize) -> Request<'_> {
         let settings = Settings {
             // Where vectors are made for one step at a time, Heun's third evaluation is the first without that work.
@@ -113,10 +113,10 @@ impl Subject {
     }
 }
 
-/// Evaluations that are timed in a run, the first included.
+/// Number of evaluations timed per run, including the first.
 const TIMED: usize = 3;
 
-/// Milliseconds of the first evaluations of a run, which then ends.
+/// Times the first evaluations of a run, in milliseconds, then stops the run.
 fn evaluations(pipeline: &mut Pipeline, request: &Request<'_>, count: usize) -> Result<Vec<f64>, Error> {
     let timed = count.min(request.settings.evaluations());
     let mut times = Vec::with_capacity(timed);
@@ -137,7 +137,7 @@ fn evaluations(pipeline: &mut Pipeline, request: &Request<'_>, count: usize) -> 
     }
 }
 
-/// Sorts the values; the middle one, 0 of none.
+/// Sorts the values and returns the median; 0 for an empty list.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)

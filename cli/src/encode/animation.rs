@@ -2,21 +2,21 @@ use std::io::{Error, Result};
 
 use crate::picture::Picture;
 
-/// Which kind of animation.
+/// The format of an animation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Animation {
-    /// Animated GIF, 256 colours a frame.
+    /// Animated GIF, 256 colours per frame.
     Gif,
     /// Animated PNG, all colours.
     Apng,
 }
 
-/// A whole run lasts about this long, in hundredths of a second.
+/// Approximate duration of a whole run, in hundredths of a second.
 const RUN_TIME: usize = 400;
-/// How long the finished picture stays, in hundredths of a second.
+/// Duration of the finished picture, in hundredths of a second.
 const HOLD: u16 = 200;
 
-/// The frames in order, for ever; the last one stays for a while.
+/// Loops over the frames for ever and holds the last one for a while.
 pub(crate) fn animate(kind: Animation, frames: &[Picture]) -> Result<Vec<u8>> {
     // Browsers slow down what is faster than 50 frames a second.
     let delay = (RUN_TIME / frames.len().max(1)).clamp(3, 20) as u16;
@@ -44,7 +44,7 @@ fn gif(frames: &[Picture], delays: impl Iterator<Item = u16>) -> Result<Vec<u8>>
     Ok(out)
 }
 
-/// The finished picture comes first, outside the animation, for viewers that show still pictures only.
+/// Puts the finished picture first, outside the animation, for viewers that show only still pictures.
 fn apng(frames: &[Picture], delays: impl Iterator<Item = u16>) -> std::result::Result<Vec<u8>, png::EncodingError> {
     let Some(last) = frames.last() else { return Ok(Vec::new()) };
     let mut out = Vec::new();

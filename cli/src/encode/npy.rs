@@ -17,7 +17,7 @@ pub(crate) fn header(shape: &[usize]) -> Vec<u8> {
     out
 }
 
-/// The values as NumPy stores them.
+/// The values in NumPy's byte order.
 pub(crate) fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }

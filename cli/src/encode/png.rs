@@ -5,7 +5,7 @@ use crate::picture::Picture;
 /// A text for a PNG file: its keyword and content.
 pub(crate) type TextChunk = (&'static str, String);
 
-/// A PNG file with texts: `tEXt` where Latin-1 can hold them, as other tools expect, else `iTXt` (UTF-8).
+/// Encodes a PNG file with texts: as `tEXt` if they fit Latin-1, as other tools expect, otherwise as `iTXt` (UTF-8).
 pub(crate) fn png(picture: &Picture, texts: &[TextChunk]) -> Result<Vec<u8>, EncodingError> {
     let mut out = Vec::new();
     let mut encoder = encoder(&mut out, picture);

@@ -1,4 +1,4 @@
-//! What is drawn, in words: for PNG files, for JSON, for people.
+//! Descriptions of the images for PNG files, for JSON and for people.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use crate::encode::TextChunk;
 use crate::prompt::Source;
 
-/// Classes that a contact sheet's description names at most.
+/// Maximum number of classes named in the description of a contact sheet.
 const NAMED: usize = 32;
-/// Digits of a hash that are enough to tell models apart.
+/// Number of hash digits that tell models apart.
 const HASH_DIGITS: usize = 10;
 
-/// Everything that decides which images come out.
+/// Everything that determines the images.
 pub(super) struct Job {
     pub(super) images: Vec<ImageJob>,
-    /// The text of all images, where the model draws from one.
+    /// The text of all images, for a text-to-image model.
     pub(super) source: Option<Source>,
     pub(super) settings: Settings,
     pub(super) rng: Rng,
@@ -31,14 +31,14 @@ pub(super) struct Job {
 
 /// One image.
 pub(super) struct ImageJob {
-    /// The class, where the model draws classes.
+    /// The class, for a class-conditional model.
     pub(super) class: Option<u32>,
     pub(super) name: Option<String>,
     pub(super) seed: u64,
 }
 
 impl ImageJob {
-    /// `3 (cat)`, or `3` where the class has no name.
+    /// `3 (cat)`, or `3` if the class has no name.
     fn class_text(&self) -> String {
         match (self.class, &self.name) {
             (Some(class), Some(name)) => format!("{class} ({name})"),
@@ -49,7 +49,7 @@ impl ImageJob {
 }
 
 impl Job {
-    /// `class 3 (cat)`, or the classes of all images; of a text-to-image model the prompts, as the web UI has them.
+    /// `class 3 (cat)`, or the classes of all images; for a text-to-image model the prompts, in the web UI's form.
     fn subject(&self, images: &[ImageJob]) -> String {
         match &self.source {
             Some(Source::Words { prompt, negative, .. }) if negative.is_empty() => return prompt.clone(),
@@ -72,7 +72,7 @@ impl Job {
         format!("classes {}{more}", classes.join(", "))
     }
 
-    /// `Steps: 50, Sampler: heun, ...`: keys and order of the web UI that made this form common.
+    /// `Steps: 50, Sampler: heun, ...`, with the keys and order of the web UI that made this form common.
     pub(super) fn settings_text(&self) -> String {
         let s = &self.settings;
         let seed = self.images.first().map_or(0, |image| image.seed);
@@ -103,7 +103,7 @@ impl Job {
         text + concat!(", Version: denoir ", env!("CARGO_PKG_VERSION"))
     }
 
-    /// The job of one of the images alone.
+    /// The job for one of the images.
     fn single(&self, number: usize) -> Job {
         let image = &self.images[number];
         let image = ImageJob { class: image.class, name: image.name.clone(), seed: image.seed };
@@ -111,7 +111,7 @@ impl Job {
         Job { images: vec![image], source: self.source.clone(), model_name, model_hash, ..*self }
     }
 
-    /// What a file of one image (or, without a number, of all) carries.
+    /// The texts for the file of one image (or of all images, without a number).
     pub(super) fn chunks(&self, number: Option<usize>) -> Vec<TextChunk> {
         let single = number.filter(|_| self.images.len() > 1).map(|number| self.single(number));
         let job = single.as_ref().unwrap_or(self);
@@ -136,7 +136,7 @@ impl Job {
     }
 }
 
-/// The web UI's text: what was asked for, then the settings.
+/// The web UI's text: the prompt, then the settings.
 pub(super) fn parameters(settings: &str, job: &Job) -> String {
     format!("{}\n{settings}", job.subject(&job.images))
 }
@@ -159,7 +159,7 @@ fn model(job: &Job) -> Value {
     json!({ "name": job.model_name, "source_sha256": job.model_hash })
 }
 
-/// The images; with the time that each took, where that is known.
+/// The images, with the time of each if known.
 fn images(job: &Job, times: &[Duration]) -> Value {
     let one = |(i, image): (usize, &ImageJob)| {
         let mut value = json!({
@@ -185,7 +185,7 @@ fn images(job: &Job, times: &[Duration]) -> Value {
     job.images.iter().enumerate().map(one).collect()
 }
 
-/// The object of `--json`.
+/// The object that `--json` prints.
 pub(super) fn report(job: &Job, pipeline: &Pipeline, outputs: Value, timing: &Timing<'_>) -> Value {
     let device = pipeline.device();
     let mut model = model(job);
@@ -210,7 +210,7 @@ pub(super) fn report(job: &Job, pipeline: &Pipeline, outputs: Value, timing: &Ti
     })
 }
 
-/// What took how long.
+/// Durations.
 pub(super) struct Timing<'t> {
     /// From the start to the first evaluation.
     pub(super) load: Duration,
@@ -220,7 +220,7 @@ pub(super) struct Timing<'t> {
     pub(super) images: &'t [Duration],
 }
 
-/// To a hundredth.
+/// Rounds to a hundredth.
 fn milliseconds(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e5).round() / 100.0
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::output::Output;
 use crate::picture::{Picture, contact_sheet};
 
-/// Frames of an animation at most; more steps are thinned out.
+/// Maximum number of frames in an animation; longer runs are thinned out.
 const MAX_FRAMES: usize = 100;
 
 /// Collects 8-bit frames.
@@ -22,16 +22,16 @@ pub(super) struct Frames {
     /// All images in one animation.
     grid: bool,
     count: usize,
-    /// Every how many steps there is a frame.
+    /// Number of steps between two frames.
     every: usize,
-    /// For each image that is not written yet, its frames.
+    /// The frames of each image that is not written yet.
     frames: Vec<Vec<Picture>>,
     /// Files written.
     pub(super) written: Vec<PathBuf>,
 }
 
 impl Frames {
-    /// Also makes sure that the files can be written.
+    /// Also checks that the files can be written.
     pub(super) fn new(path: &Path, grid: bool, job: &Job) -> Result<Frames, Error> {
         let kind = match extension(path).as_str() {
             "gif" => Animation::Gif,

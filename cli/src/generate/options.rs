@@ -1,4 +1,4 @@
-//! The options of `denoir generate`, and what they ask for.
+//! The options of `denoir generate`, and the job they describe.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::prompt::Source;
 use crate::{class, demo, model};
 
-/// Most images of one command.
+/// Maximum number of images per command.
 const MAX_IMAGES: u32 = 10_000;
 
 #[derive(Debug, clap::Args)]
@@ -30,56 +30,57 @@ pub(crate) struct Args {
     /// Model file [default: the demo model built into the program]
     #[arg(short, long, value_name = "MODEL.gguf")]
     pub(super) model: Option<PathBuf>,
-    /// File to write: .png, .ppm, or .npy (the f32 NCHW sample before it is made 8-bit, all images in one file);
-    /// `-`: PNG on standard output
+    /// File to write: .png, .ppm, or .npy (the f32 NCHW sample before conversion to 8 bits, all images in one file);
+    /// `-` writes a PNG to standard output
     #[arg(short, long, value_name = "OUT", default_value = "out.png")]
     pub(super) output: PathBuf,
-    /// What to draw, a class by number or name; may be given several times, the images take turns [default: 0; of the
-    /// demo model, a selection]
+    /// Class to draw, by number or name; if given several times, the images take turns [default: 0; for the demo model,
+    /// a selection]
     #[arg(long, value_name = "N|NAME")]
     pub(super) class: Vec<String>,
-    /// What to draw, in words (text-to-image models)
+    /// Prompt: what to draw, in words (text-to-image models)
     #[arg(short, long)]
     prompt: Option<String>,
-    /// What not to draw, in words (text-to-image models)
+    /// Negative prompt: what not to draw, in words (text-to-image models)
     #[arg(short, long)]
     negative_prompt: Option<String>,
-    /// Text encoder: a qwen3 GGUF file, or a folder of config.json, *.safetensors and tokenizer.json
-    /// [default: text-encoder.gguf beside the model] (text-to-image models)
+    /// Text encoder: a qwen3 GGUF file, or a folder of config.json, *.safetensors and tokenizer.json [default:
+    /// text-encoder.gguf next to the model] (text-to-image models)
     #[arg(long, value_name = "FILE|FOLDER")]
     text_encoder: Option<PathBuf>,
-    /// Prompt embeddings instead of a prompt: `prompt_embeds` and `negative_prompt_embeds` (text-to-image models)
+    /// File of prompt embeddings to use instead of a prompt, with `prompt_embeds` and `negative_prompt_embeds`
+    /// (text-to-image models)
     #[arg(long, value_name = "F.safetensors")]
     prompt_embeds: Option<PathBuf>,
-    /// Noise seed of the first image; the others follow, one up each
+    /// Noise seed of the first image; each further image adds one
     #[arg(long, value_name = "S", default_value_t = 42)]
     seed: u64,
-    /// Images to draw, written to OUT-1.png, OUT-2.png, ... [default: one for each --class]
+    /// Number of images, written to OUT-1.png, OUT-2.png, ... [default: one per --class]
     #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IMAGES)))]
     images: Option<u32>,
-    /// All images on one contact sheet
+    /// Put all images on one contact sheet
     #[arg(long)]
     pub(super) grid: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
-    /// Picture file (.png, .ppm) of the predicted clean image, renewed at every step; `term` draws it here
+    /// Write the predicted clean image to this file (.png, .ppm) at every step; `term` draws it in the terminal
     #[arg(long, value_name = "PATH|term", help_heading = "Output")]
     pub(super) preview: Option<PathBuf>,
-    /// Animation (.gif, or .png for an animated PNG) of the predicted clean image over the steps
+    /// Write an animation (.gif, or .png for an animated PNG) of the predicted clean image over the steps
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) trajectory: Option<PathBuf>,
     /// Write no settings into PNG files
     #[arg(long, help_heading = "Output")]
     pub(super) no_metadata: bool,
-    /// Print one JSON object about what was drawn
+    /// Print one JSON object that describes the images
     #[arg(long, help_heading = "Output")]
     pub(super) json: bool,
-    /// Print errors only
+    /// Print only errors
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
     pub(super) quiet: bool,
-    /// Print more
+    /// Print more details
     #[arg(short, long, help_heading = "Output")]
     pub(super) verbose: bool,
 }
@@ -90,10 +91,10 @@ struct SamplingArgs {
     /// Solver steps
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
-    /// Classifier-free guidance scale; 1 is none
+    /// Classifier-free guidance scale; 1 disables guidance
     #[arg(long, value_name = "X")]
     cfg_scale: Option<f64>,
-    /// Guidance applies for t between these, 0 (noise) to 1 (image)
+    /// Apply guidance between these times, from 0 (noise) to 1 (image)
     #[arg(long, value_name = "LO,HI", value_parser = parse_interval)]
     guidance_interval: Option<(f64, f64)>,
     /// Time shift s in t / (t + (1 - t) s)
@@ -102,13 +103,13 @@ struct SamplingArgs {
     /// Factor on the starting noise
     #[arg(long, value_name = "X")]
     noise_scale: Option<f64>,
-    /// euler, heun, heun-reuse, heun-jit or adams
+    /// Solver: euler, heun, heun-reuse, heun-jit or adams
     #[arg(long, value_name = "M", value_parser = parse_method)]
     sampling_method: Option<Method>,
     /// Order of adams, 1 to 4
     #[arg(long, value_name = "K")]
     order: Option<u32>,
-    /// What noise a seed gives: `torch` (PyTorch's, to the bit) or `philox`
+    /// Noise generator: `torch` (bit-identical to PyTorch) or `philox`
     #[arg(long, value_name = "RNG", default_value = "torch", value_parser = parse_rng)]
     rng: Rng,
 }
@@ -133,7 +134,7 @@ pub(super) enum Target {
     Npy(PathBuf),
 }
 
-/// Where the images go; also refuses options that do not go together, before any file is opened.
+/// Determines where the images go. Rejects options that contradict each other, before any file is opened.
 pub(super) fn target(args: &Args) -> Result<Target, Error> {
     let path = args.output.clone();
     let target = match extension(&path).as_str() {
@@ -167,7 +168,7 @@ fn count(args: &Args) -> usize {
     args.images.map_or(args.class.len().max(1), |n| n as usize)
 }
 
-/// Everything that the options and the model's own settings say about what is to be drawn.
+/// Combines the options with the model's own settings into the job.
 pub(super) fn job(args: &Args, model: &Model) -> Result<Job, Error> {
     let network = model.network();
     let source = match network.text_size() {
@@ -198,7 +199,7 @@ pub(super) fn job(args: &Args, model: &Model) -> Result<Job, Error> {
     })
 }
 
-/// Where a text-to-image model's text comes from.
+/// The source of a text-to-image model's text.
 fn source(args: &Args) -> Result<Source, Error> {
     if !args.class.is_empty() {
         return Err(Error::usage("--class is for class-conditional models; this one draws from a prompt: use -p"));
@@ -216,7 +217,7 @@ fn source(args: &Args) -> Result<Source, Error> {
     }
 }
 
-/// The text encoder that was given, or the one beside the model.
+/// The given text encoder, or the one next to the model.
 fn text_encoder(args: &Args) -> Result<PathBuf, Error> {
     if let Some(path) = &args.text_encoder {
         return Ok(path.clone());
@@ -232,7 +233,7 @@ fn text_encoder(args: &Args) -> Result<PathBuf, Error> {
     )))
 }
 
-/// Options that mean nothing to a class-conditional model.
+/// Options without meaning for a class-conditional model.
 fn refuse_text(args: &Args) -> Result<(), Error> {
     let text = [
         ("--prompt", args.prompt.is_some()),

@@ -1,4 +1,4 @@
-//! `--preview`: the predicted clean image while it is being drawn, in a file or on the terminal.
+//! `--preview`: shows the predicted clean image during drawing, in a file or on the terminal.
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub(super) enum Preview {
 }
 
 impl Preview {
-    /// Also makes sure that the file can be written.
+    /// Also checks that the file can be written.
     pub(super) fn new(to: &Path) -> Result<Preview, Error> {
         if to == Path::new("term") {
             if !io::stderr().is_terminal() {

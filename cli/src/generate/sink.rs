@@ -1,4 +1,4 @@
-//! Where finished images go: a file each, a contact sheet, an array, or standard output.
+//! The destination of finished images: one file each, a contact sheet, an array, or standard output.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use crate::output::Output;
 use crate::picture::{Picture, contact_sheet};
 use crate::stdout;
 
-/// Takes the images as they are finished. Only a contact sheet keeps them, as 8-bit pictures.
+/// Receives the images as they are finished. Only a contact sheet keeps them in memory, as 8-bit pictures.
 pub(super) struct Sink {
     target: Target,
     kind: Kind,
     metadata: bool,
-    /// Files written: their path, and the number of the image where it is one.
+    /// Files written: path, and number of the image if the file holds only one.
     pub(super) written: Vec<(PathBuf, Option<usize>)>,
 }
 
@@ -29,7 +29,7 @@ enum Kind {
 }
 
 impl Sink {
-    /// Also makes sure that the files can be written, before the work begins.
+    /// Also checks that the files can be written, before the work begins.
     pub(super) fn new(target: Target, job: &Job, grid: bool, metadata: bool) -> Result<Sink, Error> {
         let kind = match &target {
             Target::Npy(path) => {
@@ -61,7 +61,7 @@ impl Sink {
         }
     }
 
-    /// Writes what was kept.
+    /// Writes the images kept in memory.
     pub(super) fn finish(&mut self, job: &Job) -> Result<(), Error> {
         let all = (job.images.len() == 1).then_some(0);
         match std::mem::replace(&mut self.kind, Kind::Each) {
@@ -110,7 +110,7 @@ fn png(picture: &Picture, chunks: &[encode::TextChunk], path: &Path) -> Result<V
     encode::png(picture, chunks).map_err(|e| Error::Write(path.to_owned(), io::Error::other(e)))
 }
 
-/// `out-03.png` for the third of ten or more; `out.png` where there is one.
+/// `out-03.png` for the third of ten or more images; `out.png` for a single image.
 pub(super) fn numbered(path: &Path, number: usize, count: usize) -> PathBuf {
     if count == 1 {
         return path.to_owned();

@@ -1,4 +1,4 @@
-//! A picture in a terminal: each character is two pixels, one above the other.
+//! Pictures in a terminal: each character shows two pixels, one above the other.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,13 +7,13 @@ use console::Term;
 
 use crate::picture::Picture;
 
-/// Lines that are left for the progress bar and the prompt.
+/// Lines left free for the progress bar and the prompt.
 const SPARE_LINES: usize = 3;
 
 /// Draws pictures over one another.
 #[derive(Default)]
 pub(super) struct Screen {
-    /// Lines of the picture that is there.
+    /// Number of lines of the picture now shown.
     lines: usize,
 }
 

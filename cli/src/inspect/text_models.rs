@@ -1,4 +1,4 @@
-//! What drawing from words takes: the text-to-image network and its text encoder.
+//! The text-to-image network and its text encoder.
 
 use denoir::core::qwen3::{Qwen3Config, Qwen3Model};
 use denoir::core::t2i::T2iConfig;

@@ -5,12 +5,12 @@ use serde_json::{Value as Json, json};
 
 use crate::text::one_line;
 
-/// Elements of an array that are shown.
+/// Number of array elements shown.
 const SHOWN: usize = 4;
-/// Letters of a string that are shown.
+/// Number of characters of a string shown.
 const LETTERS: usize = 100;
 
-/// A value in a few words.
+/// A short form of a value.
 pub(super) fn short(value: Value<'_>) -> String {
     match value {
         Value::String(s) => string(s),

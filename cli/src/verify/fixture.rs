@@ -36,7 +36,7 @@ impl Tensor {
         self.bytes.as_chunks().0.iter().map(|&b| u32::from_le_bytes(b)).collect()
     }
 
-    /// Rows and columns: a vector is one row; of more dimensions the last is the columns.
+    /// Rows and columns: a vector is one row; with more dimensions the last gives the columns.
     pub(super) fn matrix(&self) -> (usize, usize) {
         let cols = self.shape.last().copied().unwrap_or(1);
         (self.shape.iter().product::<usize>() / cols.max(1), cols)
@@ -44,7 +44,7 @@ impl Tensor {
 }
 
 impl Fixture {
-    /// A path that the fixture names, from its own folder on.
+    /// A path named by the fixture, relative to the fixture's folder.
     pub(super) fn beside(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new(".")).join(path)
     }
@@ -76,12 +76,12 @@ impl Fixture {
         Error::Fixture(self.path.clone(), what.to_owned())
     }
 
-    /// A word of the metadata.
+    /// A string of the metadata.
     pub(super) fn parameter(&self, name: &str) -> Result<&str, Error> {
         self.parameters.get(name).map(String::as_str).ok_or_else(|| self.error(&format!("the metadata lacks {name:?}")))
     }
 
-    /// Every word of the metadata.
+    /// Every string of the metadata.
     pub(super) fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -119,7 +119,8 @@ impl Fixture {
     }
 }
 
-/// Integers of fixtures are small and not negative: their bits are the engine's u32. Bytes of pictures count as int8.
+/// Integers in fixtures are small and not negative, so their bits equal the engine's u32. Bytes of pictures count as
+/// int8.
 fn dtype(of: Dtype) -> Option<DType> {
     match of {
         Dtype::F32 => Some(DType::F32),

@@ -1,4 +1,4 @@
-//! `forward`: one evaluation of a network, every named intermediate tensor.
+//! `forward`: compares every named intermediate tensor of one evaluation of a network.
 
 use std::collections::HashMap;
 
@@ -38,11 +38,11 @@ pub(super) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, 
     Ok(Verdict::Checked(fixture.parameter("taps")?.split(',').map(compare).collect::<Result<_, Error>>()?))
 }
 
-/// What the images show.
+/// The condition of the images.
 enum Subjects {
-    /// A class each.
+    /// One class per image.
     Labels(Vec<u32>),
-    /// A text each, one after another, and how many.
+    /// The texts of all images in sequence, and their number.
     Texts(Vec<f32>, usize),
 }
 
@@ -70,7 +70,7 @@ impl Subjects {
     }
 }
 
-/// Every tensor of one pass over one image.
+/// Compares every tensor of one pass over one image.
 fn evaluate(pipeline: &mut Pipeline, x: &[f32], t: f32, condition: Condition<'_>) -> Result<Taps, Error> {
     let mut taps = Taps::new();
     let mut tap = |name: Tap, _: &View, bytes: &[u8]| {

@@ -16,13 +16,13 @@ use crate::error::Error;
 use crate::interrupt;
 use crate::prompt::Source;
 
-/// Relative error that a forward pass in f32 may have where sums are reordered (SIMD, GPUs).
+/// Allowed relative error of an f32 forward pass if sums are reordered (SIMD, GPUs).
 const REORDERED_F32: f64 = 1e-5;
 
 /// Checkpoint, configuration, set of weights.
 type Key = (PathBuf, Option<PathBuf>, Option<String>);
 
-/// Converts and opens models as fixtures ask for them.
+/// Converts and opens models on demand for fixtures.
 pub(super) struct Models {
     pub(super) dtype: DType,
     pub(super) options: Options,
@@ -39,12 +39,12 @@ impl Models {
         Ok(Models { dtype, options: engine.options(1), isa, folder, encoders: HashMap::new(), open: HashMap::new() })
     }
 
-    /// A pipeline for one image at a time of the fixture's model.
+    /// A pipeline with a batch of one for the fixture's model.
     pub(super) fn pipeline(&mut self, fixture: &Fixture) -> Result<Pipeline, Error> {
         Ok(Pipeline::new(self.model(fixture)?, &self.options)?)
     }
 
-    /// Threads for kernels alone.
+    /// The thread pool for single kernels.
     pub(super) fn pool(&self) -> Result<Pool, Error> {
         Ok(Pool::new(self.options.threads.unwrap_or(1)).map_err(denoir::Error::Threads)?)
     }
@@ -86,7 +86,7 @@ impl Models {
         Ok(encoder)
     }
 
-    /// The text of a fixture's image, from a file of embeddings or through its text encoder.
+    /// The prompt embedding of a fixture's image, from a file or its text encoder.
     pub(super) fn encoded_prompt(&mut self, fixture: &Fixture, size: (usize, usize)) -> Result<EncodedPrompt, Error> {
         if let Ok(path) = fixture.parameter("prompt_embeds") {
             return Source::Embeds(fixture.beside(path)).read(size, &self.options, &mut |_| {});
@@ -95,7 +95,7 @@ impl Models {
         Ok(self.text_encoder(fixture)?.encode_prompt(prompt, negative, size, &self.options)?)
     }
 
-    /// What a forward pass may be off by, for weights of this type.
+    /// The allowed error of a forward pass with weights of this type.
     pub(super) fn forward_limit(&self, fixture: &Fixture) -> Result<f64, Error> {
         let limit = fixture.number(&format!("limit.{}", self.dtype))?;
         let exact_order = self.dtype != DType::F32 || self.isa == Isa::SCALAR;

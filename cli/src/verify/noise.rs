@@ -1,4 +1,4 @@
-//! `noise`: the starting noise, to the bit.
+//! `noise`: compares the starting noise bit for bit.
 
 use denoir::Rng;
 use denoir::core::DType;
@@ -28,7 +28,7 @@ pub(super) fn verify(fixture: &Fixture) -> Result<Verdict, Error> {
     Ok(Verdict::Checked(checks))
 }
 
-/// The draw of a seed; `shape` is the number of values, or dimensions with `x` between them.
+/// Draws the noise of a seed; `shape` is the number of values, or dimensions separated by `x`.
 fn draw(fixture: &Fixture, seed: &str, shape: &str) -> Result<Vec<f32>, Error> {
     let number = |text: &str| text.parse::<u64>().map_err(|_| fixture.error(&format!("{text:?} is no number")));
     let mut count = 1u64;

@@ -1,4 +1,4 @@
-//! `op`: one kernel at a time.
+//! `op`: compares single kernels.
 
 use denoir::AlignedBytes;
 use denoir::core::backend::{Program, run};
@@ -13,11 +13,11 @@ use crate::error::Error;
 
 mod kernels;
 
-/// What the engine computes on the host; the goldens of whole networks hold it.
+/// Operations that the engine computes on the host; the goldens of whole networks cover them.
 const NO_KERNEL: &str = "timestep_embed";
-/// Where a tensor starts in its region.
+/// Alignment of a tensor's start in its region.
 const ALIGN: usize = 256;
-/// What outputs hold before a kernel has run: NaN in every float type.
+/// The contents of outputs before a kernel runs: NaN in every float type.
 const POISON: u8 = 0xff;
 
 pub(super) fn verify(fixture: &Fixture, models: &Models) -> Result<Verdict, Error> {

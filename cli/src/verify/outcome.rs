@@ -1,4 +1,4 @@
-//! What came out of a fixture.
+//! The results of fixtures.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub(super) struct Outcome {
     pub(super) verdict: Verdict,
 }
 
-/// What was found.
+/// What the fixture's checks found.
 pub(super) enum Verdict {
     /// Every comparison, in the order of execution.
     Checked(Vec<Check>),
@@ -23,7 +23,7 @@ pub(super) enum Verdict {
 /// One comparison.
 #[derive(Clone, Debug)]
 pub(super) struct Check {
-    /// The tensor, or what of it.
+    /// The tensor, or the part of it.
     pub(super) name: String,
     pub(super) error: f64,
     pub(super) limit: f64,
@@ -85,7 +85,7 @@ impl Verdict {
 }
 
 impl Outcome {
-    /// Why it failed, in one line.
+    /// The reason for failure, in one line.
     pub(super) fn failure(&self) -> String {
         let file = self.file.display();
         match self.verdict.first_departure() {

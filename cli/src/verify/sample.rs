@@ -1,4 +1,4 @@
-//! `sample`: a whole image, from the seed to 8 bits.
+//! `sample`: compares a whole image, from the seed to 8 bits.
 
 use std::ops::ControlFlow;
 
@@ -11,7 +11,7 @@ use super::outcome::{Check, Verdict};
 use crate::error::Error;
 use crate::interrupt;
 
-/// The part of 8-bit values that may be off by one.
+/// Allowed fraction of 8-bit values that are off by one.
 const DIFFERENT_U8: f64 = 1e-3;
 
 pub(super) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, Error> {

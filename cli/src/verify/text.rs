@@ -1,4 +1,4 @@
-//! `text`: prompts, their tokens, every layer of the text encoder.
+//! `text`: compares prompts' tokens and every layer of the text encoder.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::models::Models;
 use super::outcome::{Check, Verdict};
 use crate::error::Error;
 
-/// Where an f32 error meets the middle between two bfloat16 values, the result is a whole step of 2^-8 away.
+/// If an f32 error crosses the midpoint between two bfloat16 values, the result is off by a whole step of 2^-8.
 const ROUNDED: f64 = 1e-3;
 
 pub(super) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, Error> {

@@ -1,4 +1,4 @@
-//! The processor.
+//! The CPU backend.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::{AlignedBytes, BackendKind, Error, Isa, Model, Options, Pool};
 pub(super) const ENTRY: Entry =
     Entry { kind: BackendKind::Cpu, devices: || vec![device()], is_for_auto: || true, open };
 
-/// The processor with a pipeline's memory.
+/// The processor, with a pipeline's memory.
 #[derive(Debug)]
 struct CpuEngine {
     arena: AlignedBytes,
@@ -28,7 +28,7 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     if let Some(device @ 1..) = options.device {
         return Err(Error::Backend(format!("there is no CPU device {device}, only 0")));
     }
-    // Before the threads start: some instruction sets are asked of the system, for threads yet to come.
+    // Before the threads start: the system must enable some instruction sets, and does so only for new threads.
     let isa = options.isa.unwrap_or_else(Isa::detect);
     let arena_bytes = model.network().arena_bytes(options.batch(), isa.precision())?;
     let arena = AlignedBytes::zeroed(arena_bytes)?;

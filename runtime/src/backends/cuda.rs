@@ -1,4 +1,4 @@
-//! CUDA devices.
+//! The CUDA backend.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     Ok(Opened { engine, device, warnings: unchecked.into_iter().collect() })
 }
 
-/// None where there is no driver.
+/// Empty on machines without the driver.
 fn devices() -> Vec<Device> {
     denoir_cuda::devices().unwrap_or_default().iter().map(describe).collect()
 }
 
-/// Whether the kernels run on the first device.
+/// Returns whether the kernels run on the first device.
 fn is_for_auto() -> bool {
     denoir_cuda::devices().is_ok_and(|devices| devices.first().is_some_and(|first| first.compute >= (8, 0)))
 }

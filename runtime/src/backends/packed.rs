@@ -4,8 +4,8 @@ use memmap2::{MmapMut, MmapOptions};
 
 use crate::{Error, Isa, Model, Pool};
 
-/// The weights of a model in the order of an instruction set. Pages of the file that held them are given back to the
-/// system as they are copied, so that the weights are in memory once.
+/// The weights of a model, packed for an instruction set. The file's pages are released as they are copied, so the
+/// weights are in memory only once.
 #[derive(Debug)]
 pub(crate) struct Packed(MmapMut);
 
@@ -15,7 +15,7 @@ impl Packed {
         let matrices = matrices.iter().copied();
         let len = packed_bytes(matrices.clone(), isa).ok_or(Error::Memory(usize::MAX))?;
         let mut region = MmapOptions::new().len(len).map_anon().map_err(|_| Error::Memory(len))?;
-        // Large pages where there are any: fewer faults now, and fewer misses later.
+        // Large pages, if available: fewer page faults now and fewer TLB misses later.
         #[cfg(target_os = "linux")]
         let _ = region.advise(memmap2::Advice::HugePage);
         pack(model.bytes(), matrices, isa, &mut region, pool, &mut |matrix| model.has_read(matrix));

@@ -1,4 +1,4 @@
-//! Vulkan devices.
+//! The Vulkan backend.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,12 +32,12 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     Ok(Opened { engine, device, warnings })
 }
 
-/// None where there is no Vulkan.
+/// Empty on machines without Vulkan.
 fn devices() -> Vec<Device> {
     denoir_vulkan::devices().unwrap_or_default().iter().map(describe).collect()
 }
 
-/// Whether the first device is a graphics card.
+/// Returns whether the first device is a graphics card.
 fn is_for_auto() -> bool {
     denoir_vulkan::devices().is_ok_and(|devices| devices.first().is_some_and(|first| first.kind == "discrete"))
 }
@@ -53,7 +53,7 @@ fn describe(info: &DeviceInfo) -> Device {
     }
 }
 
-/// The user's folder for what can be made again: compiled kernels.
+/// The user's cache folder, for compiled kernels.
 fn cache() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|f| !f.is_empty()).map(PathBuf::from);
     let base = if cfg!(windows) { folder("LOCALAPPDATA") } else { folder("XDG_CACHE_HOME") };

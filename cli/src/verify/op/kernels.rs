@@ -1,4 +1,4 @@
-//! From the fields of a fixture to the descriptor of its kernel.
+//! Builds a kernel's descriptor from the fields of a fixture.
 
 use denoir::core::ops::{
     Attention, CausalAttention, ClassCondition, ContextTokens, DequantizeBlocks, Epilogue, GatherRows, HISTORY,
@@ -11,10 +11,10 @@ use super::Case;
 use crate::error::Error;
 use crate::verify::fixture::Tensor;
 
-/// The outputs that are compared, by field.
+/// The compared outputs, by field.
 type Outputs = Vec<(&'static str, View)>;
 
-/// The descriptor of a case, and what it writes.
+/// Returns the descriptor of a case and its outputs.
 pub(super) fn kernel(c: &mut Case<'_>, name: &str) -> Result<(Op, Outputs), Error> {
     match name {
         "linear" => linear(c),
