@@ -41,7 +41,7 @@ impl JitModel {
     /// Finds every tensor and checks its shape and type.
     ///
     /// # Errors
-    /// [`ModelError`], naming the key or tensor that is missing or wrong.
+    /// [`ModelError`], naming the missing or wrong key or tensor.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<JitModel, ModelError> {
         let config = JitConfig::from_gguf(gguf)?;
         let c = &config;
