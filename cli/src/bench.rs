@@ -113,7 +113,8 @@ fn in_memory(random: &RandomModel) -> Result<Arc<Model>, Error> {
 }
 
 /// Writes the model to a temporary file, so that its pages are released once the weights are packed, as in a real run.
-/// The file is unlinked at once and vanishes with the program. `None` if it cannot be unlinked or the disk is full.
+/// The file is unlinked at once and vanishes with the program. `None` if the system cannot unlink an open file, or the
+/// disk is full.
 fn mapped(random: &RandomModel) -> Option<Model> {
     if !cfg!(unix) {
         return None;

@@ -73,8 +73,8 @@ impl Source {
     }
 }
 
-/// Reads a file of embeddings, `(length, width)` each, and cuts or zero-pads them to the network's text length and
-/// width.
+/// Reads a file of embeddings, `(length, width)` each. The length must be the network's; rows are cut or zero-padded to
+/// its width.
 fn read(path: &Path, (tokens, width): (usize, usize)) -> Result<EncodedPrompt, Error> {
     let file = MappedFile::open(path)?;
     let wrong = |what: String| Error::Embeds(path.to_owned(), what);

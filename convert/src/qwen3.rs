@@ -25,7 +25,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Largest `tokenizer.json` in bytes; Qwen3's has 11 MB.
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
-/// Most layers that the engine runs.
+/// Maximum number of layers that the engine runs.
 const MAX_LAYERS: u32 = 64;
 
 /// The files of the folder beside the tensors.
@@ -46,7 +46,7 @@ impl Files {
     }
 }
 
-/// Whether a checkpoint is Qwen3's, by its tensors.
+/// Returns whether a checkpoint is Qwen3's, by its tensors.
 pub(crate) fn recognise(checkpoint: &Checkpoint<'_>) -> bool {
     let has = |wanted: &str| checkpoint.tensors.iter().any(|t| upstream_name(&t.name) == wanted);
     has("embed_tokens.weight") && has("layers.0.self_attn.q_norm.weight")

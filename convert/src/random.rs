@@ -131,7 +131,7 @@ impl RandomModel {
     /// Writes the file; the same bytes for the same seed.
     ///
     /// # Errors
-    /// What the writer reports.
+    /// Errors of the writer.
     pub fn write(&self, seed: u64, out: &mut (impl Write + Seek)) -> io::Result<()> {
         let mut writer = Writer::start(out, &self.metadata, &self.entries)?;
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);

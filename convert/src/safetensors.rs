@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::tensor::{Data, Named, Tensor};
 use crate::torch::ElementType;
 
-/// Most shards that an index may name.
+/// Maximum number of shards that an index may name.
 const MAX_SHARDS: usize = 1000;
 
 /// The tensors of one file, in name order.

@@ -139,7 +139,7 @@ impl<'a> Storages<'a> {
     }
 }
 
-/// Whether the strides are those of rows stored one after another. A dimension of one may have any stride.
+/// Returns whether the strides are those of rows stored one after another. A dimension of one may have any stride.
 fn is_contiguous(shape: &[u64], stride: &[u64]) -> bool {
     let mut expected = Some(1u64);
     shape.iter().zip(stride).rev().all(|(&size, &stride)| {

@@ -44,7 +44,7 @@ impl From<&TokenLayout> for Tokens {
     }
 }
 
-/// A number as kernels see it; what does not fit was refused with the operand that has so many elements.
+/// Converts a number for the kernels. One that does not fit was rejected together with its operand.
 pub(crate) fn word(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

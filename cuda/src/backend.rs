@@ -61,10 +61,10 @@ impl Cuda {
         self.context().allocated.load(Ordering::Relaxed)
     }
 
-    /// Whether programs time each of their kernels, between which they then stop: they are recorded anew.
+    /// Returns whether programs time each of their kernels, between which they then stop: they are recorded anew.
     ///
     /// # Errors
-    /// What the driver reports.
+    /// Errors of the driver.
     pub fn set_timed(&mut self, timed: bool) -> Result<(), Error> {
         let context = self.context().clone();
         let _entered = context.enter()?;
@@ -79,7 +79,7 @@ impl Cuda {
     /// [`set_timed`](Cuda::set_timed) came before.
     ///
     /// # Errors
-    /// What the driver reports.
+    /// Errors of the driver.
     pub fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
         let _entered = self.context().enter()?;
         self.launcher.stream.wait()?;
@@ -89,7 +89,7 @@ impl Cuda {
     /// From now on each replayed evaluation is timed as a whole; gives the milliseconds of those so far.
     ///
     /// # Errors
-    /// What the driver reports.
+    /// Errors of the driver.
     pub fn take_spans(&mut self) -> Result<Vec<f64>, Error> {
         let _entered = self.context().enter()?;
         self.launcher.stream.wait()?;

@@ -1,4 +1,4 @@
-//! The one door to every call of the driver.
+//! The single path for every call of the driver.
 
 use cudarc::driver::sys::CUresult;
 
@@ -8,7 +8,7 @@ use crate::Error;
 pub type Faults = denoir_gpu::Faults<CUresult>;
 /// A call that is to fail.
 pub type Fault = denoir_gpu::Fault<CUresult>;
-/// The door.
+/// The wrapper.
 pub(crate) type Calls = denoir_gpu::Calls<CUresult>;
 
 /// Makes a call and names it in its error.

@@ -74,7 +74,7 @@ pub struct DeviceInfo {
 /// The devices of this machine.
 ///
 /// # Errors
-/// [`Error::NoDriver`] without CUDA, or what the driver reports.
+/// [`Error::NoDriver`] without CUDA, or an error of the driver.
 pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
     match Driver::open(Calls::default()) {
         Err(Error::NoDevice) => Ok(Vec::new()),
@@ -205,7 +205,7 @@ impl Context {
         Ok(Entered)
     }
 
-    /// The same where nothing can be reported: when things are dropped.
+    /// The same for destructors, which cannot report errors.
     pub(crate) fn enter_to_drop(&self) -> Option<Entered> {
         // SAFETY: the context is alive.
         (unsafe { sys::cuCtxPushCurrent_v2(self.raw) } == sys::CUresult::CUDA_SUCCESS).then_some(Entered)

@@ -1,8 +1,8 @@
-//! What can go wrong on a CUDA device.
+//! Errors of a CUDA device.
 
 use cudarc::driver::sys::CUresult;
 
-/// What can go wrong on a CUDA device.
+/// Errors of a CUDA device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -17,11 +17,11 @@ pub enum Error {
     },
     /// There is a driver, but no device.
     NoDevice,
-    /// There is no device of this number.
+    /// No device has this number.
     NoSuchDevice {
-        /// The number asked for.
+        /// The requested number.
         index: usize,
-        /// Devices that there are.
+        /// Number of devices.
         count: usize,
     },
     /// The device is older than the kernels' instructions: compute capability 8.0 is needed.
@@ -42,7 +42,7 @@ pub enum Error {
     InSelfTest {
         /// The kernel.
         kernel: &'static str,
-        /// What the device reports.
+        /// Errors of the device.
         source: Box<Error>,
     },
     /// A matrix or a kernel's grid is larger than kernels can count.
@@ -54,16 +54,16 @@ pub enum Error {
         /// The largest that can be.
         limit: u64,
     },
-    /// The device has too little free memory.
+    /// The device is out of memory.
     OutOfDeviceMemory {
         /// The call that failed.
         call: &'static str,
-        /// Bytes asked for; 0 where the call does not say.
+        /// Requested bytes; 0 if the call does not tell.
         bytes: u64,
     },
     /// The device crashed, or was taken away: no call in its context succeeds any more. Open it anew.
     DeviceLost {
-        /// The call that found out.
+        /// The call that noticed it.
         call: &'static str,
         /// Its result.
         result: CUresult,

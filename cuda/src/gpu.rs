@@ -1,4 +1,4 @@
-//! Opening a device.
+//! Opens a device.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,11 +19,11 @@ const SELF_TEST: &str = "DENOIR_CUDA_SELF_TEST";
 pub struct Options {
     /// The device's number; the first by default.
     pub device: Option<usize>,
-    /// Makes a call fail: for tests.
+    /// Injected call failures, for tests.
     pub faults: Option<Arc<Faults>>,
 }
 
-/// An open device: what backends are made on.
+/// An open device, on which backends are created.
 #[derive(Clone)]
 pub struct Gpu {
     /// Before the context, which they are in.
@@ -38,7 +38,7 @@ impl Gpu {
     /// `DENOIR_CUDA_SELF_TEST` is `skip`.
     ///
     /// # Errors
-    /// [`Error`], naming what this machine or device lacks, or the kernels that compute wrongly.
+    /// [`Error`], naming what the machine or device lacks, or the kernels that compute wrongly.
     pub fn open(options: &Options) -> Result<Gpu, Error> {
         let context = Driver::open(Calls::new(options.faults.clone()))?.context(options.device)?;
         let modules = Arc::new(Mutex::new(Modules::new(&context)));
@@ -55,25 +55,25 @@ impl Gpu {
         Gpu { tile: Some(tile), ..self.clone() }
     }
 
-    /// Whether the device passed its self-test; otherwise it was skipped.
+    /// Returns whether the device passed its self-test; otherwise it was skipped.
     pub fn is_checked(&self) -> bool {
         self.checked
     }
 
-    /// What the device is.
+    /// Returns a description of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.context.info
     }
 
-    /// The activation types that a backend on this device wants.
+    /// Returns the activation types that a backend on this device prefers.
     pub fn precision(&self) -> Precision {
         PRECISION
     }
 
-    /// A backend over a model file and an arena of so many bytes.
+    /// A backend for a model file and an arena of this size in bytes.
     ///
     /// # Errors
-    /// [`Error`], above all when the device is out of memory.
+    /// [`Error`], above all if the device is out of memory.
     pub fn backend(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Cuda, Error> {
         self.backend_with(self.tile, file, arena_bytes)
     }

@@ -40,9 +40,9 @@ pub(crate) struct Launcher {
     pub(crate) tile: Option<LinearTile>,
     /// Name of the last kernel that was launched or recorded.
     pub(crate) last_kernel: &'static str,
-    /// The recording under way; without one, kernels run at once.
+    /// The open recording; without one, kernels run at once.
     open: Option<Vec<Launch>>,
-    /// Those of the device: backends share them.
+    /// The device's own, shared by its backends.
     modules: Arc<Mutex<Modules>>,
     pub(crate) context: Arc<Context>,
 }
@@ -73,18 +73,18 @@ impl Launcher {
         })
     }
 
-    /// What the device is.
+    /// Returns a description of the device.
     pub(crate) fn info(&self) -> &DeviceInfo {
         &self.context.info
     }
 
-    /// From now on kernels are recorded, and their weights stay on the device.
+    /// Starts recording; weights of recorded kernels stay resident.
     pub(crate) fn open_recording(&mut self) {
         self.weights.stream(false);
         self.open = Some(Vec::new());
     }
 
-    /// From now on kernels run at once. What was recorded, if anything.
+    /// Stops recording, so that kernels run at once; returns the recording, if any.
     pub(crate) fn close_recording(&mut self) -> Option<Vec<Launch>> {
         self.weights.stream(false);
         self.open.take()

@@ -6,7 +6,7 @@
 //! [`Gpu::backend`] gives a [`denoir_core::backend::Backend`]. Programs are captured in a graph once and replayed; what
 //! changes from step to step is data in the arena.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
 //! | `calls` | the door to every call of the driver |
 //! | `device`, `gpu` | the driver, devices, contexts; opening a device |

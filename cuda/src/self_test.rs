@@ -1,4 +1,4 @@
-//! Every linear and attention kernel is compared with the reference: drivers are not always right.
+//! Every linear and attention kernel is compared with the reference: drivers have bugs.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::{Error, LinearTile};
 /// Channels of a head, for each attention kernel.
 const HEAD_DIMS: [usize; 5] = [16, 64, 72, 104, 128];
 
-/// Makes a backend over a file and an arena of so many bytes, with one tile for linear layers or the backend's choice.
+/// Makes a backend for a file and an arena of this size in bytes, with one tile for linear layers or the backend's
+/// choice.
 type Open<'a> = &'a dyn Fn(Option<LinearTile>, Arc<dyn ModelFile>, usize) -> Result<Cuda, Error>;
 
 /// An error that names the kernels that compute wrongly, or the one that the device does not survive.

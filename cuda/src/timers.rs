@@ -8,12 +8,12 @@ use crate::Error;
 use crate::calls::Make;
 use crate::device::Context;
 
-/// A kernel's share of a program.
+/// A kernel's share of a program's time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
     /// Its name.
     pub name: &'static str,
-    /// How often it ran.
+    /// Number of runs.
     pub runs: usize,
     /// All of them together, with the gaps between them.
     pub ms: f64,

@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Counts the driver's calls and makes one of them fail, or a kernel wrong: how tests reach every error path. `R` is what
-/// the driver's calls return.
+/// Injects faults for tests of error paths: counts the driver's calls and makes one fail, or breaks a kernel. `R` is
+/// the result type of the driver's calls.
 #[derive(Debug)]
 pub struct Faults<R> {
     made: AtomicU64,
@@ -10,18 +10,18 @@ pub struct Faults<R> {
     broken: Mutex<Option<BrokenKernel>>,
 }
 
-/// A call that is to fail.
+/// A call to fail.
 #[derive(Clone, Debug)]
 pub struct Fault<R> {
-    /// How many calls are made before it.
+    /// Number of calls before it.
     pub after: u64,
     /// Counts only calls of this name, such as `vkAllocateMemory`; all by default.
     pub call: Option<&'static str>,
-    /// What it returns instead of being made.
+    /// The result to return instead of making the call.
     pub result: R,
 }
 
-/// A kernel that computes wrongly.
+/// A kernel to break.
 #[derive(Debug)]
 struct BrokenKernel {
     name: &'static str,
@@ -35,37 +35,37 @@ impl<R> Default for Faults<R> {
 }
 
 impl<R> Faults<R> {
-    /// Only counts.
+    /// Counts calls without making any fail.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Makes a call fail, once.
+    /// Makes one call fail, once.
     pub fn arm(&self, fault: Fault<R>) {
         *lock(&self.next) = Some(fault);
     }
 
-    /// Whether the call that was to fail has come; otherwise it no longer does.
+    /// Cancels the failure; returns whether the call had already failed.
     pub fn disarm(&self) -> bool {
         lock(&self.next).take().is_none()
     }
 
-    /// From now on a kernel leaves out its last workgroups, as if the driver were wrong.
+    /// Makes a kernel skip its last workgroups, as if the driver were faulty.
     pub fn break_kernel(&self, name: &'static str) {
         *lock(&self.broken) = Some(BrokenKernel { name, ran: false });
     }
 
-    /// Makes the broken kernel whole. Whether it ran.
+    /// Repairs the broken kernel; returns whether it ran.
     pub fn mend_kernel(&self) -> bool {
         lock(&self.broken).take().is_some_and(|kernel| kernel.ran)
     }
 
-    /// Calls so far.
+    /// Number of calls so far.
     pub fn calls(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
     }
 
-    /// Counts a call; what it is to return where it is the one to fail.
+    /// Counts a call; returns the injected result if this is the call to fail.
     fn count(&self, name: &'static str) -> Option<R> {
         self.made.fetch_add(1, Ordering::Relaxed);
         let mut next = lock(&self.next);
@@ -80,12 +80,12 @@ impl<R> Faults<R> {
     }
 }
 
-/// A test that panicked while it held a lock fails anyway.
+/// Ignores poisoning: a test that panicked while it held the lock fails anyway.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The one door to every call of a driver that can fail.
+/// The wrapper around every driver call that can fail.
 #[derive(Debug)]
 pub struct Calls<R>(Option<Arc<Faults<R>>>);
 
@@ -102,17 +102,17 @@ impl<R> Clone for Calls<R> {
 }
 
 impl<R> Calls<R> {
-    /// Calls that `faults`, where there are any, count and make fail.
+    /// Wraps calls; `faults`, if given, counts them and makes them fail.
     pub fn new(faults: Option<Arc<Faults<R>>>) -> Self {
         Calls(faults)
     }
 
-    /// Before each call: what it is to return without being made; `None`: make it.
+    /// Called before each call: the result to return without making it, or `None` to make it.
     pub fn fault(&self, name: &'static str) -> Option<R> {
         self.0.as_ref()?.count(name)
     }
 
-    /// Whether a kernel is to compute wrongly.
+    /// Returns whether to break this kernel.
     pub fn is_broken(&self, kernel: &str) -> bool {
         let Some(faults) = &self.0 else { return false };
         let mut broken = lock(&faults.broken);

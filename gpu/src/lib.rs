@@ -1,5 +1,5 @@
-//! What the GPU backends share on the host: [`Weights`] on the device, and [`Faults`], by which tests make a driver's
-//! calls fail.
+//! Host code shared by the GPU backends: [`Weights`] on the device, and [`Faults`], with which tests make driver calls
+//! fail.
 
 mod faults;
 mod weights;

@@ -4,41 +4,40 @@ use std::sync::Arc;
 use denoir_core::View;
 use denoir_core::backend::ModelFile;
 
-/// Rows of weights start at multiples of this, so that kernels load 16 bytes as one.
+/// Alignment of weight rows, so that kernels can load 16 bytes at once.
 const ROW_ALIGN: usize = 16;
-/// Tensors start at multiples of this: no device asks for more.
+/// Alignment of tensors; no device requires more.
 const ALIGN: usize = 256;
-/// Bytes of a buffer that tensors share: a sixteenth of the file, within these bounds. What it leaves free at its end is
-/// lost, and each buffer is an allocation, of which a device allows few.
+/// Size of a buffer from which tensors are sub-allocated: a sixteenth of the file, within these bounds. Free space at
+/// the end of a buffer is wasted, but each buffer is one allocation, and devices allow few.
 const FEWEST_BYTES: usize = 64 << 10;
 const MOST_BYTES: usize = 32 << 20;
 
-/// A device's memory, and the copies into it.
+/// Memory of a device, and copies into it.
 pub trait DeviceMemory {
     /// An allocation.
     type Buffer;
-    /// Where a matrix lies on the device.
+    /// The location of a matrix on the device.
     type Placed: Copy;
-    /// What the device reports.
+    /// Errors of the device.
     type Error;
 
-    /// A new allocation.
+    /// Allocates memory.
     ///
     /// # Errors
-    /// What the device reports, above all that it is out of memory.
+    /// Errors of the device, mainly out of memory.
     fn allocate(&mut self, bytes: usize) -> Result<Self::Buffer, Self::Error>;
 
-    /// Bytes of an allocation.
+    /// Size of an allocation in bytes.
     fn len(buffer: &Self::Buffer) -> usize;
 
-    /// A matrix of `bytes` bytes that starts at byte `at`, with rows `stride` elements apart.
+    /// Locates a matrix of `bytes` bytes at byte `at`, with rows `stride` elements apart.
     fn place(buffer: &Self::Buffer, at: usize, stride: usize, bytes: usize) -> Self::Placed;
 
-    /// Copies rows to bytes that no kernel under way uses, each `pitch` bytes after the one before it; kernels that are
-    /// launched later see them.
+    /// Copies rows, `pitch` bytes apart, to memory that no running kernel uses. Kernels launched later see them.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     fn fill<'r>(
         &mut self,
         buffer: &mut Self::Buffer,
@@ -47,59 +46,60 @@ pub trait DeviceMemory {
         rows: impl ExactSizeIterator<Item = &'r [u8]>,
     ) -> Result<(), Self::Error>;
 
-    /// Makes sure that a buffer of streamed weights can be overwritten, or freed where it is to be `replaced`.
+    /// Waits until a buffer of streamed weights can be overwritten, or freed if it is `replaced`.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     fn release(&mut self, replaced: bool) -> Result<(), Self::Error>;
 }
 
-/// The weights on a device. Each comes when a kernel that needs it is recorded, with its rows padded, and stays.
+/// The weights on a device. A resident weight is uploaded, with padded rows, when the first kernel that needs it is
+/// recorded.
 ///
-/// Streamed weights go through buffers that the next kernels use again: an image needs those of the modulation a few
-/// times, but they are a third of the network.
+/// Streamed weights pass through buffers that the next kernels reuse: the modulation weights are a third of the
+/// network, but an image needs them only a few times.
 pub struct Weights<M: DeviceMemory> {
     file: Arc<dyn ModelFile>,
     resident: HashMap<View, M::Placed>,
     shared: Vec<Shared<M::Buffer>>,
-    /// One for each operand of a kernel.
+    /// Streaming buffers, one per operand of a kernel.
     streamed: Vec<M::Buffer>,
-    /// Streamed operands of the kernel under way so far; `None`: operands stay.
+    /// Number of operands streamed for the current kernel; `None` if operands stay resident.
     operands: Option<usize>,
 }
 
-/// A buffer of tensors, one after the other.
+/// A buffer from which tensors are sub-allocated in order.
 struct Shared<B> {
     buffer: B,
-    /// Bytes that are taken.
+    /// Bytes in use.
     taken: usize,
 }
 
 impl<M: DeviceMemory> Weights<M> {
-    /// None are on the device yet.
+    /// Starts without any weights on the device.
     pub fn new(file: Arc<dyn ModelFile>) -> Self {
         Weights { file, resident: HashMap::new(), shared: Vec::new(), streamed: Vec::new(), operands: None }
     }
 
-    /// Bytes of the model file.
+    /// Size of the model file in bytes.
     pub fn file_bytes(&self) -> usize {
         self.file.bytes().len()
     }
 
-    /// Whether the weights of the next kernels, which then run one by one, are streamed; otherwise they stay.
+    /// Sets whether the weights of the next kernels are streamed, and the kernels run one by one, or stay resident.
     pub fn stream(&mut self, streamed: bool) {
         self.operands = streamed.then_some(0);
     }
 
-    /// Between two kernels: what was streamed for the first may be overwritten.
+    /// Marks the end of a kernel, whose streamed weights may then be overwritten.
     pub fn next_kernel(&mut self) {
         self.operands = self.operands.map(|_| 0);
     }
 
-    /// Where the matrix lies on the device; it is brought there where it is not yet.
+    /// Returns the matrix's location on the device, and uploads it first if necessary.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub fn locate(&mut self, view: &View, memory: &mut M) -> Result<M::Placed, M::Error> {
         if let Some(placed) = self.resident.get(view) {
             return Ok(*placed);
@@ -131,7 +131,7 @@ impl<M: DeviceMemory> Weights<M> {
         Ok(placed)
     }
 
-    /// The buffer of a streamed operand, which the kernel before no longer reads.
+    /// Returns a buffer for a streamed operand, once the previous kernel no longer reads it.
     fn streamed(&mut self, operand: usize, bytes: usize, memory: &mut M) -> Result<&mut M::Buffer, M::Error> {
         let fits = self.streamed.get(operand).is_some_and(|buffer| M::len(buffer) >= bytes);
         memory.release(!fits)?;
@@ -145,7 +145,7 @@ impl<M: DeviceMemory> Weights<M> {
         Ok(&mut self.streamed[operand])
     }
 
-    /// A shared buffer with so much room.
+    /// Returns a shared buffer with this much free space.
     fn shared(&mut self, bytes: usize, memory: &mut M) -> Result<&mut Shared<M::Buffer>, M::Error> {
         let has_room = |shared: &Shared<M::Buffer>| shared.taken.saturating_add(bytes) <= M::len(&shared.buffer);
         let index = match self.shared.iter().position(has_room) {

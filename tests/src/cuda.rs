@@ -22,7 +22,7 @@ static EMULATED: LazyLock<Option<Library>> = LazyLock::new(|| {
     unsafe { Library::new(EMULATOR) }.ok()
 });
 
-/// Whether the device is emulated.
+/// Returns whether the device is emulated.
 pub fn is_emulated() -> bool {
     EMULATED.is_some()
 }

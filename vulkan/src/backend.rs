@@ -17,21 +17,21 @@ use crate::tier::Tiers;
 use crate::timers::KernelTime;
 use crate::{Error, kernels};
 
-/// How long a submission should take, in seconds, and how long it may before its program is cut anew: below what a
-/// watchdog lets pass.
+/// Target time of a submission in seconds, and the limit above which its program is split again; both are below
+/// watchdog limits.
 const SUBMISSION_SECONDS: f64 = 0.1;
 const LONGEST_SECONDS: f64 = 0.2;
-/// How often a backend cuts anew: a kernel of one long workgroup stays as it is.
+/// Maximum number of times a backend splits again: a kernel with one long workgroup cannot be split.
 const CORRECTIONS: u32 = 8;
 
-/// A Vulkan device as a backend.
+/// The backend for a Vulkan device.
 pub struct Vulkan {
     programs: HashMap<Program, Recording>,
     launcher: Launcher,
-    /// Seconds that a submission may take.
+    /// Time limit of a submission in seconds.
     longest: f64,
     corrections: u32,
-    /// What was submitted last.
+    /// The last submission.
     last: Option<Program>,
 }
 
@@ -58,17 +58,17 @@ impl Vulkan {
         self.device().allocated.load(Ordering::Relaxed)
     }
 
-    /// Cuts the programs to come into submissions of so many floating-point operations at most, and anew where one is
-    /// measured to take longer than this. By default they have what the device is expected to do in 0.1 s, and may take
-    /// 0.2 s: operating systems reset devices whose submissions take seconds.
+    /// Splits future programs into submissions of at most this many floating-point operations, and splits them again if
+    /// one is measured to take longer than this. The defaults are the work that the device is expected to do in 0.1 s,
+    /// and 0.2 s: operating systems reset devices whose submissions take seconds.
     pub fn limit_submissions(&mut self, flop: u64, longest: Duration) {
         (self.launcher.most_flop, self.longest) = (flop.max(1), longest.as_secs_f64());
     }
 
-    /// Times every kernel of the programs to come, or no longer does. Timed kernels do not overlap.
+    /// Turns timing of every kernel in future programs on or off. Timed kernels do not overlap.
     ///
     /// # Errors
-    /// [`Error`] of the device, which is waited for.
+    /// [`Error`] of the device; the call waits for it.
     pub fn set_timed(&mut self, timed: bool) -> Result<(), Error> {
         self.device().wait_idle()?;
         self.programs.clear();
@@ -76,16 +76,16 @@ impl Vulkan {
         Ok(())
     }
 
-    /// How long the kernels of the last program took, the longest first; nothing unless they were timed.
+    /// Returns the times of the last program's kernels, longest first; empty unless they were timed.
     ///
     /// # Errors
-    /// [`Error`] of the device, which is waited for.
+    /// [`Error`] of the device; the call waits for it.
     pub fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
         let last = self.last.and_then(|program| self.programs.get(&program));
         last.map_or(Ok(Vec::new()), Recording::times)
     }
 
-    /// Whether a recorded program was measured to be cut too coarsely; from now on programs are cut finer.
+    /// Returns whether a recorded program's submissions took too long; future programs are then split finer.
     fn is_too_coarse(&mut self, program: Program) -> Result<bool, Error> {
         let compiled = |recording: &&Recording| recording.runs > 1 || !self.device().about.is_processor();
         let recording = self.programs.get(&program).filter(compiled).filter(|_| self.corrections < CORRECTIONS);

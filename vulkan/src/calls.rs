@@ -1,14 +1,14 @@
-//! The one door to every `vk*` call that can fail.
+//! The single path for every `vk*` call that can fail.
 
 use ash::vk;
 
 use crate::Error;
 
-/// What makes a call fail, or a kernel wrong: [`denoir_gpu::Faults`] with Vulkan's results.
+/// Fault injection: [`denoir_gpu::Faults`] with Vulkan's results.
 pub type Faults = denoir_gpu::Faults<vk::Result>;
 /// A call that is to fail.
 pub type Fault = denoir_gpu::Fault<vk::Result>;
-/// The door.
+/// The wrapper.
 pub(crate) type Calls = denoir_gpu::Calls<vk::Result>;
 
 /// Makes a call and names it in its error.

@@ -1,4 +1,4 @@
-//! Physical devices: what there is, what each can do, and opening one.
+//! Physical devices: listing them, their capabilities, and opening one.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -15,21 +15,21 @@ use crate::tier::Tiers;
 /// Bytes of a texel.
 pub(crate) const TEXEL_BYTES: usize = 16;
 
-/// Bindings of the kernel with the most.
+/// Maximum number of bindings of any kernel.
 pub(crate) const MAX_BINDINGS: u32 = 8;
 
 /// A device that can run denoir.
 #[derive(Clone, Debug)]
 pub struct DeviceInfo {
-    /// Its number for [`Options::device`](crate::Options::device): real GPUs first.
+    /// The device's number for [`Options::device`](crate::Options::device); GPUs come first.
     pub index: usize,
-    /// What the driver calls it.
+    /// The driver's name for the device.
     pub name: String,
     /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
     pub kind: &'static str,
     /// The Vulkan version that it supports, such as `1.3.230`.
     pub api: String,
-    /// Bytes of its largest own memory.
+    /// Size of its largest device-local heap in bytes.
     pub memory_bytes: u64,
     /// Whether the processor and the device share one memory.
     pub unified: bool,
@@ -37,14 +37,14 @@ pub struct DeviceInfo {
     pub tiers: Tiers,
 }
 
-/// A physical device and what was found out about it.
+/// A physical device and its properties.
 pub(crate) struct Candidate {
     pub(crate) physical: vk::PhysicalDevice,
     pub(crate) properties: vk::PhysicalDeviceProperties,
     pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
     pub(crate) max_allocation: u64,
     pub(crate) queue_family: u32,
-    /// Bits of the queue's clock that count; none where it has no clock.
+    /// Valid bits of the queue's timestamps; 0 if it has none.
     pub(crate) timestamp_bits: u32,
     pub(crate) tiers: Tiers,
     extensions: Vec<&'static CStr>,
@@ -59,8 +59,8 @@ impl Candidate {
         matches!(self.properties.device_type, vk::PhysicalDeviceType::INTEGRATED_GPU | vk::PhysicalDeviceType::CPU)
     }
 
-    /// A processor that runs shaders. It compiles a kernel when it first runs it, and fetches texels of 16 bytes far faster
-    /// than it loads from storage buffers.
+    /// A CPU that runs shaders. It compiles a kernel on the first run, and fetches 16-byte texels far faster than it
+    /// loads from storage buffers.
     pub(crate) fn is_processor(&self) -> bool {
         self.properties.device_type == vk::PhysicalDeviceType::CPU
     }
@@ -81,7 +81,7 @@ impl Candidate {
     }
 }
 
-/// A kind of device, and its place in the order.
+/// A kind of device, and its sort order.
 fn kind(of: vk::PhysicalDeviceType) -> (&'static str, u8) {
     match of {
         vk::PhysicalDeviceType::DISCRETE_GPU => ("discrete", 0),
@@ -92,7 +92,7 @@ fn kind(of: vk::PhysicalDeviceType) -> (&'static str, u8) {
     }
 }
 
-/// The devices that can compute with Vulkan 1.1, real GPUs first.
+/// Lists the devices that can compute with Vulkan 1.1, GPUs first.
 pub(crate) fn candidates(instance: &Instance) -> Result<Vec<Candidate>, Error> {
     // SAFETY: no preconditions, here and in `candidate`: queries of a live instance's own devices.
     let all =
@@ -157,11 +157,11 @@ pub(crate) struct Device {
     pub(crate) raw: ash::Device,
     /// Backends on different threads take turns.
     queue: Mutex<vk::Queue>,
-    /// How often the queue was given something.
+    /// Number of submissions to the queue.
     pub(crate) submissions: AtomicUsize,
-    /// Bytes of memory that its buffers have.
+    /// Bytes of memory held by its buffers.
     pub(crate) allocated: AtomicU64,
-    /// Whether the processor sees its own memory.
+    /// Whether the CPU can access the device's memory.
     pub(crate) shared: bool,
     pub(crate) about: Candidate,
     pub(crate) calls: Calls,
@@ -170,7 +170,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens a device by its number, the first by default. `apart`: its memory is no matter of the processor.
+    /// Opens a device by number, by default the first. `apart`: treats its memory as inaccessible to the CPU.
     pub(crate) fn open(instance: Instance, index: Option<usize>, apart: bool) -> Result<Arc<Device>, Error> {
         let mut found = candidates(&instance)?;
         let (index, count) = (index.unwrap_or(0), found.len());
@@ -206,7 +206,7 @@ impl Device {
         }))
     }
 
-    /// Bytes of a buffer that kernels can fetch as texels.
+    /// Maximum bytes of a buffer that kernels can fetch as texels.
     pub(crate) fn texel_bytes(&self) -> u64 {
         u64::from(self.limits().max_texel_buffer_elements) * TEXEL_BYTES as u64
     }
@@ -215,12 +215,13 @@ impl Device {
         &self.about.properties.limits
     }
 
-    /// What storage buffer offsets are rounded down to: at least 16, so that vector loads stay aligned.
+    /// The granularity to which storage buffer offsets are rounded down: at least 16, so that vector loads stay
+    /// aligned.
     pub(crate) fn offset_alignment(&self) -> usize {
         (self.limits().min_storage_buffer_offset_alignment as usize).max(16)
     }
 
-    /// The queue, for this thread alone.
+    /// Locks the queue for this thread.
     pub(crate) fn queue(&self) -> MutexGuard<'_, vk::Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

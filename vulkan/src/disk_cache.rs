@@ -1,23 +1,23 @@
-//! The pipeline cache's file: checked before a driver sees it, because drivers trust what they are given.
+//! The file of the pipeline cache. It is checked before the driver sees it, because drivers trust their input.
 //!
-//! 8 bytes of magic, 8 bytes of FNV-1a of the rest, then what the driver gave: its header (length, version, vendor,
-//! device, UUID of the cache's format) and its data.
+//! Layout: 8 bytes of magic, 8 bytes of FNV-1a of the rest, then the driver's header (length, version, vendor, device,
+//! UUID of the cache's format) and the driver's data.
 
 use std::path::{Path, PathBuf};
 
 use ash::vk;
 
 const MAGIC: &[u8; 8] = b"denoirVk";
-/// A larger file is none of ours.
+/// Maximum size; a larger file is not ours.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// The file for a device and driver in the cache's folder.
+/// Path of the file for a device and driver in the cache folder.
 pub(crate) fn path(folder: &Path, of: &vk::PhysicalDeviceProperties) -> PathBuf {
     let uuid: String = of.pipeline_cache_uuid.iter().map(|b| format!("{b:02x}")).collect();
     folder.join(format!("{:04x}-{:04x}-{:08x}-{uuid}.bin", of.vendor_id, of.device_id, of.driver_version))
 }
 
-/// The driver's data; nothing where the file is absent, damaged, or another device's.
+/// Reads the driver's data; empty if the file is missing, damaged, or belongs to another device.
 pub(crate) fn load(path: &Path, of: &vk::PhysicalDeviceProperties) -> Option<Vec<u8>> {
     if std::fs::metadata(path).ok()?.len() > MAX_BYTES {
         return None;
@@ -27,7 +27,7 @@ pub(crate) fn load(path: &Path, of: &vk::PhysicalDeviceProperties) -> Option<Vec
     Some(data.to_vec())
 }
 
-/// Writes beside the file, then renames, so that nobody reads half of it.
+/// Writes a temporary file, then renames it, so that nobody reads a partial file.
 pub(crate) fn save(path: &Path, data: &[u8]) {
     let mut file = MAGIC.to_vec();
     file.extend(fnv(data).to_le_bytes());

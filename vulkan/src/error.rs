@@ -1,32 +1,32 @@
-//! What can go wrong on a Vulkan device.
+//! Errors of a Vulkan device.
 
 use ash::vk;
 
 use crate::Tier;
 
-/// What can go wrong on a Vulkan device.
+/// Errors of a Vulkan device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// This machine has no Vulkan loader; the text is the system's.
+    /// This machine has no Vulkan loader; the text is the system's error.
     NoLoader(String),
-    /// There is a loader, but no device that can compute.
+    /// The loader works, but no device can compute.
     NoDevice,
-    /// There is no device of this number.
+    /// No device has this number.
     NoSuchDevice {
-        /// The number asked for.
+        /// The requested number.
         index: usize,
-        /// Devices that there are.
+        /// Number of devices.
         count: usize,
     },
-    /// The device, or the loader, lacks something that is needed.
+    /// The device or the loader lacks a required feature.
     Missing {
         /// The device's name, or `loader`.
         device: String,
-        /// What it lacks.
+        /// The missing feature.
         what: &'static str,
     },
-    /// The device cannot run a tier that was asked for.
+    /// The device cannot run the requested tier.
     NoTier {
         /// The device's name.
         device: String,
@@ -44,24 +44,24 @@ pub enum Error {
         what: &'static str,
         /// Bytes.
         bytes: u64,
-        /// Bytes that the device allows.
+        /// The device's limit in bytes.
         limit: u64,
     },
-    /// The device has too little free memory.
+    /// The device is out of memory.
     OutOfDeviceMemory {
         /// The call that failed.
         call: &'static str,
-        /// Bytes asked for; 0 where the call does not say.
+        /// Requested bytes; 0 if the call does not tell.
         bytes: u64,
     },
-    /// The machine has too little free memory.
+    /// The machine is out of memory.
     OutOfHostMemory {
         /// The call that failed.
         call: &'static str,
     },
-    /// The device stopped answering: a crash or a watchdog. A new backend must be made.
+    /// The device was lost, after a crash or watchdog reset. A new backend is needed.
     DeviceLost {
-        /// The call that found out.
+        /// The call that noticed it.
         call: &'static str,
     },
     /// Another call failed.

@@ -1,4 +1,4 @@
-//! Which features of a device the tiers need, and how they are enabled.
+//! The device features that each tier needs, and how to enable them.
 
 use std::ffi::CStr;
 
@@ -8,15 +8,15 @@ use crate::calls::Make;
 use crate::tier::{Matrix, Tiers};
 use crate::{Error, instance::Instance};
 
-/// Bytes of a row of the tiles that `linear_matrix.comp` keeps in shared memory, and of its smallest part.
+/// Bytes per row of the tiles that `linear_matrix.comp` keeps in shared memory, and of the smallest part of a row.
 const TILE_BYTES: u32 = 64;
 const PART_BYTES: u32 = 8;
 
-/// A physical device that is asked.
+/// A physical device to query.
 pub(crate) struct Asked<'a> {
     pub(crate) instance: &'a Instance,
     pub(crate) physical: vk::PhysicalDevice,
-    /// The version that it can be used with.
+    /// The Vulkan version to use with it.
     pub(crate) version: u32,
     /// Whether it lists an extension.
     pub(crate) lists: &'a dyn Fn(&CStr) -> bool,
@@ -47,8 +47,8 @@ impl Asked<'_> {
         Ok((Tiers { fp16, int8, matrix }, listed.collect()))
     }
 
-    /// The cooperative matrices that the kernels can use. They need Vulkan 1.3, which has the memory model and the
-    /// fixed size of subgroups.
+    /// The cooperative matrices that the kernels can use. They need Vulkan 1.3 for its memory model and fixed subgroup
+    /// size.
     fn matrix(&self, bytes: bool) -> Result<Option<Matrix>, Error> {
         if self.version < vk::API_VERSION_1_3 || !(self.lists)(khr::cooperative_matrix::NAME) {
             return Ok(None);
@@ -102,7 +102,7 @@ fn shape(
     Some([largest.m_size, largest.n_size, largest.k_size])
 }
 
-/// The structures that enable what tiers need.
+/// The structures that enable the features of the tiers.
 #[derive(Default)]
 pub(crate) struct Enabled {
     float: vk::PhysicalDeviceShaderFloat16Int8Features<'static>,
@@ -113,7 +113,7 @@ pub(crate) struct Enabled {
 }
 
 impl Enabled {
-    /// Adds them to the description of a device.
+    /// Adds them to a device's create info.
     pub(crate) fn chain<'a>(
         &'a mut self,
         mut info: vk::DeviceCreateInfo<'a>,

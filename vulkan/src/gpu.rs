@@ -1,4 +1,4 @@
-//! Opening a device.
+//! Opens a device.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -15,27 +15,27 @@ use crate::pipelines::Pipelines;
 use crate::tier::Tiers;
 use crate::{Error, Tier, disk_cache, self_test};
 
-/// How a backend is made.
+/// Options for opening a device.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The device's number; the first by default.
     pub device: Option<usize>,
-    /// The highest tier to use; by default all that the device has.
+    /// The highest tier to use; by default the device's highest.
     pub tier: Option<Tier>,
-    /// A folder for compiled kernels; nothing is kept without one.
+    /// A folder in which to cache compiled kernels, if any.
     pub cache: Option<PathBuf>,
-    /// Whether the validation layers watch.
+    /// Use of the validation layers.
     pub validation: Validation,
-    /// Makes a call fail: for tests.
+    /// Injected call failures, for tests.
     pub faults: Option<Arc<Faults>>,
-    /// Writes to a device that shares the processor's memory as to a card: for tests.
+    /// Uploads through staging buffers even if the device shares the CPU's memory, for tests.
     pub apart: bool,
 }
 
-/// The devices of this machine.
+/// Lists the devices of this machine.
 ///
 /// # Errors
-/// [`Error::NoLoader`] without Vulkan, or what the loader reports.
+/// [`Error::NoLoader`] without Vulkan, or an error of the loader.
 pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
     let instance = match Instance::new(Calls::default(), &Validation::Off) {
         Err(Error::NoDevice) => return Ok(Vec::new()),
@@ -44,7 +44,7 @@ pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
     Ok(candidates(&instance)?.iter().enumerate().map(|(i, c)| c.info(i)).collect())
 }
 
-/// An open device: what backends are made on.
+/// An open device, on which backends are created.
 #[derive(Clone)]
 pub struct Gpu {
     device: Arc<Device>,
@@ -56,10 +56,10 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens a device and checks every tier that it is to use.
+    /// Opens a device and checks every tier before use.
     ///
     /// # Errors
-    /// [`Error`], naming what this machine or device lacks.
+    /// [`Error`], naming what the machine or device lacks.
     pub fn open(options: &Options) -> Result<Gpu, Error> {
         let calls = Calls::new(options.faults.clone());
         let instance = Instance::new(calls, &options.validation)?;
@@ -87,7 +87,7 @@ impl Gpu {
         }
     }
 
-    /// What the device is.
+    /// Returns a description of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
     }
@@ -97,12 +97,12 @@ impl Gpu {
         self.tiers
     }
 
-    /// The tiers that the device claims but computes wrongly; they are not used.
+    /// Returns the tiers that the device claims but computes wrong results with; they are not used.
     pub fn wrong_tiers(&self) -> &[Tier] {
         &self.wrong
     }
 
-    /// Submissions to the device so far, of all backends.
+    /// Number of submissions to the device so far, by all backends.
     pub fn submissions(&self) -> usize {
         self.device.submissions.load(Ordering::Relaxed)
     }
@@ -112,20 +112,20 @@ impl Gpu {
         self.device.allocated.load(Ordering::Relaxed)
     }
 
-    /// The activation types that a backend on this device wants.
+    /// Returns the activation types that a backend on this device prefers.
     pub fn precision(&self) -> Precision {
         self.tiers.precision()
     }
 
-    /// A backend over a model file and an arena of so many bytes.
+    /// Creates a backend for a model file and an arena of this size in bytes.
     ///
     /// # Errors
-    /// [`Error`], above all when the device is out of memory.
+    /// [`Error`], mainly if the device is out of memory.
     pub fn backend(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
         self.backend_with(self.tiers, file, arena_bytes)
     }
 
-    /// A backend that uses other tiers.
+    /// Creates a backend that uses other tiers.
     fn backend_with(&self, tiers: Tiers, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Vulkan, Error> {
         Vulkan::new(&self.device, &self.pipelines, tiers, self.flop_per_second, file, arena_bytes)
     }

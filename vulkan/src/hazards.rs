@@ -1,8 +1,8 @@
-//! Which kernels must wait for which: barriers only where bytes of the arena meet.
+//! Dependencies between kernels: a barrier is needed only if two kernels touch the same bytes of the arena.
 
 use std::ops::Range;
 
-/// What the kernels since the last barrier read and wrote.
+/// The bytes that kernels have read and written since the last barrier.
 #[derive(Default)]
 pub(crate) struct Hazards {
     reads: Vec<Range<usize>>,
@@ -17,7 +17,7 @@ pub(crate) struct Access {
 }
 
 impl Hazards {
-    /// Whether the kernel must wait for those before it; it is counted in either case.
+    /// Adds a kernel; returns whether it must wait for earlier ones.
     pub(crate) fn wait_for(&mut self, next: &Access) -> bool {
         let meet = |a: &[Range<usize>], b: &[Range<usize>]| {
             a.iter().any(|a| b.iter().any(|b| a.start < b.end && b.start < a.end))
@@ -32,7 +32,7 @@ impl Hazards {
         wait
     }
 
-    /// After a barrier.
+    /// Forgets all accesses after a barrier.
     pub(crate) fn clear(&mut self) {
         self.reads.clear();
         self.writes.clear();

@@ -10,19 +10,19 @@ use crate::calls::{Calls, Make};
 
 const LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
 
-/// Whether the validation layers watch.
+/// Use of the validation layers.
 #[derive(Clone, Debug, Default)]
 pub enum Validation {
-    /// They do not.
+    /// Off.
     #[default]
     Off,
     /// Errors and warnings are collected.
     On(Messages),
-    /// Synchronisation is checked as well.
+    /// Synchronisation is checked too.
     Synchronisation(Messages),
 }
 
-/// What the validation layers said.
+/// The messages of the validation layers.
 #[derive(Clone, Debug, Default)]
 pub struct Messages(Arc<Mutex<Vec<String>>>);
 
@@ -42,12 +42,12 @@ impl Validation {
     }
 }
 
-/// A connection to the loader.
+/// The loader and an instance.
 pub(crate) struct Instance {
     pub(crate) raw: ash::Instance,
     pub(crate) calls: Calls,
     debug: Option<(ext::debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
-    /// The version that the instance was made for.
+    /// The Vulkan version of the instance.
     pub(crate) version: u32,
     /// Keeps alive what the messenger writes to.
     _messages: Option<Messages>,

@@ -1,4 +1,4 @@
-//! From a kernel's descriptor to a dispatch: buffers, offsets, arguments, constants.
+//! Turns a kernel's descriptor into a dispatch: buffers, offsets, arguments, constants.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,18 +28,18 @@ pub(crate) struct Bound {
 
 /// The memory and the queue that kernels are launched on.
 pub(crate) struct Launcher {
-    /// In the order in which they must go: first the queue, which waits for the device.
+    /// In drop order: first the queue, which waits for the device.
     pub(crate) stream: Stream,
-    /// The recording under way; without one, kernels run at once.
+    /// The open recording; without one, kernels run at once.
     open: Option<Recording>,
-    /// Those of the device: backends share them.
+    /// The device's own, shared by its backends.
     pipelines: Arc<Mutex<Pipelines>>,
     pub(crate) weights: Weights,
     pub(crate) arena: Buffer,
-    /// For bindings that a variant does not touch.
+    /// Bound to bindings that a variant does not use.
     nothing: Buffer,
     pub(crate) tiers: Tiers,
-    /// Floating-point operations of a submission at most.
+    /// Maximum floating-point operations per submission.
     pub(crate) most_flop: u64,
     /// Whether programs are recorded with timers.
     pub(crate) timed: bool,
@@ -77,20 +77,20 @@ impl Launcher {
         self.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on kernels are recorded, and their weights stay on the device.
+    /// Starts recording; weights of recorded kernels stay resident.
     pub(crate) fn open_recording(&mut self) -> Result<(), Error> {
         self.weights.stream(false);
         self.open = Some(self.recording()?);
         Ok(())
     }
 
-    /// From now on kernels run at once. What was recorded, if anything.
+    /// Stops recording, so that kernels run at once; returns the recording, if any.
     pub(crate) fn close_recording(&mut self) -> Option<Recording> {
         self.weights.stream(false);
         self.open.take()
     }
 
-    /// Where a view lies; weights are brought to the device where they are not there yet.
+    /// Returns the location of a view; uploads weights that are not resident yet.
     fn locate(&mut self, view: &View) -> Result<Placed, Error> {
         match view.region {
             Region::Arena => {
@@ -101,7 +101,7 @@ impl Launcher {
         }
     }
 
-    /// Appends a kernel to the open recording; without one, in a recording of its own that runs at once.
+    /// Appends a kernel to the open recording, or runs it at once in a separate recording.
     fn record(&mut self, dispatch: &Dispatch<'_>) -> Result<(), Error> {
         if let Some(open) = &mut self.open {
             return open.push(dispatch);
@@ -128,7 +128,7 @@ impl Launcher {
     }
 }
 
-/// A dispatch in the making. Views are bound in the order of the shader's bindings.
+/// A dispatch under construction. Bind views in the order of the shader's bindings.
 pub(crate) struct Launch<'v> {
     on: &'v mut Launcher,
     variant: Variant,
@@ -163,7 +163,7 @@ impl<'v> Launch<'v> {
         self.bind(view, true)
     }
 
-    /// Binds a view that the kernel may not have.
+    /// Binds an optional view.
     pub(crate) fn read_some(&mut self, view: Option<&View>) -> Result<Bound, Error> {
         match view {
             Some(view) => self.read(view),
@@ -171,7 +171,7 @@ impl<'v> Launch<'v> {
         }
     }
 
-    /// Binds a view that the kernel may not have.
+    /// Binds an optional view.
     pub(crate) fn write_some(&mut self, view: Option<&View>) -> Result<Bound, Error> {
         match view {
             Some(view) => self.write(view),
@@ -179,7 +179,7 @@ impl<'v> Launch<'v> {
         }
     }
 
-    /// Binds something to a binding that this variant does not touch.
+    /// Fills a binding that this variant does not use.
     pub(crate) fn nothing(&mut self) -> Bound {
         self.buffers.push(vk::DescriptorBufferInfo { buffer: self.on.nothing.raw, offset: 0, range: vk::WHOLE_SIZE });
         Bound::default()
@@ -190,7 +190,7 @@ impl<'v> Launch<'v> {
         Ok((self.read(&modulation.table)?, self.read(&modulation.rows)?))
     }
 
-    /// Appends the kernel to the open recording. `flop`: about how much work it is.
+    /// Appends the kernel to the open recording. `flop` is its approximate work.
     pub(crate) fn run(self, push: &[u32], groups: [usize; 3], flop: usize) -> Result<(), Error> {
         let most = self.on.device().limits().max_compute_work_group_count;
         let mut counts = [0; 3];
@@ -244,12 +244,12 @@ impl<'v> Launch<'v> {
     }
 }
 
-/// A number as shaders see it; what does not fit was refused with the operand that has so many elements.
+/// Converts a number for the shaders. One that does not fit was rejected together with its operand.
 pub(crate) fn word(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// The element type as `types.glsl` numbers it.
+/// The number of an element type in `types.glsl`.
 pub(crate) fn element_type(dtype: DType) -> u32 {
     match dtype {
         DType::F32 | DType::U32 => 0,
@@ -264,7 +264,7 @@ pub(crate) fn layout_words(layout: &TokenLayout) -> [u32; 3] {
     [word(layout.images), word(layout.image_tokens), word(layout.context_tokens)]
 }
 
-/// Workgroups of 64 for so many invocations: a plane, because a line may be too long.
+/// Workgroups of 64 for this many invocations, in two dimensions, because one may be too short.
 pub(crate) fn plane(invocations: usize) -> [usize; 3] {
     let groups = invocations.div_ceil(64);
     if groups <= 65535 { [groups, 1, 1] } else { [65535, groups.div_ceil(65535), 1] }

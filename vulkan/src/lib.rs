@@ -1,23 +1,23 @@
-//! The Vulkan backend: compute shaders on any vendor's device. The loader is opened at run time, so a program that has
-//! this crate starts on machines without Vulkan too, and is told [`Error::NoLoader`] there.
+//! The Vulkan backend: compute shaders for devices of any vendor. The loader is opened at run time, so programs also
+//! start on machines without Vulkan, where this crate returns [`Error::NoLoader`].
 //!
-//! [`devices`] lists what there is, [`Gpu::open`] opens a device and checks its [`Tier`]s against the reference, and
-//! [`Gpu::backend`] gives a [`denoir_core::backend::Backend`]. Programs are recorded once and replayed; what changes
-//! from step to step is data in the arena.
+//! [`devices`] lists the devices, [`Gpu::open`] opens a device and checks its [`Tier`]s against the reference, and
+//! [`Gpu::backend`] creates a [`denoir_core::backend::Backend`]. Programs are recorded once and replayed; only data in
+//! the arena changes from step to step.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | `calls` | the door to every `vk*` call that can fail |
-//! | `instance`, `device`, `features` | the loader, devices and what each can do |
+//! | `calls` | the wrapper around every `vk*` call that can fail |
+//! | `instance`, `device`, `features` | the loader, devices and their capabilities |
 //! | `memory`, `weights` | buffers; the weights on the device |
 //! | `stream` | the queue: copies and submissions |
 //! | `recording`, `hazards` | recorded command buffers, barriers, the watchdog's limit |
 //! | `pipelines`, `disk_cache`, `shader` | compiled kernels |
-//! | `launch`, `kernels` | from a descriptor to a dispatch |
+//! | `launch`, `kernels` | turning descriptors into dispatches |
 //! | `backend` | the backend: recorded programs |
 //! | `gpu` | opening a device |
-//! | `timers` | how long each kernel takes |
-//! | `self_test` | each tier against the reference |
+//! | `timers` | kernel times |
+//! | `self_test` | comparison of each tier with the reference |
 
 mod backend;
 mod calls;

@@ -1,4 +1,4 @@
-//! Buffers with memory of their own.
+//! Buffers and their memory.
 
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -11,16 +11,16 @@ use crate::Error;
 use crate::calls::Make;
 use crate::device::Device;
 
-/// Where a buffer lies.
+/// The kind of memory for a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// The device's own memory; mapped as well where the processor shares it.
+    /// Device-local memory, also mapped if the CPU can access it.
     Device,
-    /// Mapped memory that both reach.
+    /// Mapped memory that both CPU and device can access.
     Staging,
 }
 
-/// Where a view lies on the device.
+/// The location of a view on the device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
     pub(crate) buffer: vk::Buffer,
@@ -38,12 +38,12 @@ pub(crate) struct Placed {
 pub(crate) struct Buffer {
     pub(crate) raw: vk::Buffer,
     memory: vk::DeviceMemory,
-    /// Its bytes as texels, as far as views reach; null where kernels fetch none.
+    /// A texel view of its bytes, up to the device's limit; null if kernels fetch none.
     texels: vk::BufferView,
-    /// Where the processor sees it.
+    /// Its mapped address, if mapped.
     mapped: Option<NonNull<u8>>,
     len: usize,
-    /// Bytes of its memory; 0 before it has any.
+    /// Bytes of its memory; 0 before allocation.
     allocated: u64,
     device: Arc<Device>,
 }
@@ -54,7 +54,7 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// `len` bytes, rounded up to words: kernels read and write words.
+    /// Creates a buffer of `len` bytes, rounded up to words because kernels read and write words.
     pub(crate) fn new(device: &Arc<Device>, len: usize, place: Place) -> Result<Buffer, Error> {
         let size = (len.max(4) as u64).next_multiple_of(16);
         if size > device.about.max_allocation {
@@ -108,7 +108,7 @@ impl Buffer {
         self.len
     }
 
-    /// A place in it.
+    /// A location in the buffer.
     pub(crate) fn place(&self, at: usize, stride: usize, len: usize) -> Placed {
         Placed { buffer: self.raw, texels: self.texels, at, stride, len }
     }
@@ -117,10 +117,10 @@ impl Buffer {
         self.mapped.is_some()
     }
 
-    /// Some of its bytes as the processor sees them; nothing where it does not.
+    /// Some of its bytes, mapped; `None` if the buffer is not mapped.
     ///
     /// # Safety
-    /// The device is not writing them, nor reading what is changed.
+    /// The device must not write these bytes, nor read any that the caller changes.
     pub(crate) unsafe fn bytes_mut(&mut self, bytes: Range<usize>) -> &mut [u8] {
         let end = bytes.end.min(self.len);
         let start = bytes.start.min(end);
@@ -144,7 +144,7 @@ impl Drop for Buffer {
     }
 }
 
-/// The best type of memory for a place, and whether the processor sees it (it is then coherent).
+/// The best memory type for a place, and whether the CPU can access it (it is then coherent).
 fn memory_type(device: &Device, allowed: u32, place: Place) -> Result<(u32, bool), Error> {
     use vk::MemoryPropertyFlags as Flags;
     let host = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;

@@ -1,4 +1,4 @@
-//! Compiled pipelines, made when they are first needed and kept; a cache on disk spares the next start.
+//! Compiled pipelines, created on first use and kept. A cache on disk saves the next start from compiling them again.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -13,20 +13,20 @@ use crate::device::Device;
 use crate::disk_cache;
 use crate::shader::Shader;
 
-/// Bytes of push constants that every layout has: what Vulkan guarantees.
+/// Bytes of push constants in every layout: Vulkan's guaranteed minimum.
 const PUSH_BYTES: u32 = 128;
-/// What bindings are.
+/// The types of bindings.
 pub(crate) const STORAGE: vk::DescriptorType = vk::DescriptorType::STORAGE_BUFFER;
 pub(crate) const TEXELS: vk::DescriptorType = vk::DescriptorType::UNIFORM_TEXEL_BUFFER;
 const MAIN: &CStr = c"main";
 
-/// A kernel as it is compiled.
+/// The key of a compiled kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
     pub(crate) shader: Shader,
     /// Specialisation constants: number and value.
     pub(crate) constants: Vec<(u32, u32)>,
-    /// Invocations of a subgroup, where it depends on them.
+    /// Invocations per subgroup, if the kernel depends on it.
     pub(crate) subgroup: Option<u32>,
 }
 
@@ -39,18 +39,18 @@ pub(crate) struct Layout {
 
 /// All pipelines of a device.
 pub(crate) struct Pipelines {
-    /// By the number of bindings, and of texel buffers among them.
+    /// Keyed by the number of bindings, and of texel buffers among them.
     layouts: HashMap<(u32, u32), Layout>,
     made: HashMap<Variant, vk::Pipeline>,
     cache: vk::PipelineCache,
     path: Option<PathBuf>,
-    /// How many of them the cache on disk has.
+    /// Number of pipelines already in the cache on disk.
     saved: usize,
     device: Arc<Device>,
 }
 
 impl Pipelines {
-    /// No pipelines yet; `path` is the file to start from and to save to.
+    /// Starts without pipelines; `path` is the cache file to load and save.
     pub(crate) fn new(device: &Arc<Device>, path: Option<PathBuf>) -> Result<Pipelines, Error> {
         let stored = path.as_deref().and_then(|path| disk_cache::load(path, &device.about.properties));
         let info = vk::PipelineCacheCreateInfo::default().initial_data(stored.as_deref().unwrap_or_default());
@@ -156,8 +156,8 @@ impl Pipelines {
         Ok(made[0])
     }
 
-    /// Writes the cache to disk, if it has a place there and holds something new. What fails is not worth an error:
-    /// the next start is slower.
+    /// Writes the cache to disk if it has a path and new contents. Failures are ignored: they only make the next start
+    /// slower.
     pub(crate) fn save(&mut self) {
         let Some(path) = self.path.as_deref().filter(|_| self.made.len() > self.saved) else { return };
         let device = &self.device;

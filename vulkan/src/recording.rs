@@ -1,4 +1,4 @@
-//! Recorded command buffers: a program's kernels, cut into submissions that a watchdog lets pass.
+//! Recorded command buffers: the kernels of a program, split into submissions short enough for the watchdog.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::hazards::{Access, Hazards};
 use crate::pipelines::{Layout, STORAGE, TEXELS};
 use crate::timers::{KernelTime, Stamps, Timers};
 
-/// Submissions of a recording whose time is measured; those after them are judged by their work.
+/// Maximum number of timed submissions per recording; later ones are judged by their work.
 const MEASURED: u32 = 1024;
-/// Descriptor sets of a pool.
+/// Descriptor sets per pool.
 const SETS: u32 = 64;
 
 /// A kernel with everything that its dispatch needs.
@@ -22,21 +22,21 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) name: &'static str,
     pub(crate) pipeline: vk::Pipeline,
     pub(crate) layout: Layout,
-    /// Its first bindings, and those after them.
+    /// Its texel buffers, then its storage buffers.
     pub(crate) texels: &'a [vk::BufferView],
     pub(crate) buffers: &'a [vk::DescriptorBufferInfo],
     pub(crate) push: &'a [u32],
     pub(crate) groups: [u32; 3],
     pub(crate) access: &'a Access,
-    /// About how much work it is, in floating-point operations.
+    /// Its approximate work in floating-point operations.
     pub(crate) flop: u64,
 }
 
 /// Kernels recorded for replay, in order.
 pub(crate) struct Recording {
-    /// One for each submission.
+    /// One command buffer per submission.
     pub(crate) segments: Vec<vk::CommandBuffer>,
-    /// How often it was submitted.
+    /// Number of times it was submitted.
     pub(crate) runs: u64,
     commands: vk::CommandPool,
     sets: Vec<vk::DescriptorPool>,
@@ -44,9 +44,9 @@ pub(crate) struct Recording {
     hazards: Hazards,
     /// Floating-point operations of each segment, the open one last.
     flop: Vec<u64>,
-    /// The same, at most.
+    /// Maximum floating-point operations of a segment.
     most_flop: u64,
-    /// Measures the segments; none where the queue has no clock.
+    /// Measures the segments; `None` if the queue has no clock.
     stamps: Option<Stamps>,
     /// Times the kernels, which then do not overlap.
     timers: Option<Timers>,
@@ -54,7 +54,7 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// An empty recording whose submissions have about `most_flop` operations at most.
+    /// Starts a recording with submissions of at most about `most_flop` operations.
     pub(crate) fn new(device: &Arc<Device>, most_flop: u64, timed: bool) -> Result<Recording, Error> {
         let timers = if timed { Some(Timers::new(device)?) } else { None };
         let has_clock = device.about.timestamp_bits > 0;
@@ -80,7 +80,7 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Appends a kernel. One that is too much work for a submission is spread over several.
+    /// Appends a kernel. One with too much work for a submission is spread over several.
     pub(crate) fn push(&mut self, d: &Dispatch<'_>) -> Result<(), Error> {
         let set = self.descriptor_set(d)?;
         let flop = self.flop.last().copied().unwrap_or(0);
@@ -107,13 +107,13 @@ impl Recording {
         Ok(())
     }
 
-    /// Times of the kernels in the last run, which is waited for; none where they were not timed.
+    /// Waits for the last run and returns its kernel times; empty if they were not timed.
     pub(crate) fn times(&self) -> Result<Vec<KernelTime>, Error> {
         self.timers.as_ref().map_or(Ok(Vec::new()), Timers::read)
     }
 
-    /// The segment that took longest in the last run, in seconds, and its floating-point operations. `None`: it is under
-    /// way, or nothing measured it.
+    /// The longest segment of the last run, in seconds, and its floating-point operations. `None` if the run has not
+    /// ended or was not measured.
     pub(crate) fn longest(&self) -> Result<Option<(f64, u64)>, Error> {
         let Some(stamps) = &self.stamps else { return Ok(None) };
         let all = stamps.read(false)?.unwrap_or_default().into_iter().map(|ms| ms / 1e3).zip(self.flop.iter().copied());
@@ -231,7 +231,7 @@ impl Drop for Recording {
     }
 }
 
-/// Everything before is done and seen by everything after, kernels and copies.
+/// Records a full barrier: everything before completes and becomes visible to all later kernels and copies.
 pub(crate) fn barrier(device: &Device, commands: vk::CommandBuffer) {
     use vk::{AccessFlags as To, PipelineStageFlags as Stage};
     let barriers = [vk::MemoryBarrier::default()

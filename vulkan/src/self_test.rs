@@ -1,4 +1,4 @@
-//! Each tier runs small kernels that are compared with the reference: drivers are not always right.
+//! Compares small kernels of each tier with the reference, because drivers have bugs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,13 +12,13 @@ use crate::backend::Vulkan;
 use crate::tier::Tiers;
 use crate::{Error, Tier};
 
-/// Rows, columns and depth of the product that is timed: one that every device runs with the same kernel.
+/// Rows, columns and depth of the timed product, which every device runs with the same kernel.
 const TIMED: [usize; 3] = [512, 512, 256];
 
-/// Makes a backend with these tiers over a file and an arena of so many bytes.
+/// Creates a backend with these tiers for a file and an arena of this size in bytes.
 type Open<'a> = &'a dyn Fn(Tiers, Arc<dyn ModelFile>, usize) -> Result<Vulkan, Error>;
 
-/// The tiers that compute wrongly: those above the floor can be done without.
+/// The tiers that compute wrong results; those above the floor are optional.
 pub(crate) fn wrong_tiers(tiers: Tiers, open: Open<'_>) -> Result<Vec<Tier>, Error> {
     let mut wrong = Vec::new();
     let mut right = tiers;
@@ -37,7 +37,8 @@ pub(crate) fn wrong_tiers(tiers: Tiers, open: Open<'_>) -> Result<Vec<Tier>, Err
     Ok(wrong)
 }
 
-/// Every kernel that a tier brings, in every type: a processor has one for heads of 64 channels, and one for longer ones.
+/// Every kernel that a tier adds, in every type. CPU devices have one kernel for heads of 64 channels and one for
+/// longer heads.
 fn cases(tier: Tier) -> Vec<Case> {
     let product = |dtype| Case::product(dtype, PRODUCT, PRODUCT[2]);
     match tier {
@@ -60,7 +61,7 @@ fn cases(tier: Tier) -> Vec<Case> {
     }
 }
 
-/// Whether a kernel agrees with the reference.
+/// Returns whether a kernel agrees with the reference.
 fn agrees(tiers: Tiers, case: &Case, open: Open<'_>) -> Result<bool, Error> {
     let (weights, mut arena) = memory(case);
     let mut got = vec![0; case.out_bytes()];
@@ -68,7 +69,7 @@ fn agrees(tiers: Tiers, case: &Case, open: Open<'_>) -> Result<bool, Error> {
     Ok(case.agrees(&weights, &mut arena, &got))
 }
 
-/// Floating-point operations a second of an f32 product.
+/// Measures the speed of an f32 product in floating-point operations per second.
 pub(crate) fn speed(tiers: Tiers, open: Open<'_>) -> Result<f64, Error> {
     let [m, n, k] = TIMED;
     let case = Case::product(DType::F32, TIMED, k);
@@ -82,7 +83,7 @@ pub(crate) fn speed(tiers: Tiers, open: Open<'_>) -> Result<f64, Error> {
     Ok((2 * m * n * k) as f64 / start.elapsed().as_secs_f64().max(1e-6))
 }
 
-/// Both regions of a case, filled.
+/// Fills both regions of a case.
 fn memory(case: &Case) -> (Vec<u8>, Vec<u8>) {
     let Bounds { weights, arena } = case.bounds();
     let (mut weights, mut arena) = (vec![0; weights], vec![0; arena]);

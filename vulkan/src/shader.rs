@@ -1,6 +1,6 @@
 //! The compiled kernels: `vulkan/spirv`, written from `vulkan/shaders` by `cargo xtask generate`.
 
-/// Declares the kernels: variant, stem of the SPIR-V file, number of bindings, and how many of them are texel buffers.
+/// Declares the kernels: variant, stem of the SPIR-V file, number of bindings, and number of texel buffers among them.
 macro_rules! shaders {
     ($($variant:ident: $stem:literal, $bindings:literal $(, $texels:literal)?;)*) => {
         /// A compiled kernel. Several may be variants of one source.
@@ -22,12 +22,12 @@ macro_rules! shaders {
                 match self { $(Shader::$variant => $stem,)* }
             }
 
-            /// Bindings that it declares, numbered from 0: texel buffers, then storage buffers.
+            /// Number of its bindings, counted from 0: texel buffers, then storage buffers.
             pub(crate) const fn bindings(self) -> u32 {
                 match self { $(Shader::$variant => $bindings,)* }
             }
 
-            /// How many of them are texel buffers.
+            /// Number of texel buffers among them.
             pub(crate) const fn texels(self) -> u32 {
                 match self { $(Shader::$variant => 0 $(+ $texels)?,)* }
             }

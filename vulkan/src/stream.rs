@@ -12,16 +12,16 @@ use crate::hazards::{Access, Hazards};
 use crate::memory::{Buffer, Place};
 use crate::recording::barrier;
 
-/// Submissions under way at most before the host waits for the oldest.
+/// Maximum number of submissions in flight before the host waits for the oldest.
 const SLOTS: usize = 4;
-/// Bytes of staging memory that each of them has: larger copies go in turns.
+/// Bytes of staging buffer per slot; larger copies are split.
 const STAGING_BYTES: usize = 2 << 20;
-/// What `vkCmdUpdateBuffer` takes at most: small values travel inside the command buffer.
+/// Maximum bytes for `vkCmdUpdateBuffer`; small values travel inside the command buffer.
 const UPDATE_BYTES: usize = 65536;
-/// How long a submission may take before the device counts as lost.
+/// Time limit of a submission, after which the device counts as lost.
 const PATIENCE_NS: u64 = 600_000_000_000;
 
-/// Commands of one submission, and the fence that tells when it is done.
+/// The commands of one submission, and the fence that signals its end.
 #[derive(Clone, Copy, Default)]
 struct Slot {
     commands: vk::CommandBuffer,
@@ -29,7 +29,7 @@ struct Slot {
     under_way: bool,
 }
 
-/// A queue with its staging memory.
+/// A queue with its staging buffer.
 pub(crate) struct Stream {
     slots: [Slot; SLOTS],
     current: usize,
@@ -37,12 +37,12 @@ pub(crate) struct Stream {
     open: bool,
     /// Writes of the open slot.
     hazards: Hazards,
-    /// Bytes of its staging memory that its copies use.
+    /// Bytes of the open slot's staging buffer in use.
     staged: usize,
-    /// A failed submission: fences no longer tell what is under way.
+    /// Set after a failed submission: fences are then meaningless.
     broken: bool,
     pool: vk::CommandPool,
-    /// A part for each slot.
+    /// The staging buffer, with a part for each slot.
     staging: Buffer,
     device: Arc<Device>,
 }
@@ -84,7 +84,7 @@ impl Stream {
         &self.device
     }
 
-    /// Copies host bytes into a buffer, before what is submitted next.
+    /// Copies host bytes into a buffer, before the next submission.
     pub(crate) fn write(&mut self, to: vk::Buffer, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         let words = offset.is_multiple_of(4) && bytes.len().is_multiple_of(4);
         if words && bytes.len() <= UPDATE_BYTES {
@@ -98,7 +98,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The same for rows of one length, of which each starts `pitch` bytes after the one before it.
+    /// Copies rows of equal length, which start `pitch` bytes apart in the buffer.
     pub(crate) fn write_rows<'r>(
         &mut self,
         to: vk::Buffer,
@@ -125,7 +125,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies out of a buffer, after everything that was submitted.
+    /// Copies out of a buffer, after all submitted work.
     pub(crate) fn read(&mut self, from: vk::Buffer, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
         for (part, i) in bytes.chunks_mut(STAGING_BYTES).zip(0..) {
             let staged = self.stage(part.len())?;
@@ -153,7 +153,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Submits the writes so far, then the recorded segments, each as a submission of its own.
+    /// Submits the writes so far, then each recorded segment as a separate submission.
     pub(crate) fn submit(&mut self, segments: &[vk::CommandBuffer]) -> Result<(), Error> {
         if !self.open && segments.is_empty() {
             return Ok(());
@@ -165,7 +165,7 @@ impl Stream {
         result
     }
 
-    /// Waits for everything that was submitted.
+    /// Waits for all submitted work.
     pub(crate) fn wait(&mut self) -> Result<(), Error> {
         if self.broken {
             self.device.wait_idle()?;
@@ -175,7 +175,7 @@ impl Stream {
         (0..SLOTS).try_for_each(|i| self.wait_for(i))
     }
 
-    /// Room for so many bytes, at most [`STAGING_BYTES`], in the open slot's part of the staging memory: where it starts.
+    /// Reserves bytes, at most [`STAGING_BYTES`], in the open slot's part of the staging buffer; returns their offset.
     fn stage(&mut self, len: usize) -> Result<usize, Error> {
         self.commands()?;
         if self.staged + len > STAGING_BYTES {
@@ -187,13 +187,13 @@ impl Stream {
         Ok(at)
     }
 
-    /// What was just staged.
+    /// The bytes just staged.
     fn staging_bytes(&mut self, staged: usize, len: usize) -> &mut [u8] {
         // SAFETY: a slot is open only when its last submission is done, and no copy recorded since then has these bytes.
         unsafe { self.staging.bytes_mut(staged..staged + len) }
     }
 
-    /// Records a copy of what was just staged.
+    /// Records a copy of the bytes just staged.
     fn copy_staged(&mut self, staged: usize, to: vk::Buffer, offset: usize, len: usize) -> Result<(), Error> {
         let commands = self.commands()?;
         // Bytes of any buffer: it waits for all writes of the slot, and all for it.

@@ -1,9 +1,9 @@
-//! Which features of a device the kernels use.
+//! Tiers: the levels of device features that the kernels use.
 
 use denoir_core::DType;
 use denoir_core::Precision;
 
-/// A level of device features. Each can be forced, and each is checked against the reference when a device is opened.
+/// A level of device features. Each can be forced; opening a device compares each with the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// Vulkan 1.1 and f32; everything else is unpacked in the shader.
@@ -42,7 +42,7 @@ impl std::fmt::Display for Tier {
     }
 }
 
-/// The tiers in use: the floor always, others where the device has them and computes rightly with them.
+/// The tiers in use: the floor always, others if the device supports them and computes correctly with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tiers {
     pub(crate) fp16: bool,
@@ -50,7 +50,7 @@ pub struct Tiers {
     pub(crate) matrix: Option<Matrix>,
 }
 
-/// The cooperative matrix shapes that the kernels use, `None` where the device lists none that they can.
+/// The cooperative matrix shapes that the kernels use; `None` if the device lists no usable one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Matrix {
     /// (M, N, K) of f16 · f16 + f32.
@@ -62,7 +62,7 @@ pub(crate) struct Matrix {
 }
 
 impl Tiers {
-    /// Whether a tier is among them.
+    /// Returns whether these include a tier.
     pub fn has(&self, tier: Tier) -> bool {
         match tier {
             Tier::Floor => true,
@@ -72,7 +72,7 @@ impl Tiers {
         }
     }
 
-    /// The activation types that suit them: bf16 only gains by matrices.
+    /// The activation types that suit these tiers; bf16 pays off only with matrices.
     pub(crate) fn precision(&self) -> Precision {
         let if_has = |has, dtype| if has { dtype } else { DType::F32 };
         let matrices = self.matrix.is_some_and(|matrix| matrix.f16.is_some());
@@ -89,7 +89,7 @@ impl Tiers {
         Tier::ALL.into_iter().filter(|&t| self.has(t))
     }
 
-    /// Only the tiers up to this one.
+    /// These tiers up to the given one.
     #[must_use]
     pub(crate) fn up_to(self, tier: Tier) -> Tiers {
         Tiers {
@@ -99,7 +99,7 @@ impl Tiers {
         }
     }
 
-    /// Without this one.
+    /// These tiers without the given one.
     #[must_use]
     pub(crate) fn without(self, tier: Tier) -> Tiers {
         match tier {

@@ -1,4 +1,4 @@
-//! How long kernels and submissions take, by the device's own clock.
+//! Times of kernels and submissions, by the device's own clock.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::Error;
 use crate::calls::Make;
 use crate::device::Device;
 
-/// Kernels of a recording that are timed; those after them are not.
+/// Maximum number of timed kernels per recording; later ones are not timed.
 const KERNELS: u32 = 4096;
 
-/// A kernel's share of a program.
+/// A kernel's share of a program's time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
-    /// The kernel and its variant, as its compiled file is called.
+    /// Name of the kernel and its variant, as in its compiled file.
     pub name: &'static str,
-    /// How often it ran.
+    /// Number of runs.
     pub runs: usize,
-    /// All of them together.
+    /// Total time of all runs.
     pub ms: f64,
 }
 
@@ -31,10 +31,10 @@ pub(crate) struct Stamps {
 }
 
 impl Stamps {
-    /// Room for so many pairs.
+    /// Allocates this many pairs.
     ///
     /// # Errors
-    /// [`Error::Missing`] where the queue has no clock.
+    /// [`Error::Missing`] if the queue has no clock.
     pub(crate) fn new(device: &Arc<Device>, most: u32) -> Result<Stamps, Error> {
         if device.about.timestamp_bits == 0 {
             return Err(Error::Missing { device: device.about.name(), what: "timestamps" });
@@ -45,13 +45,13 @@ impl Stamps {
         Ok(Stamps { pool, pairs: 0, most, device: device.clone() })
     }
 
-    /// Makes ready for another run; the first thing that is recorded.
+    /// Resets the timestamps for another run; must be recorded first.
     pub(crate) fn reset(&self, commands: vk::CommandBuffer) {
         // SAFETY: the command buffer is recording; a recording's runs do not overlap on the one queue.
         unsafe { self.device.raw.cmd_reset_query_pool(commands, self.pool, 0, 2 * self.most) };
     }
 
-    /// Records the first stamp of a pair. The caller has put a barrier before it. `false`: there is no room.
+    /// Records the first timestamp of a pair, after the caller's barrier. Returns `false` if no pair is left.
     pub(crate) fn begin(&mut self, commands: vk::CommandBuffer) -> bool {
         let room = self.pairs < self.most;
         if room {
@@ -61,13 +61,13 @@ impl Stamps {
         room
     }
 
-    /// Records the second stamp of the pair that was begun last.
+    /// Records the second timestamp of the last pair.
     pub(crate) fn end(&self, commands: vk::CommandBuffer) {
         self.stamp(commands, 2 * self.pairs - 1);
     }
 
-    /// Milliseconds between the stamps of each pair in the last run, which is waited for if asked for. `None`: it is
-    /// under way.
+    /// Milliseconds between the timestamps of each pair in the last run, after waiting for it if requested. `None` if
+    /// it has not ended.
     pub(crate) fn read(&self, wait: bool) -> Result<Option<Vec<f64>>, Error> {
         let device = &self.device;
         let mut stamps = vec![0u64; 2 * self.pairs as usize];
@@ -111,17 +111,17 @@ pub(crate) struct Timers {
 
 impl Timers {
     /// # Errors
-    /// [`Error::Missing`] where the queue has no clock.
+    /// [`Error::Missing`] if the queue has no clock.
     pub(crate) fn new(device: &Arc<Device>) -> Result<Timers, Error> {
         Ok(Timers { stamps: Stamps::new(device, KERNELS)?, names: Vec::new() })
     }
 
-    /// Makes ready for another run; the first thing that is recorded.
+    /// Resets the timestamps for another run; must be recorded first.
     pub(crate) fn reset(&self, commands: vk::CommandBuffer) {
         self.stamps.reset(commands);
     }
 
-    /// Records a kernel between two timestamps. The caller has put a barrier before it.
+    /// Records a kernel between two timestamps, after the caller's barrier.
     pub(crate) fn around(&mut self, commands: vk::CommandBuffer, name: &'static str, kernel: impl FnOnce()) {
         let timed = self.stamps.begin(commands);
         kernel();
@@ -131,7 +131,7 @@ impl Timers {
         }
     }
 
-    /// Times of the last run, by kernel, the longest first. Waits for the run.
+    /// Waits for the last run and returns its times by kernel, longest first.
     pub(crate) fn read(&self) -> Result<Vec<KernelTime>, Error> {
         let all = self.stamps.read(true)?.unwrap_or_default();
         let mut times: Vec<KernelTime> = Vec::new();

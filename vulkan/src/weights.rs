@@ -26,7 +26,7 @@ impl DeviceMemory for Stream {
         buffer.place(at, stride, bytes)
     }
 
-    /// Directly where the processor sees the buffer, else before what is submitted next.
+    /// Writes directly if the buffer is mapped, otherwise before the next submission.
     fn fill<'r>(
         &mut self,
         buffer: &mut Buffer,
@@ -43,7 +43,7 @@ impl DeviceMemory for Stream {
         Ok(())
     }
 
-    /// Kernels with streamed weights are waited for, so that this waits only after a failure.
+    /// The host waits for kernels with streamed weights, so this waits only after a failure.
     fn release(&mut self, replaced: bool) -> Result<(), Error> {
         if replaced {
             // A copy to it may be left from a failure.

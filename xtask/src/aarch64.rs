@@ -90,12 +90,12 @@ impl Toolchain {
     }
 }
 
-/// Whether this machine is one.
+/// Returns whether this machine is one.
 pub(crate) fn is_native() -> bool {
     std::env::consts::ARCH == NAME
 }
 
-/// Whether some toolchain builds for aarch64.
+/// Returns whether some toolchain builds for aarch64.
 pub(crate) fn is_ready(project: &Project) -> bool {
     is_native() || Toolchain::find(project).is_some()
 }

@@ -85,17 +85,17 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
 
 const CURE: &str = "run `cargo xtask setup`";
 
-/// Whether some toolchain builds for every bare target.
+/// Returns whether some toolchain builds for every bare target.
 pub(crate) fn has_toolchains() -> bool {
     MACHINES.iter().all(|machine| Toolchain::find(machine.target).is_some())
 }
 
-/// Whether there is a linker for bare targets.
+/// Returns whether there is a linker for bare targets.
 pub(crate) fn has_linker() -> bool {
     linker().is_some()
 }
 
-/// Whether every emulator starts.
+/// Returns whether every emulator starts.
 pub(crate) fn has_emulators() -> bool {
     MACHINES.iter().all(|machine| tool::exists(machine.emulator))
 }

@@ -45,7 +45,7 @@ fn allowed(toml: &str) -> Result<Vec<&str>, Error> {
     Ok(list.split('"').skip(1).step_by(2).collect())
 }
 
-/// Whether an SPDX expression can be met with the allowed licences. `/` is how old manifests wrote `OR`.
+/// Returns whether an SPDX expression can be met with the allowed licences. `/` is how old manifests wrote `OR`.
 fn permits(expression: &str, allowed: &[&str]) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words = spaced.split_whitespace().peekable();

@@ -125,7 +125,7 @@ fn check(name: &str, text: &str) -> Vec<String> {
     findings
 }
 
-/// Whether a line names this folder, not a longer path that ends like it.
+/// Returns whether a line names this folder, not a longer path that ends like it.
 fn has_path(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back();

@@ -1,4 +1,4 @@
-//! The one door to every check and every generated file: `cargo xtask help` lists them.
+//! The single path for every check and every generated file: `cargo xtask help` lists them.
 
 mod aarch64;
 mod bare;

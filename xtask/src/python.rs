@@ -25,7 +25,7 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Whether it was made, with these packages.
+    /// Returns whether it was made, with these packages.
     pub(crate) fn is_ready(&self, project: &Project) -> bool {
         fs::read_to_string(self.folder(project).join("installed")).is_ok_and(|installed| installed == self.wanted())
     }
@@ -52,7 +52,7 @@ impl Environment {
     }
 }
 
-/// Whether the environment's `DENOIR_PYTHON` says which Python tests take.
+/// Returns whether the environment's `DENOIR_PYTHON` says which Python tests take.
 pub(crate) fn is_named() -> bool {
     std::env::var_os("DENOIR_PYTHON").is_some()
 }

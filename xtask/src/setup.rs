@@ -128,7 +128,7 @@ const NEEDS: &[Need] = &[
 /// Where Vulkan's loader looks for the descriptions of drivers and layers.
 const VULKAN_FOLDERS: &[&str] = &["/usr/share/vulkan", "/etc/vulkan", "/usr/local/share/vulkan"];
 
-/// Whether a driver and the validation layers have told the loader of themselves.
+/// Returns whether a driver and the validation layers have told the loader of themselves.
 fn has_vulkan(_: &Project) -> bool {
     let any = |folder: &str, word: &str| {
         let entries = VULKAN_FOLDERS.iter().filter_map(|of| Path::new(of).join(folder).read_dir().ok()).flatten();
@@ -137,7 +137,7 @@ fn has_vulkan(_: &Project) -> bool {
     any("icd.d", ".json") && any("explicit_layer.d", "khronos_validation")
 }
 
-/// Whether Python can make an environment with pip: Debian keeps a part of that in a package of its own.
+/// Returns whether Python can make an environment with pip: Debian keeps a part of that in a package of its own.
 fn has_venv(_: &Project) -> bool {
     tool::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
 }

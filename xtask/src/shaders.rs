@@ -104,7 +104,7 @@ impl Compiler {
         tool::run(command.arg(&shader.source).arg("-o").arg(to))
     }
 
-    /// Whether the shader compiles to what is committed; it must compile to something valid.
+    /// Returns whether the shader compiles to what is committed; it must compile to something valid.
     fn is_current(&self, project: &Project, shader: &Shader) -> Result<bool, Error> {
         let fresh = project.root.join("target/spirv");
         fs::create_dir_all(&fresh).map_err(Error::file(&fresh))?;

@@ -37,7 +37,7 @@ impl Project {
         Ok(Project { root, require, without })
     }
 
-    /// Whether a check of `ci` is left out.
+    /// Returns whether a check of `ci` is left out.
     pub(crate) fn leaves_out(&self, check: &str) -> bool {
         self.without.iter().any(|left| left == check)
     }
@@ -91,12 +91,12 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Error> {
     String::from_utf8(output.stdout).map_err(|_| Error::Form { what: format!("{} printed no text", shown(command)) })
 }
 
-/// Whether a program is on the path and starts.
+/// Returns whether a program is on the path and starts.
 pub(crate) fn exists(program: &str) -> bool {
     succeeds(Command::new(program).arg("--version"))
 }
 
-/// Whether a command starts and ends well; its output is thrown away.
+/// Returns whether a command starts and ends well; its output is thrown away.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::error::ConfigError;
 
-/// Most values in the tree, those that aliases repeat included.
+/// Maximum number of values in the tree, those that aliases repeat included.
 const MAX_VALUES: usize = 20_000;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 64;

@@ -83,7 +83,7 @@ fn merge(value: &Value) -> Option<String> {
     }
 }
 
-/// Whether text is cut into words as Qwen2 does it.
+/// Returns whether text is cut into words as Qwen2 does it.
 fn splits_as_qwen2(root: &Value) -> bool {
     let steps = root.pointer("/pre_tokenizer/pretokenizers").and_then(Value::as_array);
     let split = |step: &Value| step.pointer("/pattern/Regex").and_then(Value::as_str) == Some(keys::QWEN2_SPLIT);

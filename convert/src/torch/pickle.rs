@@ -13,11 +13,11 @@ use super::pickle_error::PickleError;
 
 /// Largest pickle in bytes. That of a full Lightning checkpoint of PixelGen-XL is under 1 MB.
 const MAX_BYTES: u64 = 256 << 20;
-/// Most values in the arena, stack slots and memo entries.
+/// Maximum number of values in the arena, stack slots and memo entries.
 const MAX_VALUES: usize = 1 << 22;
-/// Most marks open at once: the depth of nested containers under construction.
+/// Maximum number of marks open at once: the depth of nested containers under construction.
 const MAX_DEPTH: usize = 1000;
-/// Most dimensions of a tensor.
+/// Maximum number of dimensions of a tensor.
 const MAX_RANK: usize = 8;
 
 /// Index of a value in the arena.

@@ -8,14 +8,14 @@ use core::fmt;
 pub enum PickleError {
     /// The pickle ends inside an instruction.
     Truncated {
-        /// Where, in bytes from its start.
+        /// Offset in bytes from the start.
         offset: u64,
     },
     /// An instruction that checkpoints do not need.
     Opcode {
         /// The instruction's byte.
         code: u8,
-        /// Where, in bytes from the start.
+        /// Offset in bytes from the start.
         offset: u64,
     },
     /// A class or function that is not on the list.
@@ -29,14 +29,14 @@ pub enum PickleError {
     Protocol(u8),
     /// A string is not UTF-8.
     NotUtf8 {
-        /// Where, in bytes from the start.
+        /// Offset in bytes from the start.
         offset: u64,
     },
     /// An instruction finds something else on the stack than it needs, or too little.
     Operand {
         /// What was wanted.
         wanted: &'static str,
-        /// Where, in bytes from the start.
+        /// Offset in bytes from the start.
         offset: u64,
     },
     /// A reference to a memo entry that does not exist.

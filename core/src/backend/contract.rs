@@ -21,13 +21,13 @@ pub unsafe trait Backend {
     /// [`Backend::submit`] follows at once.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     fn begin(&mut self, program: Program) -> Result<bool, Self::Error>;
 
     /// Runs a kernel, or appends it to the recording under way.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     /// # Safety
     /// `op` has passed [`Op::check`] against [`Backend::bounds`].
     unsafe fn kernel(&mut self, op: &Op) -> Result<(), Self::Error>;
@@ -35,13 +35,13 @@ pub unsafe trait Backend {
     /// Closes the program and runs it. Work that follows sees its results; the host sees them after a read.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     fn submit(&mut self, program: Program) -> Result<(), Self::Error>;
 
     /// Copies `bytes` into the arena, from byte `at` on.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     /// # Safety
     /// `at + bytes.len()` lies inside the arena.
     unsafe fn upload(&mut self, at: usize, bytes: &[u8]) -> Result<(), Self::Error>;
@@ -49,7 +49,7 @@ pub unsafe trait Backend {
     /// Copies bytes out of the arena, from byte `at` on, after all submitted work.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     /// # Safety
     /// `at + bytes.len()` lies inside the arena.
     unsafe fn download(&mut self, at: usize, bytes: &mut [u8]) -> Result<(), Self::Error>;
@@ -57,7 +57,7 @@ pub unsafe trait Backend {
     /// Shows a named intermediate tensor to whoever compares passes; nothing by default.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     fn tap(&mut self, _tap: Tap, _view: &View) -> Result<(), OpError<Self::Error>> {
         Ok(())
     }
@@ -65,7 +65,8 @@ pub unsafe trait Backend {
     /// Copies `bytes` to the start of an arena view whose rows are not padded.
     ///
     /// # Errors
-    /// [`OpError::Invalid`] unless the bytes fit the view and the view fits the arena, else what the device reports.
+    /// [`OpError::Invalid`] unless the bytes fit the view and the view fits the arena, otherwise an error of the
+    /// device.
     fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), OpError<Self::Error>> {
         self.bounds().transfer("write", view, bytes.len())?;
         // SAFETY: `transfer` found the view inside the arena, and the bytes inside the view.

@@ -20,7 +20,7 @@ impl<'b, B: Backend> Recorder<'b, B> {
     ///
     /// # Errors
     /// [`OpError::Invalid`] when the descriptor does not fit the regions, [`OpError::Form`] when the device lacks this
-    /// form of the kernel, else what the device reports.
+    /// form of the kernel, otherwise an error of the device.
     pub fn op(&mut self, op: &Op) -> Result<(), OpError<B::Error>> {
         op.check(&self.bounds)?;
         if let Some(form) = op.missing_form(&self.precision) {
@@ -33,7 +33,7 @@ impl<'b, B: Backend> Recorder<'b, B> {
     /// Shows a named intermediate tensor, of the arena.
     ///
     /// # Errors
-    /// [`OpError::Invalid`] when it does not lie in the arena, else what the device reports.
+    /// [`OpError::Invalid`] when it does not lie in the arena, otherwise an error of the device.
     pub fn tap(&mut self, tap: impl Into<Tap>, view: &View) -> Result<(), OpError<B::Error>> {
         let tap = tap.into();
         self.bounds.output(tap.name, view, &[])?;
@@ -62,7 +62,7 @@ kernels!(declare_methods);
 /// Runs a program, recording its kernels where the backend has no recording of it.
 ///
 /// # Errors
-/// What a descriptor's check or the device reports.
+/// Errors of the descriptor's check or of the device.
 pub fn run<B: Backend>(
     backend: &mut B,
     program: Program,

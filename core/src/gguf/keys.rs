@@ -80,7 +80,7 @@ pub mod qwen3 {
     pub const TOKEN_EMBEDDING: &str = "token_embd.weight";
     /// Layers.
     pub const BLOCK_COUNT: &str = "qwen3.block_count";
-    /// Most tokens of a text.
+    /// Maximum number of tokens of a text.
     pub const CONTEXT_LENGTH: &str = "qwen3.context_length";
     /// Hidden width.
     pub const EMBEDDING_LENGTH: &str = "qwen3.embedding_length";
@@ -163,7 +163,7 @@ pub const SCALE_SUFFIX: &str = "_scale";
 /// What rounding a matrix to I8 left over, two bits each, is the tensor of this suffix; it may be absent.
 pub const REST_SUFFIX: &str = "_rest";
 
-/// Whether a tensor of this name is no weight of its own but belongs to an I8 matrix.
+/// Returns whether a tensor of this name is no weight of its own but belongs to an I8 matrix.
 pub fn is_of_matrix(name: &str) -> bool {
     name.ends_with(SCALE_SUFFIX) || name.ends_with(REST_SUFFIX)
 }

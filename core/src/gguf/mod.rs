@@ -28,9 +28,9 @@ use value::Fault;
 
 /// Alignment of tensor data where `general.alignment` is absent.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
-/// Most metadata entries that a file may have.
+/// Maximum number of metadata entries that a file may have.
 pub const MAX_METADATA: u64 = 1024;
-/// Most tensors that a file may have.
+/// Maximum number of tensors that a file may have.
 pub const MAX_TENSORS: u64 = 16_384;
 /// Longest tensor name in bytes, ggml's own limit.
 pub const MAX_NAME: u64 = 64;

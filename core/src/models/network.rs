@@ -10,7 +10,7 @@ pub trait Plan: Copy + core::fmt::Debug {
     fn arena_bytes(&self) -> usize;
     /// The activation types that it was made for.
     fn precision(&self) -> Precision;
-    /// What the sampler keeps.
+    /// The sampler's buffers.
     fn trajectory(&self) -> &Trajectory;
     /// The modulation vectors.
     fn modulation(&self) -> &ModulationPlan;
@@ -41,7 +41,7 @@ pub trait Network {
     /// Plans the activations of `batch` images.
     ///
     /// # Errors
-    /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
+    /// [`PlanError`] for an invalid batch size, or sizes beyond the address space.
     fn plan(&self, batch: usize, precision: Precision) -> Result<Self::Plan, PlanError>;
 
     /// Images that a condition is for.
@@ -50,7 +50,7 @@ pub trait Network {
     /// Writes what never changes: the rotation table.
     ///
     /// # Errors
-    /// What the backend reports.
+    /// Errors of the backend.
     fn write_constants<B: Backend>(&self, plan: &Self::Plan, backend: &mut B) -> Result<(), OpError<B::Error>>;
 
     /// Checks a condition for these branches.
@@ -62,7 +62,7 @@ pub trait Network {
     /// Brings a condition that was checked, of no more images than the plan has room for, to the device.
     ///
     /// # Errors
-    /// What the backend reports.
+    /// Errors of the backend.
     fn begin<B: Backend>(
         &self,
         plan: &Self::Plan,
@@ -80,7 +80,7 @@ pub trait Network {
     /// Makes `times` · `variants` rows of the modulation table from the sinusoids in the plan.
     ///
     /// # Errors
-    /// What the backend reports.
+    /// Errors of the backend.
     fn modulate<B: Backend>(
         &self,
         k: &mut Recorder<'_, B>,
@@ -93,7 +93,7 @@ pub trait Network {
     /// time has changed, or whether the null branch is evaluated as well (`guided`).
     ///
     /// # Errors
-    /// What the backend reports.
+    /// Errors of the backend.
     fn at_time<B: Backend>(
         &self,
         _plan: &Self::Plan,
@@ -107,7 +107,7 @@ pub trait Network {
     /// branch in the second half.
     ///
     /// # Errors
-    /// What the backend reports.
+    /// Errors of the backend.
     fn forward<B: Backend>(
         &self,
         k: &mut Recorder<'_, B>,

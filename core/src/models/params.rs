@@ -103,7 +103,7 @@ pub(crate) struct Tensors<'g> {
 }
 
 impl Tensors<'_> {
-    /// Whether the last layers of the feed-forward networks are rotated.
+    /// Returns whether the last layers of the feed-forward networks are rotated.
     pub(crate) fn rotated(&self) -> Result<bool, ModelError> {
         const KEY: &str = keys::FEED_FORWARD_ROTATION;
         match self.gguf.value(KEY).map(Value::as_u32) {
@@ -214,7 +214,7 @@ impl Tensors<'_> {
     }
 }
 
-/// Whether the leading dimensions multiply to `rows` and the others to `cols`.
+/// Returns whether the leading dimensions multiply to `rows` and the others to `cols`.
 fn splits(dims: &[usize], rows: usize, cols: usize) -> bool {
     (0..=dims.len()).any(|at| {
         let (outer, inner) = dims.split_at(at);

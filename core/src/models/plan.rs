@@ -5,7 +5,7 @@ use crate::ops::{HISTORY, SharedMean, StepValues};
 use crate::tensor::Precision;
 use crate::{DType, Modulation, Region, TokenLayout, View};
 
-/// Most images in a batch; with both guidance branches a pass has twice as many.
+/// Maximum number of images in a batch; with both guidance branches a pass has twice as many.
 pub const MAX_BATCH: usize = 32;
 /// Width of the sinusoidal timestep embedding.
 pub const TIMESTEP_WIDTH: usize = 256;

@@ -36,7 +36,7 @@ impl Attention {
     }
 
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "attention";
         let width = self.out.cols;

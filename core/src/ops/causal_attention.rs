@@ -31,7 +31,7 @@ impl CausalAttention {
     }
 
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "causal_attention";
         let (rows, width) = (self.out.rows, self.out.cols);

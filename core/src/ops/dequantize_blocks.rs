@@ -19,7 +19,7 @@ pub struct DequantizeBlocks {
 
 impl DequantizeBlocks {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "dequantize_blocks";
         require(self.out.cols.is_multiple_of(BLOCK), AT, "a row is no whole number of blocks")?;

@@ -17,7 +17,7 @@ pub struct GatherRows {
 
 impl GatherRows {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "gather_rows";
         bounds.view(AT, &self.x)?;

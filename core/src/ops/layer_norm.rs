@@ -8,7 +8,7 @@ use crate::{DType, View};
 pub struct LayerNorm {
     /// `(rows, hidden)` f32.
     pub x: View,
-    /// Added under the root.
+    /// Added under the square root.
     pub eps: f32,
     /// `(rows, hidden)` in the type that the next linear layer takes.
     pub out: View,
@@ -18,7 +18,7 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "layer_norm";
         bounds.shaped(AT, &self.x, DType::F32, self.out.rows, self.out.cols)?;

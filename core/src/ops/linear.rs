@@ -54,14 +54,14 @@ pub enum Epilogue {
         modulation: Modulation,
         /// First column of the gate in the table.
         gate: usize,
-        /// Which image a row belongs to.
+        /// The mapping from rows to images.
         layout: TokenLayout,
     },
 }
 
 impl Linear {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "linear";
         let (m, k, n) = (self.x.rows, self.x.cols, self.out.cols);

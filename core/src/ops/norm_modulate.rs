@@ -12,15 +12,15 @@ pub struct NormModulate {
     pub x: View,
     /// `(1, hidden)` f32.
     pub weight: View,
-    /// Added under the root.
+    /// Added under the square root.
     pub eps: f32,
-    /// Where shift and scale are.
+    /// The modulation table with shift and scale.
     pub modulation: Modulation,
     /// First column of the shift.
     pub shift: usize,
     /// First column of the scale.
     pub scale: usize,
-    /// Which image a row belongs to.
+    /// The mapping from rows to images.
     pub layout: TokenLayout,
     /// `(rows, hidden)` in the type that the next linear layer takes.
     pub out: View,
@@ -32,7 +32,7 @@ pub struct NormModulate {
 
 impl NormModulate {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "norm_modulate";
         let (rows, hidden) = (self.layout.rows(), self.out.cols);

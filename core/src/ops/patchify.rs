@@ -16,7 +16,7 @@ pub struct Patchify {
 
 impl Patchify {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "patchify";
         let tokens = self.grid.saturating_mul(self.grid);

@@ -13,7 +13,7 @@ pub struct QkNormRope {
     pub q_weight: View,
     /// `(1, head_dim)` f32.
     pub k_weight: View,
-    /// Added under the root.
+    /// Added under the square root.
     pub eps: f32,
     /// Query heads; none where `qkv` holds keys and values alone.
     pub heads: usize,
@@ -55,7 +55,7 @@ impl RopePairs {
 
 impl QkNormRope {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "qk_norm_rope";
         let head_dim = self.q_weight.cols;

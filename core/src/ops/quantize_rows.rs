@@ -22,7 +22,7 @@ pub struct QuantizeRows {
 
 impl QuantizeRows {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "quantize_rows";
         require(self.out.dtype == DType::I8, AT, "wrong element type")?;

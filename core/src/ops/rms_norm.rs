@@ -10,7 +10,7 @@ pub struct RmsNorm {
     pub x: View,
     /// `(1, hidden)` f32.
     pub weight: View,
-    /// Added under the root.
+    /// Added under the square root.
     pub eps: f32,
     /// `(period, hidden)` f32, added after the norm; `None`: nothing is.
     pub position: Option<View>,
@@ -22,7 +22,7 @@ pub struct RmsNorm {
 
 impl RmsNorm {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "rms_norm";
         let (rows, hidden) = (self.out.rows, self.out.cols);

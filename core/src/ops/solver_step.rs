@@ -50,13 +50,13 @@ pub struct SolverStep {
 }
 
 impl SolverStep {
-    /// Whether both branches of classifier-free guidance were evaluated.
+    /// Returns whether both branches of classifier-free guidance were evaluated.
     pub const fn guided(&self) -> bool {
         self.x_hat.rows == self.x.rows.saturating_mul(2)
     }
 
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "solver_step";
         let (images, pixels) = (self.x.rows, self.x.cols);

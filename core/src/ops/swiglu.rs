@@ -45,7 +45,7 @@ pub struct Swiglu {
 
 impl Swiglu {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "swiglu";
         bounds.shaped(AT, &self.x, DType::F32, self.out.rows, self.out.cols.saturating_mul(2))?;

@@ -27,7 +27,7 @@ pub struct Unpatchify {
 
 impl Unpatchify {
     /// # Errors
-    /// [`InvalidOp`] when a view lies outside its region or shapes and types do not fit.
+    /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "unpatchify";
         let tokens = self.grid.saturating_mul(self.grid);

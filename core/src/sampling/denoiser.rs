@@ -176,8 +176,8 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     /// Takes a backend whose regions hold the model file and [`Plan::arena_bytes`].
     ///
     /// # Errors
-    /// [`RunError::Arena`] or [`RunError::Precision`] for a plan that is not for this backend, else what the backend
-    /// reports.
+    /// [`RunError::Arena`] or [`RunError::Precision`] for a plan that is not for this backend, otherwise an error of
+    /// the backend.
     pub fn new(network: &'m N, plan: N::Plan, mut backend: B) -> Result<Self, RunError<B::Error>> {
         let (len, needed) = (backend.bounds().arena, plan.arena_bytes());
         if len < needed {
@@ -253,7 +253,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     /// others here.
     ///
     /// # Errors
-    /// [`RunError`] for an unusable condition, or what the backend reports.
+    /// [`RunError`] for an unusable condition, or an error of the backend.
     pub fn prepare(
         &mut self,
         t: f64,
@@ -422,7 +422,7 @@ impl<B: Backend, N: Network> Prepared<'_, '_, B, N> {
     /// One evaluation of the condition's images: from `x` to `x_hat`, both `(images, C, H, W)`.
     ///
     /// # Errors
-    /// [`RunError::Output`] where one of them holds another number of values, else what the backend reports.
+    /// [`RunError::Output`] where one of them holds another number of values, otherwise an error of the backend.
     pub fn predict(&mut self, x: &[f32], x_hat: &mut [f32]) -> Result<(), RunError<B::Error>> {
         let (denoiser, images) = (&mut *self.denoiser, self.images);
         denoiser.check_output(x.len(), images)?;

@@ -91,7 +91,7 @@ pub struct Settings {
     pub order: u32,
 }
 
-/// Most solver steps.
+/// Maximum number of solver steps.
 pub const MAX_STEPS: u32 = 10_000;
 
 /// Settings that make no sampler.
@@ -249,7 +249,7 @@ impl Settings {
         e
     }
 
-    /// Whether an evaluation at time `t`, in a step that starts at `start`, is guided.
+    /// Returns whether an evaluation at time `t`, in a step that starts at `start`, is guided.
     fn guided(&self, start: f64, t: f64) -> bool {
         let (lo, hi) = self.guidance_interval;
         self.cfg_scale != 1.0

@@ -20,8 +20,8 @@ impl Precision {
     /// Weights are widened, activations stay f32. int8 weights always meet int8 activations.
     pub const WIDE: Precision = Precision { f16: DType::F32, bf16: DType::F32, centred: false, fused_swiglu: false };
 
-    /// Whether a backend that wants these types runs what was planned for `plan`: each choice is the backend's own or the
-    /// wide one.
+    /// Returns whether a backend that wants these types runs what was planned for `plan`: each choice is the backend's
+    /// own or the wide one.
     pub fn runs(&self, plan: &Precision) -> bool {
         let is_one_of = |planned, own| planned == own || planned == DType::F32;
         is_one_of(plan.f16, self.f16)

@@ -67,7 +67,7 @@ impl View {
         (0..rows).map(move |r| &region[offset + r * stride * dtype.size()..][..cols * dtype.size()])
     }
 
-    /// Whether two views share a byte.
+    /// Returns whether two views share a byte.
     pub(crate) fn overlaps(&self, other: &View) -> bool {
         let end = |v: &View| v.len_bytes().map_or(usize::MAX, |n| v.offset.saturating_add(n));
         self.region == other.region && self.offset < end(other) && other.offset < end(self)

@@ -1,4 +1,4 @@
-//! The host's half of each kernel: arguments and grids, one file a kernel, by the stem of its source and twins.
+//! The host half of each kernel: arguments and grids, one file per kernel, with the same stem as its source and twins.
 
 pub(crate) mod attention;
 pub(crate) mod causal_attention;

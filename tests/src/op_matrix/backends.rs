@@ -75,7 +75,7 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// Whether `DENOIR_ROW` is absent or one of its words, between commas, is part of a row's name.
+/// Returns whether `DENOIR_ROW` is absent or one of its words, between commas, is part of a row's name.
 pub fn asked_for(name: &str) -> bool {
     std::env::var("DENOIR_ROW").map_or(true, |words| words.split(',').any(|word| name.contains(word)))
 }

@@ -88,7 +88,7 @@ impl Case {
         Bounds { weights: self.weights.as_slice().len(), arena: self.arena.len() }
     }
 
-    /// Whether the kernel is in a form that only some backends have, as their precision says.
+    /// Returns whether the kernel is in a form that only some backends have, as their precision says.
     pub fn optional(&self) -> bool {
         match self.op {
             Op::Linear(Linear { centre, epilogue, .. }) => {
@@ -100,7 +100,8 @@ impl Case {
         }
     }
 
-    /// Whether this is a linear layer whose activations have rows that start at multiples of 16 bytes, as plans have them.
+    /// Returns whether this is a linear layer whose activations have rows that start at multiples of 16 bytes, as plans
+    /// have them.
     pub fn aligned(&self) -> bool {
         match self.op {
             Op::Linear(Linear { x, .. }) => {

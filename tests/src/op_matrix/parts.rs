@@ -158,7 +158,7 @@ pub fn scales(op: &mut Op) -> Vec<Named<'_, Option<View>>> {
     }
 }
 
-/// Whether the kernel writes the view of this name.
+/// Returns whether the kernel writes the view of this name.
 pub fn writes(op: &Op, view: &str) -> bool {
     match op {
         Op::QkNormRope(_) => view == "qkv",

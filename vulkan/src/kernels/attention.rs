@@ -7,24 +7,24 @@ use crate::Error;
 use crate::launch::{Launch, Launcher, element_type, layout_words, word};
 use crate::shader::Shader;
 
-/// Invocations of a workgroup, at most, and how many of them share queries, at least.
+/// Maximum invocations of a workgroup, and the minimum number of them that share queries.
 const THREADS: usize = 128;
 const LANES: usize = 8;
-/// How many times an invocation takes [`PART`] channels at most.
+/// Maximum number of [`PART`]-channel parts per invocation.
 const QUADS: usize = 2;
 
-/// What an invocation of `attention.comp` has, the more the better.
+/// The tile of one invocation of `attention.comp`; larger is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
-    /// Queries that it shares.
+    /// Number of queries that it shares.
     rows: usize,
-    /// Keys of its own.
+    /// Number of its own keys.
     keys: usize,
 }
 
 const TILES: [Tile; 4] =
     [Tile { rows: 4, keys: 4 }, Tile { rows: 4, keys: 2 }, Tile { rows: 2, keys: 2 }, Tile { rows: 1, keys: 2 }];
-/// For long heads where shared memory is short.
+/// For long heads on devices with little shared memory.
 const LEAST: Tile = Tile { rows: 1, keys: 1 };
 
 pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
@@ -53,7 +53,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
     l.run(&args, groups, 4 * op.out.rows * op.keys.tokens() * op.out.cols)
 }
 
-/// Workgroups of `attention.comp`: of the largest tile that keeps all cores busy, or of the smallest.
+/// Chooses the workgroups of `attention.comp`: the largest tile that keeps all cores busy, otherwise the smallest.
 fn tiled(room: Room, op: &Attention) -> AttentionCut {
     let head_dim = op.head_dim();
     let lanes = head_dim.div_ceil(PART * QUADS).max(LANES);
@@ -71,7 +71,8 @@ fn tiled(room: Room, op: &Attention) -> AttentionCut {
 }
 
 impl Tile {
-    /// Shared memory: queries, keys or values, softmax's weights, the largest score of each invocation, as in the shader.
+    /// Bytes of shared memory: queries, keys or values, softmax weights, the largest score of each invocation, as in
+    /// the shader.
     fn shared_bytes(&self, head_dim: usize) -> usize {
         let (parts, lanes) = (head_dim.div_ceil(PART), head_dim.div_ceil(PART * QUADS).max(LANES));
         let (queries, keys) = (THREADS / lanes * self.rows, lanes * self.keys);

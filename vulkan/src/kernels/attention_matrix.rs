@@ -1,4 +1,4 @@
-//! How attention is cut into workgroups of cooperative matrices.
+//! Splits attention into workgroups with cooperative matrices.
 
 use denoir_core::DType;
 use denoir_core::ops::Attention;
@@ -8,14 +8,14 @@ use super::linear_matrix::Room;
 use crate::shader::Shader;
 use crate::tier::Matrix;
 
-/// Subgroups of a workgroup, and matrices across a tile of keys.
+/// Subgroups per workgroup, and matrices across a tile of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     subgroups: usize,
     across: usize,
 }
 
-/// The larger, the more often a key serves that was loaded once.
+/// Largest first: a larger tile reuses each loaded key more often.
 const TILES: [Tile; 4] = [
     Tile { subgroups: 4, across: 2 },
     Tile { subgroups: 2, across: 2 },
@@ -23,12 +23,11 @@ const TILES: [Tile; 4] = [
     Tile { subgroups: 1, across: 1 },
 ];
 
-/// Registers of an invocation that its queries and sums may take: more would not stay there, and software takes
-/// long to compile them.
+/// Maximum registers of an invocation for queries and sums: more would spill, and software devices compile them slowly.
 const REGISTERS: usize = 128;
 
-/// The workgroups of an attention; `None` where the device lists no matrices of f16, heads are too long for its
-/// registers, or no tile fits its shared memory.
+/// The workgroups of an attention; `None` if the device lists no f16 matrices, heads are too long for its registers, or
+/// no tile fits its shared memory.
 pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<AttentionCut> {
     let shape = matrix.f16?.map(|size| size as usize);
     let (subgroup, head_dim, split) = (matrix.subgroup as usize, op.head_dim(), op.products == DType::F32);
@@ -63,19 +62,19 @@ pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Attention) -> Option<Attenti
     })
 }
 
-/// Channels of a row in whole matrices.
+/// Channels of a row, rounded up to whole matrices.
 fn width([_, tn, tk]: [usize; 3], head_dim: usize) -> usize {
     head_dim.next_multiple_of(tn.max(tk))
 }
 
-/// Registers of a subgroup's queries in f16, twice where they are split, and of its sums in f32.
+/// Registers for a subgroup's queries in f16 (twice as many if split) and its sums in f32.
 fn registers(shape: [usize; 3], head_dim: usize, split: bool) -> usize {
     let elements = shape[0] * width(shape, head_dim);
     elements + elements * (1 + usize::from(split)) / 2
 }
 
 impl Tile {
-    /// Shared memory: operands, softmax's weights and a matrix of sums for each subgroup, as in the shader.
+    /// Bytes of shared memory: operands, softmax weights and a matrix of sums for each subgroup, as in the shader.
     fn shared_bytes(&self, shape: [usize; 3], head_dim: usize, split: bool) -> usize {
         let [tm, tn, _] = shape;
         let (queries, keys, parts) = (self.subgroups * tm, self.across * tn, 1 + usize::from(split));

@@ -1,4 +1,4 @@
-//! How attention is cut into workgroups on processors that run shaders.
+//! Splits attention into workgroups for CPUs that run shaders.
 
 use denoir_core::ops::Attention;
 
@@ -6,13 +6,13 @@ use super::cut::{AttentionCut, is_aligned};
 use super::linear_texel::LANES;
 use crate::shader::Shader;
 
-/// Queries of an invocation, and keys that it takes at once.
+/// Queries per invocation, and keys that it processes at once.
 const ROWS: usize = 2;
 const KEYS: usize = 8;
-/// Channels of a head, at most: compilers take far longer for more.
+/// Maximum channels of a head: compilers take far longer for more.
 const MAX_HEAD_DIM: usize = 64;
 
-/// The workgroups of an attention; `None` where rows are unaligned, or heads are too long or do not fill these tiles.
+/// The workgroups of an attention; `None` if rows are unaligned, or heads are too long or do not fill these tiles.
 pub(crate) fn cut(op: &Attention) -> Option<AttentionCut> {
     let head_dim = op.head_dim();
     let worth = op.queries.tokens() >= LANES * ROWS;

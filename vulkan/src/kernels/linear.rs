@@ -9,12 +9,12 @@ use crate::launch::{Bound, Launch, Launcher, element_type, layout_words, word};
 use crate::shader::Shader;
 use crate::tier::Tiers;
 
-/// Sizes of a workgroup's tile: rows and columns of `out`, and how far it walks along K at a time.
+/// Sizes of a workgroup's tile: rows and columns of `out`, and the step along K.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     threads: usize,
     lanes: usize,
-    /// Rows and columns of an invocation.
+    /// Rows and columns per invocation.
     tm: usize,
     tn: usize,
     bk: usize,
@@ -31,7 +31,7 @@ impl Tile {
 }
 
 const LARGE: Tile = Tile { threads: 128, lanes: 16, tm: 8, tn: 4, bk: 16 };
-/// For products too small to give every part of a large device a large tile.
+/// For products too small to keep a large device busy with large tiles.
 const SMALL: Tile = Tile { threads: 128, lanes: 16, tm: 4, tn: 2, bk: 16 };
 /// Large tiles that keep a large device busy.
 const BUSY: usize = 96;
@@ -87,7 +87,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     l.run(&args, [n.div_ceil(cut.cols), m.div_ceil(cut.rows), 1], 2 * m * n * k)
 }
 
-/// Workgroups that do without cooperative matrices.
+/// Chooses workgroups without cooperative matrices.
 fn tiled(tiers: &Tiers, op: &Linear) -> LinearCut {
     let shader = match op.x.dtype {
         DType::I8 if tiers.int8 => Shader::LinearInt8Dot,
@@ -107,7 +107,7 @@ fn tiled(tiers: &Tiers, op: &Linear) -> LinearCut {
     LinearCut { shader, constants, rows: tile.rows(), cols: tile.cols(), vector: Some((4, 7)), subgroup: None }
 }
 
-/// The epilogue as the shaders number it.
+/// The shaders' number for the epilogue.
 fn epilogue(of: &Epilogue) -> u32 {
     match of {
         Epilogue::Store => 0,
@@ -119,7 +119,7 @@ fn epilogue(of: &Epilogue) -> u32 {
     }
 }
 
-/// Whether every row starts at a multiple of so many elements, so that they are loaded as one.
+/// Returns whether every row is aligned to this many elements, so that one load can fetch them.
 fn aligned(bound: Bound, elements: usize) -> bool {
     [bound.at, bound.stride].iter().all(|&n| (n as usize).is_multiple_of(elements))
 }

@@ -1,4 +1,4 @@
-//! How a product is cut into workgroups of cooperative matrices.
+//! Splits a product into workgroups with cooperative matrices.
 
 use ash::vk;
 use denoir_core::DType;
@@ -9,7 +9,7 @@ use crate::launch::word;
 use crate::shader::Shader;
 use crate::tier::Matrix;
 
-/// Subgroups of a workgroup and matrices of a subgroup, each down and across.
+/// Subgroups per workgroup and matrices per subgroup, each down and across.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     subgroups: [usize; 2],
@@ -22,13 +22,13 @@ const TILES: [Tile; 4] = [
     Tile { subgroups: [2, 2], matrices: [2, 2] },
     Tile { subgroups: [1, 4], matrices: [1, 2] },
 ];
-/// Bytes of a row of a tile of operands with its padding, as in the shader.
+/// Bytes per row of an operand tile, with padding, as in the shader.
 const ROW_BYTES: usize = 80;
-/// What a row or column of operands costs to load, in results: where tiles of 128 × 128 take as long to load as to
-/// multiply. So it is on cards whose matrix units reach a hundredth of their cache's bytes a second per operation.
+/// Cost of loading a row or column of operands, in units of results: tiles of 128 × 128 then take as long to load as to
+/// multiply. This holds on cards whose cache delivers a hundredth of a byte per operation of the matrix units.
 const LOAD: usize = 64;
 
-/// What a device allows, and about how many workgroups it runs at once.
+/// The limits of a device, and the approximate number of workgroups it runs at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     pub(super) shared_bytes: usize,
@@ -37,7 +37,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Vulkan does not tell the number of cores: a card has many, what shares the processor's memory has few.
+    /// Vulkan does not report the number of cores. A card has many; a device that shares the CPU's memory has few.
     pub(crate) fn new(limits: &vk::PhysicalDeviceLimits, unified: bool) -> Room {
         Room {
             shared_bytes: limits.max_compute_shared_memory_size as usize,
@@ -47,7 +47,7 @@ impl Room {
     }
 }
 
-/// The workgroups of a product; `None` where the device lists no matrices for its types.
+/// The workgroups of a product; `None` if the device lists no matrices for its types.
 pub(crate) fn cut(matrix: &Matrix, room: Room, op: &Linear) -> Option<LinearCut> {
     let (shader, shape, vector) = match (op.x.dtype, op.w.data.dtype) {
         (DType::F16, DType::F16) => (Shader::LinearMatrix, matrix.f16?, 8),
@@ -90,7 +90,7 @@ impl Tile {
         (self.rows(tm) + self.cols(tn)) * ROW_BYTES + self.subgroups[0] * self.subgroups[1] * tm * tn * 4
     }
 
-    /// About how long (m, n) results take: rounds of workgroups, each as long as its products and loads.
+    /// Estimates the time for (m, n) results: rounds of workgroups, each as long as its products and loads.
     fn cost(&self, (m, n): (usize, usize), (tm, tn): (usize, usize), cores: usize) -> usize {
         let (rows, cols) = (self.rows(tm), self.cols(tn));
         let rounds = (m.div_ceil(rows) * n.div_ceil(cols)).div_ceil(cores);

@@ -1,4 +1,4 @@
-//! How a product is cut into workgroups on processors that run shaders.
+//! Splits a product into workgroups for CPUs that run shaders.
 
 use denoir_core::DType;
 use denoir_core::ops::Linear;
@@ -7,13 +7,13 @@ use super::cut::{LinearCut, starts_at_texels};
 use crate::launch::{element_type, word};
 use crate::shader::Shader;
 
-/// Invocations of a workgroup: what such a device computes at once. Elements along K that an invocation takes at once.
+/// Invocations per workgroup, which such a device computes at once; and elements along K per step of an invocation.
 pub(super) const LANES: usize = 8;
-/// Rows of a workgroup and columns of an invocation.
+/// Rows per workgroup and columns per invocation.
 const ROWS: usize = 32;
 const COLS: usize = 8;
 
-/// The workgroups of a product; `None` where it has no f32 rows, too few to fill these tiles, or unaligned ones.
+/// The workgroups of a product; `None` if its rows are not f32, are unaligned, or are too few to fill these tiles.
 pub(crate) fn cut(op: &Linear) -> Option<LinearCut> {
     let worth = op.out.rows >= ROWS && op.out.cols >= LANES * COLS && op.x.cols >= 512;
     // Weights have their rows padded on the device.

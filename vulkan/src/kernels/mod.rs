@@ -1,4 +1,5 @@
-//! The host's half of each kernel: bindings and arguments, one file a kernel, by the stem of its shader and twins.
+//! The host half of each kernel: bindings and arguments, one file per kernel, with the same stem as its shader and
+//! twins.
 
 pub(crate) mod attention;
 pub(crate) mod attention_matrix;

@@ -30,14 +30,14 @@ pub struct JitConfig {
     pub context_start: usize,
 }
 
-/// Most blocks that a network may have.
+/// Maximum number of blocks that a network may have.
 pub const MAX_DEPTH: usize = 64;
 
 impl JitConfig {
     /// Reads and checks the hyper-parameters of a model file.
     ///
     /// # Errors
-    /// [`ModelError`], naming the key that is missing or the value that makes no network.
+    /// [`ModelError`], naming the missing key or the invalid value.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<JitConfig, ModelError> {
         use keys::jit::*;
         let size = |key: &'static str| gguf.u32(key).map(|v| v as usize);
@@ -58,7 +58,7 @@ impl JitConfig {
         Ok(config)
     }
 
-    /// Checks that the sizes make a network; the bounds also keep every later product inside 64 bits.
+    /// Checks that the sizes are valid. The bounds also keep every later product within 64 bits.
     ///
     /// # Errors
     /// [`ModelError::Config`], naming the key.
@@ -136,7 +136,7 @@ impl JitConfig {
         (6 * self.depth + 2) * self.hidden
     }
 
-    /// Floating-point operations of one evaluation of one image without adaLN, two for a multiply-add.
+    /// Floating-point operations of one evaluation of one image without adaLN, counting two for a multiply-add.
     pub fn flop(&self) -> u64 {
         let (h, n) = (self.hidden as u64, self.image_tokens() as u64);
         let full = n + self.context_tokens as u64;

@@ -12,7 +12,7 @@ use crate::ops::{ClassCondition, ContextTokens, Epilogue, NormModulate, PixelOrd
 /// quarter to a third of the network, are read once in a chunk instead of once in a pass.
 ///
 /// # Errors
-/// What the backend reports.
+/// Errors of the backend.
 pub fn modulation<B: Backend>(
     k: &mut Recorder<'_, B>,
     model: &JitModel,
@@ -47,7 +47,7 @@ pub fn modulation<B: Backend>(
 /// `plan.modulation.rows`.
 ///
 /// # Errors
-/// What the backend reports.
+/// Errors of the backend.
 pub fn forward<B: Backend>(
     k: &mut Recorder<'_, B>,
     model: &JitModel,

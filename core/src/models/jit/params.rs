@@ -43,7 +43,7 @@ impl JitModel {
     /// Finds every tensor and checks its shape and type.
     ///
     /// # Errors
-    /// [`ModelError`], naming the key or tensor that is missing or wrong.
+    /// [`ModelError`], naming the missing or wrong key or tensor.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<JitModel, ModelError> {
         let mut slot = MaybeUninit::uninit();
         JitModel::read_into(gguf, &mut slot).cloned()

@@ -8,18 +8,18 @@ use crate::{TokenLayout, View};
 /// The modulation table of one chunk of steps grows up to this size.
 const TABLE_BYTES: usize = 8 << 20;
 
-/// Where every activation lies in one arena. Sizes are those of a guided pass: two branches of `batch` images.
+/// The position of every activation in one arena. Sizes are those of a guided pass: two branches of `batch` images.
 #[derive(Clone, Copy, Debug)]
 pub struct JitPlan {
     /// Bytes of the arena.
     pub arena_bytes: usize,
-    /// What the backend wants at linear layers.
+    /// The activation types that the backend prefers at linear layers.
     pub precision: Precision,
-    /// What the sampler keeps.
+    /// The sampler's buffers.
     pub trajectory: Trajectory,
     /// Modulation vectors; as many variants as distinct labels, at most one for each image and the null class.
     pub modulation: ModulationPlan,
-    /// What the blocks work in.
+    /// The blocks' buffers.
     pub blocks: BlockPlan,
     /// `(1, 2 · batch)` u32: each image's label.
     pub labels: View,
@@ -29,7 +29,7 @@ pub struct JitPlan {
     pub rope: View,
     /// `(rows, hidden)` f32: the residual stream.
     pub tokens: View,
-    /// What both ends of the network work in.
+    /// Buffers of the patch embedding and the final layer.
     pub ends: PatchPlan,
 }
 
@@ -37,7 +37,7 @@ impl JitPlan {
     /// Plans the activations of `batch` images.
     ///
     /// # Errors
-    /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
+    /// [`PlanError`] for an invalid batch size, or sizes beyond the address space.
     pub fn new(model: &JitModel, batch: usize, precision: Precision) -> Result<JitPlan, PlanError> {
         let c = &model.config;
         let h = c.hidden;

@@ -25,14 +25,14 @@ pub struct Qwen3Config {
     pub rope_base: f64,
 }
 
-/// Most layers that a network may have.
+/// Maximum number of layers that a network may have.
 pub(super) const MAX_DEPTH: usize = 64;
 
 impl Qwen3Config {
     /// Reads and checks the hyper-parameters of a model file.
     ///
     /// # Errors
-    /// [`ModelError`], naming the key that is missing or the value that makes no network.
+    /// [`ModelError`], naming the missing key or the invalid value.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Qwen3Config, ModelError> {
         use keys::qwen3::*;
         let size = |key: &'static str| gguf.u32(key).map(|v| v as usize);
@@ -55,7 +55,7 @@ impl Qwen3Config {
         Ok(config)
     }
 
-    /// Checks that the sizes make a network; the bounds also keep every later product inside 64 bits.
+    /// Checks that the sizes are valid. The bounds also keep every later product within 64 bits.
     ///
     /// # Errors
     /// [`ModelError::Config`], naming the key.

@@ -68,7 +68,7 @@ impl<'m, B: Backend> Encoder<'m, B> {
     /// Takes a backend whose regions hold the model file and [`Qwen3Plan::arena_bytes`].
     ///
     /// # Errors
-    /// What the backend reports.
+    /// Errors of the backend.
     pub fn new(model: &'m Qwen3Model, plan: Qwen3Plan, backend: B) -> Result<Self, OpError<B::Error>> {
         let mut encoder = Encoder { model, plan, backend };
         encoder.write_rope()?;

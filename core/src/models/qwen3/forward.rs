@@ -12,7 +12,7 @@ use crate::{DType, View, Weight};
 /// Tokens and lengths in `plan.ids` and `plan.lengths` to the last hidden states in `plan.out`.
 ///
 /// # Errors
-/// What the backend reports.
+/// Errors of the backend.
 pub fn forward<B: Backend>(
     k: &mut Recorder<'_, B>,
     model: &Qwen3Model,

@@ -52,7 +52,7 @@ impl Qwen3Model {
     /// Finds every tensor and checks its shape and type. The output head is not looked at.
     ///
     /// # Errors
-    /// [`ModelError`], naming the key or tensor that is missing or wrong.
+    /// [`ModelError`], naming the missing or wrong key or tensor.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Qwen3Model, ModelError> {
         let mut slot = MaybeUninit::uninit();
         Qwen3Model::read_into(gguf, &mut slot).cloned()

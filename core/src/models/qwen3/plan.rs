@@ -5,14 +5,14 @@ use crate::ops::{BLOCK, BLOCK_BYTES};
 use crate::tensor::Precision;
 use crate::{DType, View};
 
-/// Most prompts that are encoded together.
+/// Maximum number of prompts that are encoded together.
 const MAX_PROMPTS: usize = 64;
-/// Most tokens of a prompt.
+/// Maximum number of tokens of a prompt.
 const MAX_TOKENS: usize = 4096;
 /// Rows of a Q8_0 matrix that are dequantised at a time: few enough to stay in the last-level cache.
 const SLAB_ROWS: usize = 256;
 
-/// Where every activation lies in one arena. Rows are prompts times tokens.
+/// The position of every activation in one arena. Rows are prompts times tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Qwen3Plan {
     /// Prompts that are encoded together.
@@ -21,7 +21,7 @@ pub struct Qwen3Plan {
     pub tokens: usize,
     /// Bytes of the arena.
     pub arena_bytes: usize,
-    /// What the backend wants at linear layers.
+    /// The activation types that the backend prefers at linear layers.
     pub precision: Precision,
     /// `(1, rows)` u32.
     pub ids: View,

@@ -31,14 +31,14 @@ pub struct T2iConfig {
     pub text_width: usize,
 }
 
-/// Most text blocks that a network may have.
+/// Maximum number of text blocks that a network may have.
 pub(super) const MAX_TEXT_DEPTH: usize = 16;
 
 impl T2iConfig {
     /// Reads and checks the hyper-parameters of a model file.
     ///
     /// # Errors
-    /// [`ModelError`], naming the key that is missing or the value that makes no network.
+    /// [`ModelError`], naming the missing key or the invalid value.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<T2iConfig, ModelError> {
         use keys::t2i::*;
         let size = |key: &'static str| gguf.u32(key).map(|v| v as usize);
@@ -59,7 +59,7 @@ impl T2iConfig {
         Ok(config)
     }
 
-    /// Checks that the sizes make a network; the bounds also keep every later product inside 64 bits.
+    /// Checks that the sizes are valid. The bounds also keep every later product within 64 bits.
     ///
     /// # Errors
     /// [`ModelError::Config`], naming the key.
@@ -133,7 +133,8 @@ impl T2iConfig {
         6 * (self.text_depth + self.depth) * self.hidden
     }
 
-    /// Floating-point operations of one evaluation of one image with its text, without adaLN, two for a multiply-add.
+    /// Floating-point operations of one evaluation of one image with its text, without adaLN, counting two for a
+    /// multiply-add.
     pub fn flop(&self) -> u64 {
         let (h, n, text) = (self.hidden as u64, self.image_tokens() as u64, self.text_length as u64);
         let matrices = 4 * h * h + 3 * h * self.ffn_hidden as u64;

@@ -12,7 +12,7 @@ use crate::{DType, TokenLayout};
 /// need not stay in memory.
 ///
 /// # Errors
-/// What the backend reports.
+/// Errors of the backend.
 pub fn modulation<B: Backend>(
     k: &mut Recorder<'_, B>,
     model: &T2iModel,
@@ -39,7 +39,7 @@ pub fn modulation<B: Backend>(
 /// `plan.text`.
 ///
 /// # Errors
-/// What the backend reports.
+/// Errors of the backend.
 pub fn refine<B: Backend>(
     k: &mut Recorder<'_, B>,
     model: &T2iModel,
@@ -78,7 +78,7 @@ pub fn refine<B: Backend>(
 /// text is not rotated.
 ///
 /// # Errors
-/// What the backend reports.
+/// Errors of the backend.
 pub fn text_keys<B: Backend>(
     k: &mut Recorder<'_, B>,
     model: &T2iModel,
@@ -116,7 +116,7 @@ pub fn text_keys<B: Backend>(
 /// `plan.text_kv`.
 ///
 /// # Errors
-/// What the backend reports.
+/// Errors of the backend.
 pub fn forward<B: Backend>(
     k: &mut Recorder<'_, B>,
     model: &T2iModel,

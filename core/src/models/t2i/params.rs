@@ -53,7 +53,7 @@ impl T2iModel {
     /// Finds every tensor and checks its shape and type.
     ///
     /// # Errors
-    /// [`ModelError`], naming the key or tensor that is missing or wrong.
+    /// [`ModelError`], naming the missing or wrong key or tensor.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<T2iModel, ModelError> {
         let mut slot = MaybeUninit::uninit();
         T2iModel::read_into(gguf, &mut slot).cloned()

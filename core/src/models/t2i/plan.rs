@@ -11,14 +11,14 @@ const TABLE_BYTES: usize = 32 << 20;
 /// Texts of a batch: the prompt of all its images, and the negative prompt.
 pub(super) const TEXTS: usize = 2;
 
-/// Where every activation lies in one arena. Sizes are those of a guided pass: two branches of `batch` images.
+/// The position of every activation in one arena. Sizes are those of a guided pass: two branches of `batch` images.
 #[derive(Clone, Copy, Debug)]
 pub struct T2iPlan {
     /// Bytes of the arena.
     pub arena_bytes: usize,
-    /// What the backend wants at linear layers.
+    /// The activation types that the backend prefers at linear layers.
     pub precision: Precision,
-    /// What the sampler keeps.
+    /// The sampler's buffers.
     pub trajectory: Trajectory,
     /// Modulation vectors; one variant.
     pub modulation: ModulationPlan,
@@ -38,7 +38,7 @@ pub struct T2iPlan {
     pub rope: View,
     /// `(image rows, hidden)` f32: the image's residual stream.
     pub tokens: View,
-    /// What both ends of the network work in.
+    /// Buffers of the patch embedding and the final layer.
     pub ends: PatchPlan,
 }
 
@@ -46,7 +46,7 @@ impl T2iPlan {
     /// Plans the activations of `batch` images.
     ///
     /// # Errors
-    /// [`PlanError`] for an unusable batch, or sizes beyond the address space.
+    /// [`PlanError`] for an invalid batch size, or sizes beyond the address space.
     pub fn new(model: &T2iModel, batch: usize, precision: Precision) -> Result<T2iPlan, PlanError> {
         let c = &model.config;
         let h = c.hidden;
