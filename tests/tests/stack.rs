@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use denoir::{AlignedBytes, Condition, EncodedPrompt, Isa, Model, Options, Pipeline, Request, Rng, TextEncoder};
 use denoir_core::DType;
-use denoir_tests::{model, settings};
+use denoir_tests::golden::model;
+use denoir_tests::settings;
 
 /// Bytes that the documents promise are enough.
 const STACK: usize = 256 << 10;
@@ -32,13 +33,13 @@ fn encoding_a_prompt_needs_little_stack() -> Result<()> {
 
 #[test]
 fn opening_and_drawing_need_little_stack() -> Result<()> {
-    for (checkpoint, config) in [("pg-ctx.ckpt", "pg-ctx.json"), ("t2i.ckpt", "t2i.json")] {
+    for golden in ["forward/pg-ctx", "text/t2i.forward"] {
         for dtype in [DType::F32, DType::I8] {
-            let model = model(checkpoint, config, dtype)?;
+            let model = model(golden, dtype)?;
             for isa in Isa::available() {
                 let bytes = AlignedBytes::copied(model.bytes())?;
                 let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || draw(bytes, isa))?;
-                thread.join().map_err(|_| anyhow!("{checkpoint}, {dtype}, {}: a panic", isa.name()))??;
+                thread.join().map_err(|_| anyhow!("{golden}, {dtype}, {}: a panic", isa.name()))??;
             }
         }
     }
