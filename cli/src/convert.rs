@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use denoir::core::DType;
-use denoir_convert::{Options, convert};
+use denoir_convert::{Options, convert, locate};
 
 use crate::args::parse_type;
 use crate::error::Error;
 use crate::reporter::{Reporter, Verbosity};
-use crate::{checkpoint, interrupt, text};
+use crate::{interrupt, text};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if crate::args::extension(&args.output) != "gguf" {
         return Err(Error::Usage(format!("cannot write a model to {}: use a .gguf file", args.output.display())));
     }
-    let input = checkpoint::locate(&args.input)?;
+    let input = locate(&args.input)?;
     let options = Options {
         weights: args.weights.clone(),
         dtype: args.dtype,

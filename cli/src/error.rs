@@ -97,7 +97,18 @@ impl From<ConvertError> for Error {
     fn from(e: ConvertError) -> Self {
         match e {
             ConvertError::Cancelled => Error::Interrupted,
+            ConvertError::Folder(_) => Error::Usage(e.to_string()),
             other => Error::Convert(other),
+        }
+    }
+}
+
+impl From<denoir_golden::Error> for Error {
+    fn from(e: denoir_golden::Error) -> Self {
+        match e {
+            denoir_golden::Error::Fixture(path, what) => Error::Fixture(path, what),
+            denoir_golden::Error::Engine(e) => e.into(),
+            denoir_golden::Error::Convert(e) => e.into(),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 mod args;
 mod bench;
-mod checkpoint;
 mod class;
 mod convert;
 mod demo;

@@ -8,8 +8,8 @@ use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
 use crate::error::Error;
+use crate::interrupt;
 use crate::output::Output;
-use crate::{checkpoint, interrupt};
 
 /// The tensor names in a file of embeddings.
 pub(crate) const PROMPT: &str = "prompt_embeds";
@@ -36,7 +36,7 @@ impl OpenEncoder {
         let folder = TempDir::new().map_err(Error::writing(&std::env::temp_dir()))?;
         let file = folder.path().join("text-encoder.gguf");
         let options = denoir_convert::Options { cancel: Some(interrupt::flag()), ..Default::default() };
-        denoir_convert::convert(&checkpoint::locate(path)?, &file, &options, &mut |_| {})?;
+        denoir_convert::convert(&denoir_convert::locate(path)?, &file, &options, &mut |_| {})?;
         Ok(OpenEncoder { encoder: TextEncoder::open(file)?, _folder: Some(folder) })
     }
 

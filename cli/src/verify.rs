@@ -1,25 +1,17 @@
 //! `denoir verify`: compares this build with what PyTorch computed, tensor by tensor.
 
-mod fixture;
-mod forward;
-mod models;
-mod noise;
-mod op;
 mod outcome;
-mod sample;
-mod text;
 
 use std::path::PathBuf;
 
 use denoir::core::DType;
+use denoir_golden::{Fixture, Models, Verdict, verify};
 use serde_json::json;
 
 use crate::args::{EngineArgs, extension, parse_type};
 use crate::error::Error;
 use crate::{interrupt, stdout};
-use fixture::Fixture;
-use models::Models;
-use outcome::{Outcome, Verdict};
+use outcome::Outcome;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -47,12 +39,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     interrupt::catch();
-    let mut models = Models::new(args.dtype, &args.engine)?;
+    let mut models = Models::new(args.dtype, args.engine.options(1), interrupt::flag())?;
     let mut outcomes = Vec::new();
     for path in files(&args.fixtures)? {
         let fixture = Fixture::open(&path)?;
-        let verdict = verify(&fixture, &mut models)?;
-        let outcome = Outcome { file: path, kind: fixture.kind().to_owned(), verdict };
+        let kind = fixture.kind().to_owned();
+        let outcome = Outcome { file: path, kind, verdict: verify(fixture, &mut models)? };
         let hidden = args.json || (args.quiet && outcome.verdict.passed());
         if !hidden {
             stdout::write(outcome.text().as_bytes())?;
@@ -63,17 +55,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         }
     }
     report(args, &outcomes)
-}
-
-fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, Error> {
-    match fixture.kind() {
-        "forward" => forward::verify(fixture, models),
-        "sample" => sample::verify(fixture, models),
-        "noise" => noise::verify(fixture),
-        "op" => op::verify(fixture, models),
-        "text" => text::verify(fixture, models),
-        other => Err(fixture.error(&format!("fixtures of the kind {other:?} are not known"))),
-    }
 }
 
 /// The files named, and those in the folders named, in order.

@@ -33,6 +33,8 @@ pub enum ConvertError {
         /// Why.
         reason: &'static str,
     },
+    /// A folder holds no checkpoint, or more than one.
+    Folder(PathBuf),
     /// The input is not a checkpoint that this crate reads.
     Format {
         /// The input file.
@@ -155,6 +157,10 @@ impl fmt::Display for ConvertError {
             Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             Write { path, source } => write!(f, "cannot write {}: {source}", path.display()),
             Output { path, reason } => write!(f, "cannot write {}: {reason}", path.display()),
+            Folder(path) => {
+                let problem = "a folder must hold one .safetensors.index.json or one .safetensors file";
+                write!(f, "{}: {problem}; or give the checkpoint file itself", path.display())
+            }
             Format { file, reason } => write!(f, "{file}: {reason}"),
             Zip { file, source } => write!(f, "{file}: {source}"),
             Pickle { file, source } => write!(f, "{file}: {source}"),

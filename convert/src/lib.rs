@@ -26,6 +26,7 @@ pub mod config;
 mod element;
 mod emit;
 mod error;
+mod locate;
 mod output;
 mod plan;
 mod preset;
@@ -38,6 +39,7 @@ mod writer;
 
 pub use config::{Config, ConfigError};
 pub use error::ConvertError;
+pub use locate::locate;
 pub use safetensors::SafetensorsError;
 pub use torch::{PickleError, ZipError};
 

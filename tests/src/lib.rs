@@ -9,11 +9,8 @@ pub mod tiny_encoder;
 pub mod vulkan;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use anyhow::Result;
-use denoir::{AlignedBytes, Method, Model, Settings};
-use denoir_core::DType;
+use denoir::{Method, Settings};
 
 /// The folder `fixtures`: the one that `DENOIR_FIXTURES` names, for test programs that were taken elsewhere, or that of the
 /// sources.
@@ -26,20 +23,6 @@ pub fn fixtures() -> PathBuf {
     };
     assert!(named.is_dir(), "DENOIR_FIXTURES is no folder: {}", named.display());
     named
-}
-
-/// A checkpoint of `fixtures/checkpoints`, converted to weights of this type.
-///
-/// # Errors
-/// Whatever conversion or opening reports.
-pub fn model(checkpoint: &str, config: &str, dtype: DType) -> Result<Arc<Model>> {
-    let folder = fixtures().join("checkpoints");
-    let out = tempfile::tempdir()?;
-    let gguf = out.path().join("model.gguf");
-    let options =
-        denoir_convert::Options { dtype: Some(dtype), config: Some(folder.join(config)), ..Default::default() };
-    denoir_convert::convert(&folder.join(checkpoint), &gguf, &options, &mut |_| {})?;
-    Ok(Arc::new(Model::from_bytes(AlignedBytes::copied(&std::fs::read(gguf)?)?)?))
 }
 
 /// Heun with guidance in the middle: both kinds of evaluation, both kinds of step.

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::Result;
 use denoir::{Condition, Isa, Model, Options, Pipeline};
 use denoir_core::{DType, Job};
-use denoir_tests::{model, settings};
+use denoir_tests::golden::model;
+use denoir_tests::settings;
 
 /// The system's allocator, counting while it is told to.
 struct Counting;
@@ -38,7 +39,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn sampling_allocates_nothing() -> Result<()> {
     for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
-        let model = model("pg-ctx.ckpt", "pg-ctx.json", dtype)?;
+        let model = model("forward/pg-ctx", dtype)?;
         for isa in Isa::available() {
             no_allocation(&model, isa)?;
         }

@@ -10,7 +10,7 @@ use denoir_core::ops::{Epilogue, Linear, Memory, Op};
 use denoir_core::{DType, Region, RunError, Weight};
 use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
 use denoir_tests::cuda::{emulated_objects, gpu, is_emulated, open};
-use denoir_tests::golden::{FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, draw, of_limit, with_denoiser};
+use denoir_tests::golden::{self, draw, with_denoiser};
 use denoir_tests::op_matrix::backends::drive;
 use denoir_tests::op_matrix::draw::Draw;
 
@@ -47,28 +47,19 @@ fn on<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Denoise) -> Resu
 #[test]
 fn forward_passes_agree_with_pytorch() -> Result<()> {
     let Some((gpu, _turn)) = device("forward passes")? else { return Ok(()) };
-    for name in FORWARD {
-        let fixture = Fixture::open(name)?;
-        for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
-            let error = on(gpu, &fixture.model(dtype)?, |denoiser| fixture.forward_error(denoiser))?;
-            let limit = fixture.limit(dtype)?;
-            println!("{name} in {dtype} on cuda: {}", of_limit(error, limit));
-            ensure!(error <= limit, "{name} in {dtype}: {error:.1e}, not {limit:.1e}");
-        }
-    }
-    Ok(())
+    golden::forward_passes()?.iter().try_for_each(|(name, forward)| {
+        let what = format!("{name} on cuda");
+        on(gpu, forward.model(), |denoiser| golden::check_forward(&what, forward, denoiser))
+    })
 }
 
 #[test]
 fn samples_agree_with_pytorch() -> Result<()> {
     let Some((gpu, _turn)) = device("samples")? else { return Ok(()) };
-    for name in SAMPLES {
-        let fixture = Fixture::open(name)?;
-        let worst = on(gpu, &fixture.model(DType::F32)?, |denoiser| fixture.sample_error(denoiser))?;
-        println!("{name} on cuda: {}", of_limit(worst, SAMPLE_LIMIT));
-        ensure!(worst <= SAMPLE_LIMIT, "{name}: {worst:.1e}");
-    }
-    Ok(())
+    golden::samples()?.iter().try_for_each(|(name, sample)| {
+        let what = format!("{name} on cuda");
+        on(gpu, sample.model(), |denoiser| golden::check_sample(&what, sample, denoiser))
+    })
 }
 
 /// `1 + 8 · 2^-exponent` as tensor cores add it: a block of eight products after one that made 1.
@@ -105,7 +96,7 @@ fn tensor_cores_truncate_small_products() -> Result<()> {
 fn faulty() -> Result<(Gpu, Arc<Faults>, Arc<Model>)> {
     let faults = Arc::new(Faults::new());
     let gpu = open(&Options { faults: Some(faults.clone()), ..Options::default() })?;
-    Ok((gpu, faults, Fixture::open("forward/jit")?.model(DType::I8)?))
+    Ok((gpu, faults, golden::model("forward/jit", DType::I8)?))
 }
 
 #[test]

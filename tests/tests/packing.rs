@@ -10,7 +10,8 @@ use denoir_core::cpu::{Cpu, pack, packed_bytes};
 use denoir_core::gguf::Gguf;
 use denoir_core::jit::{JitModel, JitPlan};
 use denoir_core::{DType, Denoiser, Job, Serial};
-use denoir_tests::{model, settings};
+use denoir_tests::golden::model;
+use denoir_tests::settings;
 
 #[test]
 fn the_demo_model_draws_one_image() -> Result<()> {
@@ -21,7 +22,7 @@ fn the_demo_model_draws_one_image() -> Result<()> {
 #[test]
 fn every_type_draws_one_image() -> Result<()> {
     for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
-        one_image(&model("pg-ctx.ckpt", "pg-ctx.json", dtype)?)?;
+        one_image(&model("forward/pg-ctx", dtype)?)?;
     }
     Ok(())
 }

@@ -10,12 +10,13 @@ use denoir_core::cpu::Cpu;
 use denoir_core::jit::JitPlan;
 use denoir_core::network::Network as _;
 use denoir_core::{DType, Denoiser, RunError, Serial};
-use denoir_tests::{model, settings};
+use denoir_tests::golden::model;
+use denoir_tests::settings;
 
 #[test]
 fn one_seed_gives_one_image() -> Result<()> {
     for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
-        let model = model("pg-ctx.ckpt", "pg-ctx.json", dtype)?;
+        let model = model("forward/pg-ctx", dtype)?;
         for isa in Isa::available() {
             one_image(&model, isa)?;
         }
@@ -41,7 +42,7 @@ fn one_image(model: &Arc<Model>, isa: Isa) -> Result<()> {
 
 #[test]
 fn a_job_can_be_stopped_and_the_pipeline_used_again() -> Result<()> {
-    let model = model("jit.pth", "jit.json", DType::F32)?;
+    let model = model("forward/jit", DType::F32)?;
     let mut pipeline = Pipeline::new(Arc::clone(&model), &Options::default())?;
     let request = Request {
         settings: Settings { steps: 3, ..*model.preset() },
@@ -61,7 +62,7 @@ fn a_job_can_be_stopped_and_the_pipeline_used_again() -> Result<()> {
 
 #[test]
 fn impossible_jobs_are_refused() -> Result<()> {
-    let model = model("jit.pth", "jit.json", DType::F32)?;
+    let model = model("forward/jit", DType::F32)?;
     let mut pipeline = Pipeline::new(Arc::clone(&model), &Options::default())?;
     let classes = model.network().classes() as u32;
     let ok = Request {
@@ -85,7 +86,7 @@ fn impossible_jobs_are_refused() -> Result<()> {
 
 #[test]
 fn a_look_at_the_prediction_changes_nothing() -> Result<()> {
-    let model = model("jit.pth", "jit.json", DType::F32)?;
+    let model = model("forward/jit", DType::F32)?;
     let mut pipeline = Pipeline::new(Arc::clone(&model), &Options::default())?;
     let settings = Settings { steps: 3, ..*model.preset() };
     let request = Request { settings, ..Request::preset(&model, Condition::Labels(&[0])) };
@@ -103,7 +104,7 @@ fn a_look_at_the_prediction_changes_nothing() -> Result<()> {
 
 #[test]
 fn a_plan_for_another_backend_and_other_counts_are_refused() -> Result<()> {
-    let model = model("jit.pth", "jit.json", DType::F32)?;
+    let model = model("forward/jit", DType::F32)?;
     let AnyNetwork::Jit(network) = model.network() else { bail!("another network") };
     // No processor wants f16 activations.
     let half = Precision { f16: DType::F16, ..Precision::WIDE };

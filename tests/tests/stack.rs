@@ -9,7 +9,8 @@ use denoir_core::cpu::Cpu;
 use denoir_core::gguf::Gguf;
 use denoir_core::jit::{JitModel, JitPlan};
 use denoir_core::{DType, Denoiser, Error, Job, Room, Serial};
-use denoir_tests::{model, settings};
+use denoir_tests::golden::model;
+use denoir_tests::settings;
 
 /// Bytes that the documents promise are enough.
 const STACK: usize = 256 << 10;
@@ -19,7 +20,7 @@ const CORE_STACK: usize = 64 << 10;
 #[test]
 fn core_needs_less() -> Result<()> {
     for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
-        let model = model("pg-ctx.ckpt", "pg-ctx.json", dtype)?;
+        let model = model("forward/pg-ctx", dtype)?;
         for isa in Isa::available() {
             let file = AlignedBytes::copied(model.bytes())?;
             let mut image = vec![0.0; model.network().pixels()];
@@ -64,13 +65,13 @@ fn encoding_a_prompt_needs_little_stack() -> Result<()> {
 
 #[test]
 fn opening_and_drawing_need_little_stack() -> Result<()> {
-    for (checkpoint, config) in [("pg-ctx.ckpt", "pg-ctx.json"), ("t2i.ckpt", "t2i.json")] {
+    for golden in ["forward/pg-ctx", "text/t2i.forward"] {
         for dtype in [DType::F32, DType::I8] {
-            let model = model(checkpoint, config, dtype)?;
+            let model = model(golden, dtype)?;
             for isa in Isa::available() {
                 let bytes = AlignedBytes::copied(model.bytes())?;
                 let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || draw(bytes, isa))?;
-                thread.join().map_err(|_| anyhow!("{checkpoint}, {dtype}, {}: a panic", isa.name()))??;
+                thread.join().map_err(|_| anyhow!("{golden}, {dtype}, {}: a panic", isa.name()))??;
             }
         }
     }

@@ -1,15 +1,16 @@
 //! Prompts: tokens, the text encoder in every type of weights, and pictures from them.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use denoir::{Condition, EncodedPrompt, Isa, Model, Options, Pipeline, Request, Rng, TextEncoder, Tokenizer};
 use denoir_core::backend::Tap;
 use denoir_core::{DType, Job, View};
+use denoir_golden::Check;
 use denoir_tests::convert_checkpoint::Float;
-use denoir_tests::{model, tiny_encoder};
+use denoir_tests::golden::{self, model};
+use denoir_tests::tiny_encoder;
 
 /// Several languages, marks, spaces, special tokens; long ones and the empty one besides.
 const PROMPTS: [&str; 22] = [
@@ -37,23 +38,16 @@ const PROMPTS: [&str; 22] = [
     "x=f(y)*2; // a sign that says \"héllo wörld\" 你好",
 ];
 
-fn folder() -> PathBuf {
-    denoir_tests::fixtures().join("checkpoints/qwen3")
-}
-
 /// The text encoder of the fixtures in this type.
-fn encoder(dtype: DType, out: &Path) -> Result<TextEncoder> {
-    let file = out.join(format!("{dtype}.gguf"));
-    let options = denoir_convert::Options { dtype: Some(dtype), ..Default::default() };
-    denoir_convert::convert(&folder().join("model.safetensors"), &file, &options, &mut |_| {})?;
-    Ok(TextEncoder::open(file)?)
+fn encoder(dtype: DType) -> Result<Arc<TextEncoder>> {
+    Ok(golden::models(dtype)?.text_encoder(&golden::fixture("text/qwen3")?)?)
 }
 
 #[test]
 fn both_tokenizers_give_the_same_tokens() -> Result<()> {
-    let out = tempfile::tempdir()?;
-    let from_gguf = encoder(DType::BF16, out.path())?;
-    let from_json = Tokenizer::from_json(&std::fs::read(folder().join("tokenizer.json"))?)?;
+    let from_gguf = encoder(DType::BF16)?;
+    let json = denoir_tests::fixtures().join("checkpoints/qwen3/tokenizer.json");
+    let from_json = Tokenizer::from_json(&std::fs::read(json)?)?;
     assert_eq!(from_gguf.tokenizer().pad(), from_json.pad());
     let long = [PROMPTS.concat().repeat(40), "a".repeat(20_000), " ".repeat(5_000), "日".repeat(5_000)];
     for prompt in PROMPTS.iter().copied().chain(long.iter().map(String::as_str)) {
@@ -66,16 +60,15 @@ fn both_tokenizers_give_the_same_tokens() -> Result<()> {
 
 #[test]
 fn every_weight_type_encodes_nearly_the_same() -> Result<()> {
-    let out = tempfile::tempdir()?;
     let prompts = [PROMPTS[2], PROMPTS[0], PROMPTS[9]];
-    let exact = encoder(DType::F32, out.path())?.encode(&prompts, 12, &Options::default())?;
+    let exact = encoder(DType::F32)?.encode(&prompts, 12, &Options::default())?;
     for (dtype, limit) in [(DType::F16, 1e-6), (DType::BF16, 1e-6), (DType::I8, 3e-2)] {
-        let encoder = encoder(dtype, out.path())?;
+        let encoder = encoder(dtype)?;
         for isa in Isa::available() {
             let options = Options { isa: Some(isa), threads: Some(2), ..Options::default() };
             let hidden = encoder.encode(&prompts, 12, &options)?;
             // The checkpoint's weights are bf16, so f16 and bf16 lose nothing of them but what lies below f16's range.
-            let error = relative(&hidden.values, &exact.values);
+            let error = Check::relative("hidden", &hidden.values, &exact.values, limit).error;
             assert!(error < limit, "{dtype} {}: {error}", isa.name());
         }
     }
@@ -129,10 +122,9 @@ fn what_another_network_is_meant_by_is_refused() -> Result<()> {
 
 #[test]
 fn one_encoding_serves_many_images_however_they_are_drawn() -> Result<()> {
-    let model = model("t2i.ckpt", "t2i.json", DType::F32)?;
-    let out = tempfile::tempdir()?;
+    let model = model("text/t2i.forward", DType::F32)?;
     let size = model.network().text_size().unwrap_or_default();
-    let texts = encoder(DType::F32, out.path())?.encode_prompt(PROMPTS[2], "", size, &Options::default())?;
+    let texts = encoder(DType::F32)?.encode_prompt(PROMPTS[2], "", size, &Options::default())?;
     for isa in Isa::available() {
         let all = draw(&model, isa, 1, 1, 40, Condition::Prompt(texts.embeds(3)))?;
         for (threads, batch) in [(2, 1), (1, 2), (2, 3)] {
@@ -150,10 +142,9 @@ fn one_encoding_serves_many_images_however_they_are_drawn() -> Result<()> {
 
 #[test]
 fn a_text_is_refined_once_for_evaluations_at_one_time() -> Result<()> {
-    let model = model("t2i.ckpt", "t2i.json", DType::F32)?;
-    let out = tempfile::tempdir()?;
+    let model = model("text/t2i.forward", DType::F32)?;
     let (tokens, width) = model.network().text_size().unwrap_or_default();
-    let texts = encoder(DType::F32, out.path())?.encode_prompt(PROMPTS[2], "", (tokens, width), &Options::default())?;
+    let texts = encoder(DType::F32)?.encode_prompt(PROMPTS[2], "", (tokens, width), &Options::default())?;
     // A step's second evaluation is at the time of the next step's first.
     let settings = denoir::Settings { method: denoir::Method::Heun, steps: 4, ..*model.preset() };
     let evaluations = (0..settings.evaluations()).map(|i| settings.evaluation(i));
@@ -188,7 +179,7 @@ fn draw(
 
 #[test]
 fn wrong_conditions_are_refused() -> Result<()> {
-    let (text, class) = (model("t2i.ckpt", "t2i.json", DType::F32)?, model("jit.pth", "jit.json", DType::F32)?);
+    let (text, class) = (model("text/t2i.forward", DType::F32)?, model("forward/jit", DType::F32)?);
     let refused = |model: &Arc<Model>, condition: Condition<'_>| -> Result<String> {
         let mut pipeline = Pipeline::new(Arc::clone(model), &Options::default())?;
         let result = pipeline.generate(&Request::preset(model, condition), &mut |_| ControlFlow::Continue(()));
@@ -200,10 +191,4 @@ fn wrong_conditions_are_refused() -> Result<()> {
     assert!(refused(&text, Condition::Prompt(short.embeds(0)))?.contains("0 images"));
     assert!(refused(&class, Condition::Prompt(short.embeds(1)))?.contains("not prompts"));
     Ok(())
-}
-
-fn relative(got: &[f32], want: &[f32]) -> f64 {
-    let square = |x: f64| x * x;
-    let difference: f64 = got.iter().zip(want).map(|(g, w)| square(f64::from(g - w))).sum();
-    (difference / want.iter().map(|&w| square(w.into())).sum::<f64>()).sqrt()
 }

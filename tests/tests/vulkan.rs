@@ -8,7 +8,7 @@ use denoir::{AnyNetwork, Denoise, Model};
 use denoir_core::backend::{self, Backend, Program};
 use denoir_core::ops::ClassCondition;
 use denoir_core::{DType, Region, View};
-use denoir_tests::golden::{self, FORWARD, Fixture, SAMPLE_LIMIT, SAMPLES, with_denoiser};
+use denoir_tests::golden::{self, with_denoiser};
 use denoir_tests::op_matrix::backends::asked_for;
 use denoir_tests::vulkan::{gpu, options, quiet};
 use denoir_vulkan::{Error, Fault, Faults, Gpu, Messages, Options, Tier, Validation, vk};
@@ -54,38 +54,23 @@ fn on_every_tier(what: &str, test: impl Fn(Tier, &Gpu) -> Result<()>) -> Result<
 
 #[test]
 fn forward_passes_agree_with_pytorch() -> Result<()> {
-    let mut models = Vec::new();
-    for name in FORWARD {
-        for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
-            let fixture = Fixture::open(name)?;
-            models.push((name, dtype, fixture.model(dtype)?, fixture));
-        }
-    }
+    let passes = golden::forward_passes()?;
     on_every_tier("forward passes", |tier, gpu| {
-        for (name, dtype, model, fixture) in &models {
-            let error = on(gpu, model, |denoiser| fixture.forward_error(denoiser))?;
-            let limit = fixture.limit(*dtype)?;
-            println!("{name} in {dtype} on vulkan/{tier}: {}", golden::of_limit(error, limit));
-            ensure!(error <= limit, "{name} in {dtype} on {tier}: {error:.1e}, not {limit:.1e}");
-        }
-        Ok(())
+        passes.iter().try_for_each(|(name, forward)| {
+            let what = format!("{name} on vulkan/{tier}");
+            on(gpu, forward.model(), |denoiser| golden::check_forward(&what, forward, denoiser))
+        })
     })
 }
 
 #[test]
 fn samples_agree_with_pytorch() -> Result<()> {
-    let mut models = Vec::new();
-    for name in SAMPLES {
-        let fixture = Fixture::open(name)?;
-        models.push((name, fixture.model(DType::F32)?, fixture));
-    }
+    let samples = golden::samples()?;
     on_every_tier("samples", |tier, gpu| {
-        for (name, model, fixture) in &models {
-            let worst = on(gpu, model, |denoiser| fixture.sample_error(denoiser))?;
-            println!("{name} on vulkan/{tier}: {}", golden::of_limit(worst, SAMPLE_LIMIT));
-            ensure!(worst <= SAMPLE_LIMIT, "{name} on {tier}: {worst:.1e}");
-        }
-        Ok(())
+        samples.iter().try_for_each(|(name, sample)| {
+            let what = format!("{name} on vulkan/{tier}");
+            on(gpu, sample.model(), |denoiser| golden::check_sample(&what, sample, denoiser))
+        })
     })
 }
 
@@ -113,7 +98,7 @@ fn draw_in_parts(gpu: &Gpu, model: &Arc<Model>, flop: u64, longest: Duration) ->
 
 #[test]
 fn long_submissions_are_cut_without_a_trace() -> Result<()> {
-    let model = Fixture::open("forward/jit")?.model(DType::F32)?;
+    let model = golden::model("forward/jit", DType::F32)?;
     // A device of its own: others' submissions would be counted.
     let messages = Messages::default();
     let validation = Validation::Synchronisation(messages.clone());
@@ -135,7 +120,7 @@ fn long_submissions_are_cut_without_a_trace() -> Result<()> {
 
 #[test]
 fn modulation_weights_pass_through_little_memory() -> Result<()> {
-    let model = Fixture::open("forward/jit")?.model(DType::F32)?;
+    let model = golden::model("forward/jit", DType::F32)?;
     let AnyNetwork::Jit(network) = model.network() else { bail!("another network") };
     let matrices = || network.modulation_matrices().map(|weight| weight.data.len_bytes().unwrap_or(0));
     let (all, largest) = (matrices().sum::<usize>(), matrices().max().unwrap_or(0));
@@ -213,8 +198,7 @@ fn silent(messages: &Messages) -> Result<()> {
 
 #[test]
 fn every_call_of_a_job_can_fail() -> Result<()> {
-    let fixture = Fixture::open("forward/jit")?;
-    let model = fixture.model(DType::F32)?;
+    let model = golden::model("forward/jit", DType::F32)?;
     for apart in [false, true] {
         let (options, faults, messages) = faulty(apart);
         let Some(gpu) = open("failing calls", &options)? else { return Ok(()) };
@@ -293,7 +277,7 @@ fn every_call_of_opening_and_compiling_can_fail() -> Result<()> {
         ensure!(faults.disarm(), "there is no call {after}");
         ensure!(opened.is_err() || after > 24, "call {after} of {calls} failed unnoticed");
     }
-    let model = Fixture::open("forward/jit")?.model(DType::F32)?;
+    let model = golden::model("forward/jit", DType::F32)?;
     for call in ["vkCreateShaderModule", "vkCreateComputePipelines", "vkCreateDescriptorSetLayout"] {
         for after in [1, 3, 6] {
             let gpu = Gpu::open(&options)?;

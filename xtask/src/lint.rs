@@ -18,7 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("denoir-cuda", &["denoir-core", "denoir-gpu"]),
     ("denoir-convert", &["denoir-core"]),
     ("denoir", &["denoir-core", "denoir-vulkan", "denoir-cuda"]),
-    ("denoir-cli", &["denoir", "denoir-convert", "denoir-core"]),
+    ("denoir-golden", &["denoir", "denoir-convert"]),
+    ("denoir-cli", &["denoir", "denoir-convert", "denoir-core", "denoir-golden"]),
     ("denoir-capi", &["denoir", "denoir-core"]),
     ("xtask", &[]),
 ];

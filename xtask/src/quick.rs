@@ -50,6 +50,7 @@ const AREAS: &[Area] = &[
     },
     Area { paths: &["runtime/"], tests: &["lib", "abi", "allocation", "cli_generate", "stack", "text"], rows: &[] },
     Area { paths: &["capi/"], tests: &["abi"], rows: &[] },
+    Area { paths: &["golden/"], tests: &["lib", "cli_models", "op_goldens", "text"], rows: &[] },
     Area {
         paths: &["cli/"],
         tests: &["denoir", "cli_errors", "cli_generate", "cli_models", "cli_noise", "cli_text"],

@@ -5,6 +5,7 @@ use denoir::AlignedBytes;
 use denoir_core::QuantResidual;
 use denoir_core::ops::{Memory, Op, SharedMean};
 use denoir_core::{DType, Modulation, Region, TokenLayout, View, Weight};
+use denoir_golden::op::Place;
 
 use super::case::{Case, Output, Tolerance, elements};
 
@@ -120,23 +121,6 @@ impl Draw {
         view
     }
 
-    /// A matrix of these elements, row after row.
-    ///
-    /// # Panics
-    /// Where there are fewer or more of them.
-    pub fn tensor(&mut self, region: Region, dtype: DType, (rows, cols): (usize, usize), bytes: &[u8]) -> View {
-        let view = self.place(region, dtype, rows, cols);
-        let region = match region {
-            Region::Weights => &mut self.weights,
-            Region::Arena => &mut self.arena,
-        };
-        assert_eq!(bytes.len(), rows * cols * dtype.size());
-        for (at, bytes) in elements(&view).zip(bytes.chunks(dtype.size())) {
-            region[at..at + dtype.size()].copy_from_slice(bytes);
-        }
-        view
-    }
-
     /// Normal activations.
     pub fn x(&mut self, dtype: DType, rows: usize, cols: usize) -> View {
         self.matrix(Region::Arena, dtype, (rows, cols), |rng, _, _| rng.normal())
@@ -232,5 +216,24 @@ impl Draw {
         let outputs = outputs.into_iter().map(|(view, tolerance)| Output { view, tolerance }).collect();
         let weights = AlignedBytes::copied(&self.weights).expect("memory");
         Case { op, weights, arena: self.arena, outputs, scratch: None }
+    }
+}
+
+impl Place for Draw {
+    fn tensor(&mut self, region: Region, dtype: DType, (rows, cols): (usize, usize), bytes: &[u8]) -> View {
+        let view = self.place(region, dtype, rows, cols);
+        let region = match region {
+            Region::Weights => &mut self.weights,
+            Region::Arena => &mut self.arena,
+        };
+        assert_eq!(bytes.len(), rows * cols * dtype.size());
+        for (at, bytes) in elements(&view).zip(bytes.chunks(dtype.size())) {
+            region[at..at + dtype.size()].copy_from_slice(bytes);
+        }
+        view
+    }
+
+    fn output(&mut self, dtype: DType, (rows, cols): (usize, usize)) -> View {
+        Draw::output(self, dtype, rows, cols)
     }
 }

@@ -1,22 +1,18 @@
 //! Builds a kernel's descriptor from the fields of a fixture.
 
 use denoir::core::ops::{
-    Attention, CausalAttention, ClassCondition, ContextTokens, DequantizeBlocks, Epilogue, GatherRows, HISTORY,
-    LayerNorm, Linear, NormModulate, Op, Patchify, PixelOrder, QkNormRope, QuantizeRows, RmsNorm, Rope, RopePairs,
-    SolverStep, StepValues, Swiglu, Unpatchify,
+    Attention, CausalAttention, ClassCondition, ContextTokens, DequantizeBlocks, Epilogue, GatherRows, LayerNorm,
+    Linear, NormModulate, Op, Patchify, PixelOrder, QkNormRope, QuantizeRows, RmsNorm, Rope, RopePairs, SolverStep,
+    StepValues, Swiglu, Unpatchify,
 };
-use denoir::core::{DType, Modulation, Region, TokenLayout, View, Weight};
+use denoir::core::{DType, Region, Weight};
 
-use super::Case;
+use super::case::{Case, Outputs};
 use crate::error::Error;
-use crate::verify::fixture::Tensor;
 
-/// The compared outputs, by field.
-type Outputs = Vec<(&'static str, View)>;
-
-/// Returns the descriptor of a case and its outputs.
-pub(super) fn kernel(c: &mut Case<'_>, name: &str) -> Result<(Op, Outputs), Error> {
-    match name {
+/// The descriptor of a case, and what it writes.
+pub(super) fn kernel(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
+    match c.fixture.parameter("op")? {
         "linear" => linear(c),
         "class_condition" => class_condition(c),
         "context_tokens" => context_tokens(c),
@@ -34,37 +30,6 @@ pub(super) fn kernel(c: &mut Case<'_>, name: &str) -> Result<(Op, Outputs), Erro
         "quantize_rows" => quantize_rows(c),
         "solver_step" => solver_step(c),
         other => Err(c.fixture.error(&format!("the kernel {other:?} is not known"))),
-    }
-}
-
-impl Case<'_> {
-    fn text(&self, parameter: &str) -> Result<&str, Error> {
-        self.fixture.parameter(&self.key(parameter))
-    }
-
-    fn number<T: std::str::FromStr>(&self, parameter: &str) -> Result<T, Error> {
-        self.fixture.number(&self.key(parameter))
-    }
-
-    fn layout(&self, of: &str) -> Result<TokenLayout, Error> {
-        Ok(TokenLayout {
-            images: self.number(&format!("{of}images"))?,
-            image_tokens: self.number(&format!("{of}image_tokens"))?,
-            context_tokens: self.number(&format!("{of}context_tokens"))?,
-        })
-    }
-
-    fn modulation(&mut self) -> Result<Modulation, Error> {
-        Ok(Modulation { table: self.x("modulation")?, rows: self.x("modulation_rows")? })
-    }
-
-    /// The weights of the stored velocities.
-    fn velocities(&self, parameter: &str) -> Result<[f32; HISTORY], Error> {
-        let mut weights = [0.0; HISTORY];
-        for (weight, text) in weights.iter_mut().zip(self.text(parameter)?.split(',')) {
-            *weight = text.parse().map_err(|_| self.fixture.error(&format!("{parameter}: {text:?} is no number")))?;
-        }
-        Ok(weights)
     }
 }
 
@@ -217,8 +182,7 @@ fn solver_step(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     };
     let (x, x_eval, x_hat, velocity) = (c.x("x")?, c.x("x_eval")?, c.x("x_hat")?, c.x("velocity")?);
     let bytes = step_bytes(&values);
-    let words = Tensor { dtype: DType::U32, shape: vec![bytes.len() / 4], bytes };
-    let step = c.place(Region::Arena, &words, &words.bytes);
+    let step = c.place.tensor(Region::Arena, DType::U32, (1, bytes.len() / 4), &bytes);
     let outputs = vec![("x", x), ("x_eval", x_eval), ("velocity", velocity), ("x_hat", x_hat.rows_from(0, x.rows))];
     Ok((Op::SolverStep(SolverStep { x, x_eval, x_hat, velocity, step }), outputs))
 }

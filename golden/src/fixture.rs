@@ -11,45 +11,65 @@ use safetensors::{Dtype, SafeTensors};
 use crate::error::Error;
 
 /// A fixture file in memory.
-pub(super) struct Fixture {
-    pub(super) path: PathBuf,
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    path: PathBuf,
     tensors: HashMap<String, Tensor>,
     parameters: HashMap<String, String>,
 }
 
+/// Little-endian f32 values.
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
+}
+
 /// One tensor.
 #[derive(Clone, Debug)]
-pub(super) struct Tensor {
-    pub(super) dtype: DType,
-    pub(super) shape: Vec<usize>,
-    pub(super) bytes: Vec<u8>,
+pub struct Tensor {
+    /// Type of the values; bytes of pictures count as int8, integers as u32.
+    pub dtype: DType,
+    /// Sizes of the dimensions.
+    pub shape: Vec<usize>,
+    /// The values, little-endian, row after row.
+    pub bytes: Vec<u8>,
 }
 
 impl Tensor {
     /// The values of an f32 tensor.
-    pub(super) fn f32(&self) -> Vec<f32> {
-        self.bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
+    pub fn f32(&self) -> Vec<f32> {
+        floats(&self.bytes)
     }
 
     /// The values of a tensor of integers.
-    pub(super) fn u32(&self) -> Vec<u32> {
+    pub fn u32(&self) -> Vec<u32> {
         self.bytes.as_chunks().0.iter().map(|&b| u32::from_le_bytes(b)).collect()
     }
 
-    /// Rows and columns: a vector is one row; with more dimensions the last gives the columns.
-    pub(super) fn matrix(&self) -> (usize, usize) {
+    /// Rows and columns: a vector is one row; of more dimensions the last is the columns.
+    pub fn matrix(&self) -> (usize, usize) {
         let cols = self.shape.last().copied().unwrap_or(1);
         (self.shape.iter().product::<usize>() / cols.max(1), cols)
     }
 }
 
 impl Fixture {
-    /// A path named by the fixture, relative to the fixture's folder.
-    pub(super) fn beside(&self, path: &str) -> PathBuf {
+    /// A path that the fixture names, from its own folder on.
+    pub(crate) fn beside(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new(".")).join(path)
     }
 
-    pub(super) fn open(path: &Path) -> Result<Fixture, Error> {
+    /// Reads a fixture.
+    ///
+    /// # Errors
+    /// [`Error`] for a file that cannot be read, is damaged, or says no `kind`.
+    pub fn open(path: &Path) -> Result<Fixture, Error> {
+        let fixture = Fixture::read(path)?;
+        fixture.parameter("kind")?;
+        Ok(fixture)
+    }
+
+    /// Reads any file of tensors.
+    pub(crate) fn read(path: &Path) -> Result<Fixture, Error> {
         let file = MappedFile::open(path)?;
         let damaged = |e: &dyn std::fmt::Display| Error::Fixture(path.to_owned(), e.to_string());
         let (_, metadata) = SafeTensors::read_metadata(file.bytes()).map_err(|e| damaged(&e))?;
@@ -62,48 +82,49 @@ impl Fixture {
             let tensor = Tensor { dtype, shape: view.shape().to_vec(), bytes: view.data().to_vec() };
             tensors.insert(name.to_owned(), tensor);
         }
-        let fixture = Fixture { path: path.to_owned(), tensors, parameters };
-        fixture.parameter("kind")?;
-        Ok(fixture)
+        Ok(Fixture { path: path.to_owned(), tensors, parameters })
     }
 
     /// `forward`, `sample`, `op`, `noise` or `text`.
-    pub(super) fn kind(&self) -> &str {
+    pub fn kind(&self) -> &str {
         self.parameters.get("kind").map_or("", String::as_str)
     }
 
-    pub(super) fn error(&self, what: &str) -> Error {
+    pub(crate) fn error(&self, what: &str) -> Error {
         Error::Fixture(self.path.clone(), what.to_owned())
     }
 
-    /// A string of the metadata.
-    pub(super) fn parameter(&self, name: &str) -> Result<&str, Error> {
+    /// A word of the metadata.
+    ///
+    /// # Errors
+    /// [`Error::Fixture`] where there is none of this name.
+    pub fn parameter(&self, name: &str) -> Result<&str, Error> {
         self.parameters.get(name).map(String::as_str).ok_or_else(|| self.error(&format!("the metadata lacks {name:?}")))
     }
 
-    /// Every string of the metadata.
-    pub(super) fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Every word of the metadata.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// A number of the metadata.
-    pub(super) fn number<T: FromStr>(&self, name: &str) -> Result<T, Error> {
+    pub(crate) fn number<T: FromStr>(&self, name: &str) -> Result<T, Error> {
         let text = self.parameter(name)?;
         text.trim()
             .parse()
             .map_err(|_| self.error(&format!("{name} in the metadata is {text:?}, which is no such number")))
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    pub(super) fn tensor(&self, name: &str) -> Result<&Tensor, Error> {
+    pub(crate) fn tensor(&self, name: &str) -> Result<&Tensor, Error> {
         self.tensors.get(name).ok_or_else(|| self.error(&format!("tensor {name:?} is missing")))
     }
 
     /// A tensor of this type.
-    pub(super) fn typed(&self, name: &str, dtype: DType) -> Result<&Tensor, Error> {
+    pub(crate) fn typed(&self, name: &str, dtype: DType) -> Result<&Tensor, Error> {
         let tensor = self.tensor(name)?;
         if tensor.dtype == dtype {
             return Ok(tensor);
@@ -112,7 +133,7 @@ impl Fixture {
     }
 
     /// Names of the tensors in order.
-    pub(super) fn names(&self) -> Vec<&str> {
+    pub(crate) fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
         names.sort_unstable();
         names

@@ -6,15 +6,15 @@ use denoir::core::backend::Tap;
 use denoir::core::qwen3::prompt_embeds;
 use denoir::core::{DType, View};
 
-use super::fixture::Fixture;
-use super::models::Models;
-use super::outcome::{Check, Verdict};
+use crate::check::{Check, Verdict};
 use crate::error::Error;
+use crate::fixture::{Fixture, floats};
+use crate::models::Models;
 
 /// If an f32 error crosses the midpoint between two bfloat16 values, the result is off by a whole step of 2^-8.
 const ROUNDED: f64 = 1e-3;
 
-pub(super) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, Error> {
+pub(crate) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, Error> {
     let limit = models.forward_limit(fixture)?;
     let encoder = models.text_encoder(fixture)?;
     let mut checks = Vec::new();
@@ -27,8 +27,7 @@ pub(super) fn verify(fixture: &Fixture, models: &mut Models) -> Result<Verdict, 
         let length = integers("ids")?.len();
         let mut taps = HashMap::new();
         let mut tap = |name: Tap, _: &View, bytes: &[u8]| {
-            let values: Vec<f32> = bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
-            taps.insert(name.to_string(), values);
+            taps.insert(name.to_string(), floats(bytes));
         };
         let hidden = encoder.encode_with(&[prompt], length, &models.options, Some(&mut tap))?;
         for name in fixture.parameter("taps")?.split(',') {
