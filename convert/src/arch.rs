@@ -18,7 +18,7 @@ use crate::error::ConvertError;
 pub(crate) enum Role {
     /// Always F32, for any weight type: norms, biases, positions. They are small and are added in f32.
     Keep,
-    /// A matrix of the patch embedding, the final layer or adaLN: 16-bit if the weight type is int8.
+    /// A matrix of the patch embedding, the final layer or adaLN: f16 if the weight type is int8.
     Matrix,
     /// A matrix of attention or FFN, which account for most FLOPs and tolerate int8.
     Quantizable,

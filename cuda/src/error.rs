@@ -42,7 +42,7 @@ pub enum Error {
     InSelfTest {
         /// The kernel.
         kernel: &'static str,
-        /// Errors of the device.
+        /// The device's error.
         source: Box<Error>,
     },
     /// A matrix or a kernel's grid is larger than kernels can count.

@@ -1,4 +1,5 @@
-//! Whole networks on any backend, against what PyTorch computed: `fixtures/forward`, `fixtures/sample`, `fixtures/text`.
+//! Whole networks on any backend, compared with PyTorch's results: `fixtures/forward`, `fixtures/sample`,
+//! `fixtures/text`.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -13,7 +14,7 @@ use safetensors::SafeTensors;
 
 /// Forward passes with every block, and the text-to-image network.
 pub const FORWARD: [&str; 4] = ["forward/pg-ctx", "forward/pg-xl", "forward/jit", "text/t2i.forward"];
-/// Samples that hold every solver and network.
+/// Samples that cover every solver and network.
 pub const SAMPLES: [&str; 6] = [
     "sample/pg-ctx.heun",
     "sample/pg-ctx.adams2",
@@ -25,12 +26,12 @@ pub const SAMPLES: [&str; 6] = [
 /// The final samples of upstream and of any device in f32.
 pub const SAMPLE_LIMIT: f64 = 1e-3;
 
-/// An error in words, with its share of the limit.
+/// Describes an error and its share of the limit.
 pub fn of_limit(error: f64, limit: f64) -> String {
     format!("{error:.1e} ({:.0}% of its limit)", 100.0 * error / limit)
 }
 
-/// A golden and the checkpoint that it is of.
+/// A golden and its checkpoint.
 pub struct Fixture {
     folder: PathBuf,
     bytes: Vec<u8>,
@@ -67,7 +68,7 @@ impl Fixture {
         Ok(Arc::new(Model::from_bytes(AlignedBytes::copied(&std::fs::read(gguf)?)?)?))
     }
 
-    /// What ‖Δ‖/‖x̂‖ may be with weights of this type: a device's f32 is held to 1e-5.
+    /// The allowed ‖Δ‖/‖x̂‖ with weights of this type; in f32 a device is held to 1e-5.
     ///
     /// # Errors
     /// Where the golden has no limit.
@@ -103,7 +104,7 @@ impl Fixture {
         Ok((difference / norm).sqrt())
     }
 
-    /// The largest difference of the golden's sample, drawn twice.
+    /// Draws the golden's sample twice and returns the largest difference from the golden.
     ///
     /// # Errors
     /// The denoiser's, a value that is not finite, or two images that differ.
@@ -128,7 +129,7 @@ impl Fixture {
         Ok(got.iter().zip(&want).map(|(got, want)| f64::from((got - want).abs())).fold(0.0, f64::max))
     }
 
-    /// The prompt's embeddings and the negative prompt's, of a golden that is drawn from them.
+    /// The embeddings of prompt and negative prompt, for a golden drawn from them.
     fn embeds(&self) -> Result<Option<[Vec<f32>; 2]>> {
         let Ok(file) = self.text("prompt_embeds") else { return Ok(None) };
         let bytes = std::fs::read(self.folder.join(file))?;
@@ -165,7 +166,7 @@ impl Fixture {
     }
 }
 
-/// Gives a model to `f`, with room for one image, on a backend that `open` makes with an arena of so many bytes.
+/// Calls `f` with a model, planned for one image, on a backend that `open` creates with an arena of the required size.
 ///
 /// # Errors
 /// Those of `open` and `f`.

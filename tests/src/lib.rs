@@ -1,4 +1,4 @@
-//! Tests that cross crates, and what they share.
+//! Tests that cross crates, and their shared code.
 
 pub mod convert_checkpoint;
 pub mod cuda;
@@ -15,8 +15,8 @@ use anyhow::Result;
 use denoir::{AlignedBytes, Method, Model, Settings};
 use denoir_core::DType;
 
-/// The folder `fixtures`: the one that `DENOIR_FIXTURES` names, for test programs that were taken elsewhere, or that of the
-/// sources.
+/// The folder `fixtures`: the one named by `DENOIR_FIXTURES`, for test programs copied to another machine, or the one
+/// in the source tree.
 ///
 /// # Panics
 /// Where the environment names no folder.
@@ -42,7 +42,7 @@ pub fn model(checkpoint: &str, config: &str, dtype: DType) -> Result<Arc<Model>>
     Ok(Arc::new(Model::from_bytes(AlignedBytes::copied(&std::fs::read(gguf)?)?)?))
 }
 
-/// Heun with guidance in the middle: both kinds of evaluation, both kinds of step.
+/// Settings for Heun with guidance in the middle, which cover both kinds of evaluation and both kinds of step.
 pub fn settings() -> Settings {
     Settings {
         method: Method::Heun,
