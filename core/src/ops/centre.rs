@@ -1,19 +1,19 @@
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, TokenLayout, View};
 
-/// Rows of an image that its centre is the mean of, about: more would cost time and hardly move it.
+/// Approximate number of an image's rows that are averaged for its centre. More would cost time and hardly change it.
 const SAMPLES: usize = 32;
 
-/// What the tokens of an image have in common, taken out of int8 activations before they are rounded.
+/// The shared mean of an image's tokens, subtracted from int8 activations before rounding.
 ///
-/// Half of what enters a block's linear layers, and nearly all of what enters the one after attention, is the same in
-/// every token. Rounded with the tokens it takes most of their 255 steps, and the weights' own rounding acts on it alike
-/// in all of them, so that nothing averages out. So a producer ([`NormModulate`](super::NormModulate),
-/// [`QuantizeRows`](super::QuantizeRows)) writes `centre` and rounds `x − centre`, and
-/// [`Linear`](super::Linear) adds `centre · wᵀ`, computed once for an image and with finer weights ([`Rest`](crate::Rest)).
+/// Half of the input of a block's linear layers, and nearly all of the input of the layer after attention, is the same
+/// in every token. Rounded with the tokens, this part uses up most of their 255 steps, and its error from the weights'
+/// rounding is the same in all tokens and does not average out. So a producer ([`NormModulate`](super::NormModulate),
+/// [`QuantizeRows`](super::QuantizeRows)) writes `centre` and rounds `x − centre`; [`Linear`](super::Linear) adds
+/// `centre · wᵀ`, computed once per image with finer weights ([`Rest`](crate::Rest)).
 ///
-/// An image's centre is the mean of every `n`-th of its image tokens, about 32 of them, rounded to int8 as
-/// [`QuantizeRows`](super::QuantizeRows) rounds a row. Any row would be right: what is taken out is added again.
+/// An image's centre is the mean of about 32 evenly spaced image tokens, rounded to int8 like a row of
+/// [`QuantizeRows`](super::QuantizeRows). Any row would be correct, because the product adds back what was subtracted.
 #[derive(Clone, Copy, Debug)]
 pub struct Centre {
     /// `(images, k)` int8.
@@ -22,18 +22,18 @@ pub struct Centre {
     pub scale: View,
     /// `(images, k)` f32: `row · scale`.
     pub value: View,
-    /// Which image a row of the activations belongs to.
+    /// The mapping from rows of the activations to images.
     pub layout: TokenLayout,
 }
 
 impl Centre {
-    /// The image tokens that count: the first, and the step from one to the next.
+    /// The image tokens that are averaged: the first, and the step between them.
     pub const fn samples(&self) -> (usize, usize) {
         let step = self.layout.image_tokens / SAMPLES;
         if step == 0 { (0, 1) } else { (step / 2, step) }
     }
 
-    /// The same for a pass of this layout.
+    /// The same centre for a pass with this layout.
     pub(crate) const fn of(self, layout: TokenLayout) -> Centre {
         let images = layout.images;
         Centre {
@@ -56,7 +56,7 @@ impl Centre {
         bounds.shaped(at, value, DType::F32, layout.images, k)
     }
 
-    /// What a producer writes beside `outputs`.
+    /// Adds the views that a producer writes in addition to `outputs`.
     pub(super) fn check_output(
         &self,
         at: &'static str,
@@ -75,7 +75,7 @@ impl Centre {
         Ok(())
     }
 
-    /// What a linear layer reads that writes `out`.
+    /// The views that a linear layer with output `out` reads.
     pub(super) fn check_input(&self, at: &'static str, bounds: &Bounds, x: &View, out: &View) -> Result<(), InvalidOp> {
         require(x.dtype == DType::I8, at, "only int8 activations have a centre")?;
         self.check(at, bounds, x.rows, x.cols)?;
