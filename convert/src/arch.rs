@@ -1,4 +1,4 @@
-//! The networks: for each, a table of its tensors and the sizes that their shapes say.
+//! The networks: for each, a table of its tensors, and the sizes derived from their shapes.
 //!
 //! A network is data, not code: [`Network`] lists every tensor with its exact shape and how it may be stored. To add
 //! a network, add a module that builds the table and one line to [`read`].
@@ -13,8 +13,8 @@ use crate::checkpoint::Tensors;
 use crate::config::Config;
 use crate::error::ConvertError;
 
-/// Recognises the network by its tensors and checks that it is whole: every tensor there, of the right shape, and
-/// none beside them but buffers that the engine computes itself.
+/// Recognises the network by its tensors and checks that it is complete: every tensor is present with the right shape,
+/// and all others are buffers that the engine computes itself.
 pub(crate) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, ConvertError> {
     let has = |name: &str| tensors.contains_key(name);
     let network = if has("y_pos_embedding") || has("blocks.0.attn.kv_y.weight") {

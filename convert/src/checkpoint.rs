@@ -1,4 +1,4 @@
-//! A checkpoint of any format: named tensors whose bytes are found when they are needed.
+//! Checkpoints of any format: named tensors whose bytes are located on demand.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) hints: Hints,
 }
 
-/// What the first bytes of a file say that it is.
+/// The format of a file, from its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Torch,
@@ -93,12 +93,12 @@ pub(crate) type Tensors<'a> = BTreeMap<String, Tensor<'a>>;
 pub(crate) struct Selection<'a> {
     /// `ema`, `raw`, `model_ema1`, `model_ema2`, `model`; empty for the only, unnamed set.
     pub(crate) weights: &'static str,
-    /// The project whose checkpoints look like this; `None` where the names do not tell.
+    /// The project whose checkpoints use these names; `None` if they do not tell.
     pub(crate) family: Option<Family>,
     pub(crate) tensors: Tensors<'a>,
 }
 
-/// A prefix of tensor names, the set of weights that it marks, and whose it is.
+/// A prefix of tensor names, the set of weights that it marks, and its project.
 struct Layout {
     prefixes: &'static [&'static str],
     weights: &'static str,
@@ -114,10 +114,10 @@ const LAYOUTS: [Layout; 5] = [
     Layout { prefixes: &["model.net.", "model."], weights: "model", family: Family::Jit },
 ];
 
-/// Picks one set of weights: the wanted one, else upstream's EMA (`ema`, `model_ema1`), else the only one.
+/// Picks one set of weights: the requested one, or else upstream's EMA (`ema`, `model_ema1`), or else the only one.
 ///
 /// # Errors
-/// [`ConvertError::Weights`] where the set is not there, [`ConvertError::DuplicateTensor`].
+/// [`ConvertError::Weights`] if the set is missing, [`ConvertError::DuplicateTensor`].
 pub(crate) fn select<'a>(named: &[Named<'a>], wanted: Option<&str>) -> Result<Selection<'a>, ConvertError> {
     let clean: Vec<(String, &Tensor<'a>)> = named.iter().map(|n| (drop_orig_mod(&n.name), &n.tensor)).collect();
     let has = |layout: &Layout| clean.iter().any(|(name, _)| strip(name, layout.prefixes).is_some());

@@ -1,11 +1,10 @@
 //! The `--config` file: JSON as denoir documents it, or upstream's Lightning YAML.
 //!
-//! A checkpoint does not say everything: where the context tokens enter, and how upstream samples from it. JSON holds
-//! the network's arguments at the top (`in_context_start`, ...) and, optionally, `name`, `family` (`jit` or
-//! `pixelgen`), `rounding` (`pixelgen` or `jit`) and `sampler` with `method`, `steps`, `cfg_scale`,
-//! `guidance_interval` (two numbers), `flow_shift`, `noise_scale`, `order`. Upstream's YAML holds the same under
-//! `model.denoiser.init_args` and `model.diffusion_sampler`. A key that is not known there is an error: a misspelt
-//! one must not pass unseen.
+//! A checkpoint does not record everything: it omits where the context tokens enter and upstream's sampler settings.
+//! JSON holds the network's arguments at the top (`in_context_start`, ...) and, optionally, `name`, `family` (`jit` or
+//! `pixelgen`), `rounding` (`pixelgen` or `jit`) and `sampler` with `method`, `steps`, `cfg_scale`, `guidance_interval`
+//! (two numbers), `flow_shift`, `noise_scale`, `order`. Upstream's YAML holds the same under `model.denoiser.init_args`
+//! and `model.diffusion_sampler`. An unknown key there is an error, so that a misspelt one does not go unnoticed.
 
 mod error;
 mod yaml;
@@ -20,7 +19,7 @@ use serde_json::{Map, Value};
 /// Largest configuration file in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// Whose training code made a checkpoint. It decides the sampler preset and the 8-bit rounding.
+/// The project whose training code wrote a checkpoint. It determines the sampler preset and the 8-bit rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// JiT.
@@ -29,7 +28,7 @@ pub enum Family {
     PixelGen,
 }
 
-/// Sampler settings; what is absent comes from the preset.
+/// Sampler settings; absent ones come from the preset.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SamplerConfig {
     /// One of [`keys::SAMPLER_METHODS`].
@@ -57,7 +56,7 @@ pub struct Config {
     pub use_bottleneck: Option<bool>,
     /// Model name.
     pub name: Option<String>,
-    /// Whose checkpoint it is.
+    /// The project that the checkpoint belongs to.
     pub family: Option<Family>,
     /// One of [`keys::ROUNDINGS`].
     pub rounding: Option<&'static str>,
@@ -84,7 +83,7 @@ const SIZES: [&str; 15] = [
     "txt_max_length",
 ];
 
-/// Arguments of upstream's networks that change nothing at inference, or that tensor shapes say.
+/// Arguments of upstream's networks that do not affect inference, or that tensor shapes determine.
 const IGNORED: [&str; 5] = ["mlp_ratio", "attn_drop", "proj_drop", "weight_path", "load_ema"];
 
 impl Config {
@@ -200,7 +199,7 @@ impl Config {
         Ok(())
     }
 
-    /// `diffusion_sampler` of upstream's YAML, with upstream's own defaults for what is left out.
+    /// `diffusion_sampler` of upstream's YAML, with upstream's own defaults for omitted keys.
     fn read_upstream_sampler(&mut self, value: &Value) -> Result<(), ConfigError> {
         let class = value.get("class_path").and_then(Value::as_str).unwrap_or_default();
         let argument = |key: &str| value.get("init_args").and_then(|args| args.get(key));

@@ -1,4 +1,4 @@
-//! Conversion of elements, block by block. Every loop is plain enough for the compiler to vectorise.
+//! Conversion of elements, block by block. Every loop is simple enough for the compiler to vectorise.
 
 use denoir_core::QuantResidual;
 use half::bf16;
@@ -9,7 +9,7 @@ use crate::torch::ElementType;
 
 /// Largest value of an I8 weight.
 const I8_MAX: f32 = 127.0;
-/// Bits of infinity: the absolute value of anything not finite has at least these.
+/// Bits of infinity: the absolute value of a non-finite number has at least these bits.
 const INFINITY_BITS: u32 = 0x7f80_0000;
 
 /// Reads little-endian `from` into f32. `from` holds exactly `to.len()` elements. f64 is rounded to nearest.
@@ -82,7 +82,7 @@ pub(crate) fn store_i8_row(row: &[f32], max: f32, out: &mut Vec<u8>) -> f32 {
     scale
 }
 
-/// Appends what a row of I8 of this scale leaves over, as [`QuantResidual`] has it.
+/// Appends the residual of a row of I8 with this scale, in the format of [`QuantResidual`].
 pub(crate) fn store_rest_row(row: &[f32], scale: f32, out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + QuantResidual::bytes(row.len()), 0);

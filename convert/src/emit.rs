@@ -1,4 +1,4 @@
-//! Tensor data from checkpoint to file, one block of rows at a time.
+//! Writes tensor data from the checkpoint to the file, one block of rows at a time.
 
 use std::io::{self, Seek, Write};
 use std::ops::ControlFlow;
@@ -16,10 +16,10 @@ use crate::plan::Plan;
 use crate::torch::ElementType;
 use crate::writer::Writer;
 
-/// Elements of a block: 256 KiB of f32, so that a block stays in the second-level cache through its passes.
+/// Elements per block: 256 KiB of f32, so that a block stays in the second-level cache during its passes.
 const BLOCK: usize = 1 << 16;
 
-/// Why writing stopped: the checkpoint's fault or the disk's.
+/// Why writing stopped: an error of the checkpoint or of the disk.
 pub(crate) enum EmitError {
     Convert(ConvertError),
     Write(io::Error),
@@ -37,7 +37,7 @@ impl From<ConvertError> for EmitError {
     }
 }
 
-/// Buffers that are kept from tensor to tensor. Each holds a block, or one row where a row is longer.
+/// Buffers reused from tensor to tensor. Each holds a block, or one row if a row is longer.
 #[derive(Default)]
 struct Buffers {
     values: Vec<f32>,
@@ -45,7 +45,7 @@ struct Buffers {
     out: Vec<u8>,
 }
 
-/// A tensor on its way.
+/// A tensor being written.
 struct Item<'i> {
     name: &'i str,
     from: ElementType,
@@ -53,8 +53,8 @@ struct Item<'i> {
     to: GgmlType,
 }
 
-/// Writes the whole file but the hash of the checkpoint, which [`Writer::finish`] fills in. `read` is given the bytes of
-/// each tensor that is not needed any more.
+/// Writes the whole file except the hash of the checkpoint, which [`Writer::finish`] fills in. Calls `read` with the
+/// bytes of each tensor that is no longer needed.
 pub(crate) fn emit<'w, W: Write + Seek>(
     plan: &Plan<'_>,
     checkpoint: &Checkpoint<'_>,
@@ -126,10 +126,10 @@ fn copy<W: Write + Seek>(writer: &mut Writer<'_, W>, item: &Item<'_>, buffers: &
     Ok(())
 }
 
-/// The least value that rounds to infinity in f16.
+/// The smallest value that rounds to infinity in f16.
 const F16_OVERFLOW: f32 = 65_520.0;
 
-/// Converts to I8 row by row, each rotated first or not; the scale of each row.
+/// Converts to I8 row by row, rotating each first if requested; returns the scale of each row.
 fn quantize<W: Write + Seek>(
     writer: &mut Writer<'_, W>,
     item: &Item<'_>,
@@ -157,7 +157,8 @@ fn quantize<W: Write + Seek>(
     Ok(scales)
 }
 
-/// Converts what [`quantize`] left over, from the same rows again: a matrix may be larger than memory should be.
+/// Converts the residual of [`quantize`], reading the same rows again, because a whole matrix may be too large for
+/// memory.
 fn rests<W: Write + Seek>(
     writer: &mut Writer<'_, W>,
     item: &Item<'_>,

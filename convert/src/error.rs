@@ -1,4 +1,4 @@
-//! Why a conversion was refused. Every message is one line that says what, where and, where there is one, the cure.
+//! Errors of a conversion. Every message is one line that says what is wrong, where, and how to fix it if possible.
 
 use core::fmt;
 use std::io;
@@ -16,14 +16,14 @@ pub enum ConvertError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The output could not be written; nothing is left behind.
+    /// The output could not be written; no file is left behind.
     Write {
         /// The output file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The output path cannot be used.
@@ -39,7 +39,7 @@ pub enum ConvertError {
     Format {
         /// The input file.
         file: String,
-        /// What it is, and the cure.
+        /// What it is instead, and how to fix it.
         reason: &'static str,
     },
     /// The zip container of a PyTorch checkpoint is damaged or unsupported.
@@ -49,7 +49,7 @@ pub enum ConvertError {
         /// What is wrong.
         source: ZipError,
     },
-    /// The pickle of a PyTorch checkpoint is damaged or holds something that is not allowed.
+    /// The pickle of a PyTorch checkpoint is damaged or contains something that is not allowed.
     Pickle {
         /// The input file.
         file: String,
@@ -63,14 +63,14 @@ pub enum ConvertError {
         /// What is wrong.
         source: SafetensorsError,
     },
-    /// The configuration file is damaged or impossible.
+    /// The configuration file is damaged or invalid.
     Config {
-        /// The configuration file, or `--config` where it did not come from one.
+        /// The configuration file, or `--config` if the value did not come from one.
         file: String,
         /// What is wrong.
         source: ConfigError,
     },
-    /// A file beside the tensors of a text encoder is missing, damaged or of another kind.
+    /// A file that accompanies a text encoder's tensors is missing, damaged or of another kind.
     TextEncoder {
         /// The file.
         file: String,
@@ -84,14 +84,14 @@ pub enum ConvertError {
         /// What is wrong.
         reason: String,
     },
-    /// The checkpoint does not hold the wanted set of weights.
+    /// The checkpoint lacks the requested set of weights.
     Weights {
-        /// The set that was wanted.
+        /// The requested set.
         wanted: String,
-        /// The sets that it holds.
+        /// The sets in the checkpoint.
         available: Vec<String>,
     },
-    /// The tensors belong to no network that denoir runs.
+    /// The tensors do not belong to a network that denoir runs.
     UnknownNetwork {
         /// One of the names in the checkpoint.
         example: String,
@@ -102,13 +102,13 @@ pub enum ConvertError {
     MissingTensor(String),
     /// The checkpoint holds a tensor that the network does not have.
     UnexpectedTensor(String),
-    /// A tensor has another shape than the rest of the network needs.
+    /// A tensor's shape does not fit the rest of the network.
     Shape {
         /// The tensor.
         tensor: String,
         /// Its shape in the checkpoint.
         found: Vec<u64>,
-        /// The shape that is needed, or what about it is.
+        /// The required shape, or a property of it.
         wanted: String,
     },
     /// A tensor is not of a floating-point type that can be converted.
@@ -132,10 +132,10 @@ pub enum ConvertError {
         key: &'static str,
         /// Its value in the configuration.
         config: String,
-        /// The value that the checkpoint says.
+        /// The value according to the checkpoint.
         checkpoint: String,
     },
-    /// [`Options::cancel`](crate::Options::cancel) was set; nothing is left behind.
+    /// [`Options::cancel`](crate::Options::cancel) was set; no file is left behind.
     Cancelled,
     /// The block that first sees the context tokens is not known for this depth.
     ContextStart {

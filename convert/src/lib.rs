@@ -1,9 +1,9 @@
 //! Reads upstream JiT and PixelGen checkpoints and writes denoir's GGUF model file.
 //!
-//! Input is a PixelGen Lightning `.ckpt`, a JiT `.pth`, or `.safetensors` (one file, or an index of shards), a Qwen3
-//! text encoder's among them, with `config.json` and `tokenizer.json` beside it. No
-//! Python runs and no code from a pickle does: see the module `torch`. The input is memory-mapped and converted
-//! block by block, so memory does not grow with the checkpoint. The output appears complete or not at all.
+//! The input is a PixelGen Lightning `.ckpt`, a JiT `.pth`, or `.safetensors` (one file, or an index of shards). A
+//! Qwen3 text encoder comes as `.safetensors` with `config.json` and `tokenizer.json` in the same folder. Neither
+//! Python nor code from a pickle runs: see the module `torch`. The input is memory-mapped and converted block by block,
+//! so memory does not grow with the checkpoint. The output appears complete or not at all.
 //!
 //! ```no_run
 //! use denoir_convert::{Options, convert};
@@ -16,9 +16,8 @@
 //!
 //! # Which upstream made it
 //! The sampler preset and the 8-bit rounding depend on the project. `ema_denoiser.` and `denoiser.` mark PixelGen;
-//! `model_ema1`, `model_ema2`, `model` and `net.` mark JiT; of tensors without any prefix, two patch projections are
-//! taken for JiT and one for PixelGen-XL. A configuration overrides this with `family`; upstream's YAML is always
-//! PixelGen's.
+//! `model_ema1`, `model_ema2`, `model` and `net.` mark JiT; without any prefix, two patch projections indicate JiT and
+//! one indicates PixelGen-XL. A configuration overrides this with `family`; upstream's YAML is always PixelGen's.
 
 mod arch;
 mod checkpoint;
@@ -61,20 +60,20 @@ use plan::{Plan, Request};
 /// Largest file of class names in bytes.
 const MAX_LABELS_BYTES: u64 = 1 << 20;
 
-/// What to convert, and to what.
+/// Options of a conversion.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Which weights: `ema` or `raw`, or upstream's `model_ema1`, `model_ema2`, `model`. `None`: upstream's EMA.
+    /// The set of weights: `ema` or `raw`, or upstream's `model_ema1`, `model_ema2`, `model`. `None`: upstream's EMA.
     pub weights: Option<String>,
     /// Type of the matrices. With [`DType::I8`] those of attention and FFN are I8 with a scale per row, the others
-    /// BF16, and the rows of `mlp.w3` are rotated. Vectors and positions are always F32. `None`: BF16, and a text
-    /// encoder keeps the type that it has.
+    /// BF16, and the rows of `mlp.w3` are rotated. Vectors and positions are always F32. `None`: BF16, or for a text
+    /// encoder its own type.
     pub dtype: Option<DType>,
     /// Configuration file: see [`config`].
     pub config: Option<PathBuf>,
     /// File of class names, one per line.
     pub labels: Option<PathBuf>,
-    /// Set by another thread, it ends the conversion with [`ConvertError::Cancelled`].
+    /// If another thread sets this, the conversion ends with [`ConvertError::Cancelled`].
     pub cancel: Option<Arc<AtomicBool>>,
 }
 
@@ -84,25 +83,25 @@ impl Options {
     }
 }
 
-/// How far a conversion is.
+/// The progress of a conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'p> {
     /// The tensor being converted; empty at the end.
     pub tensor: &'p str,
     /// Bytes of tensor data written.
     pub bytes_done: u64,
-    /// Bytes of tensor data in all.
+    /// Total bytes of tensor data.
     pub bytes_total: u64,
 }
 
-/// What was written.
+/// A summary of the written file.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// `general.architecture`.
     pub architecture: &'static str,
     /// `general.name`.
     pub name: String,
-    /// The set of weights that was taken; empty where the checkpoint has one unnamed set.
+    /// The set of weights that was converted; empty if the checkpoint has one unnamed set.
     pub weights: &'static str,
     /// Type of the matrices.
     pub dtype: DType,
@@ -112,17 +111,17 @@ pub struct Summary {
     pub parameters: u64,
     /// Length of the file.
     pub bytes: u64,
-    /// SHA-256 of the checkpoint in hexadecimal; of shards one after another in name order.
+    /// SHA-256 of the checkpoint in hexadecimal; shards are hashed in sequence, in name order.
     pub source_sha256: String,
 }
 
 /// Converts the checkpoint at `input` to a model file at `output`.
 ///
-/// `output` is replaced only once its successor is complete and on disk; after an error nothing new is left in its
-/// folder. The checkpoint must not be changed meanwhile: it is memory-mapped.
+/// `output` is replaced only once the new file is complete and on disk; after an error no new file is left in its
+/// folder. The checkpoint is memory-mapped and must not change meanwhile.
 ///
 /// # Errors
-/// [`ConvertError`]; its message is one line that says what, where, and the cure where there is one.
+/// [`ConvertError`]; its message is one line that says what is wrong, where, and how to fix it if possible.
 pub fn convert(
     input: &Path,
     output: &Path,
@@ -186,7 +185,7 @@ pub fn convert(
     Ok(summary)
 }
 
-/// Converts a checkpoint that is in memory, one file, into anything that can be written to and sought.
+/// Converts a checkpoint in memory, a single file, to any seekable writer.
 ///
 /// `name` is the file name for messages and metadata. What is written before an error is incomplete.
 ///
@@ -247,7 +246,7 @@ fn load_config(path: Option<&Path>) -> Result<Config, ConvertError> {
     Config::parse(&bytes).map_err(|source| ConvertError::Config { file: file_name(path), source })
 }
 
-/// Class names, one per line; blank lines at the end do not count.
+/// Reads class names, one per line; blank lines at the end do not count.
 fn load_labels(path: &Path) -> Result<Vec<String>, ConvertError> {
     let refuse = |reason: &str| ConvertError::Labels { reason: format!("{}: {reason}", file_name(path)) };
     let bytes = read_small(path, MAX_LABELS_BYTES + 1)?;
@@ -259,7 +258,7 @@ fn load_labels(path: &Path) -> Result<Vec<String>, ConvertError> {
     if labels.iter().any(String::is_empty) { Err(refuse("a name is empty")) } else { Ok(labels) }
 }
 
-/// At most `limit` bytes of a file.
+/// Reads at most `limit` bytes of a file.
 fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, ConvertError> {
     let read = || {
         let mut bytes = Vec::new();
@@ -310,8 +309,8 @@ impl Mapped {
         self.0.as_deref().unwrap_or(&[])
     }
 
-    /// Gives the pages of `part` back to the system, where it is a part of this file: a checkpoint is larger than the
-    /// machines that it may be converted on.
+    /// Releases the pages of `part` to the system, if it belongs to this file: a checkpoint may be larger than the
+    /// machine's memory.
     #[cfg(unix)]
     fn release(&self, part: &[u8]) {
         if let Some(map) = &self.0
@@ -324,7 +323,7 @@ impl Mapped {
         }
     }
 
-    /// Pages are the system's own affair here.
+    /// Does nothing: this system manages pages by itself.
     #[cfg(not(unix))]
     fn release(&self, _part: &[u8]) {}
 }

@@ -1,4 +1,5 @@
-//! The output file: written under a temporary name in the same folder, renamed when it is complete and on disk.
+//! The output file. It is written under a temporary name in the same folder, and renamed once it is complete and on
+//! disk.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -8,7 +9,7 @@ use tempfile::TempPath;
 
 use crate::error::ConvertError;
 
-/// Bytes that are gathered before a write.
+/// Bytes buffered before a write.
 const BUFFER: usize = 1 << 18;
 
 /// An output file that vanishes unless [`Output::commit`] is reached.
@@ -20,7 +21,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens a temporary file beside `path`. `input` must be another file.
+    /// Opens a temporary file in the folder of `path`. `input` must be another file.
     pub(crate) fn create(path: &Path, input: &Path) -> Result<Self, ConvertError> {
         let refuse = |reason| ConvertError::Output { path: path.to_owned(), reason };
         match fs::metadata(path) {
@@ -56,7 +57,7 @@ impl Output {
         &mut self.file
     }
 
-    /// Brings the file to disk, then gives it its name.
+    /// Syncs the file to disk, then renames it to its final name.
     pub(crate) fn commit(self) -> Result<(), ConvertError> {
         let write = |source| ConvertError::Write { path: self.path.clone(), source };
         let file = self.file.into_inner().map_err(|error| write(error.into_error()))?;
@@ -71,7 +72,7 @@ impl Output {
     }
 }
 
-/// The system's error without the temporary file's path, which `tempfile` appends and which would only puzzle.
+/// The system's error without the temporary file's path, which `tempfile` appends and which would only confuse.
 fn plain(error: io::Error) -> io::Error {
     let text = error.to_string();
     match text.split_once(" at path ") {

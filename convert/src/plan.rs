@@ -1,4 +1,4 @@
-//! What will be written: metadata, the list of tensors, and how each is made from the checkpoint.
+//! The plan of a conversion: metadata, the list of tensors, and how each is made from the checkpoint.
 
 use denoir_core::DType;
 use denoir_core::QuantResidual;
@@ -16,26 +16,26 @@ use crate::writer::{Entry, Metadata, declare_alignment};
 /// Hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;
 
-/// A conversion that has been checked as far as it can be without reading tensor data.
+/// A conversion, checked as far as possible without reading tensor data.
 pub(crate) struct Plan<'a> {
     pub(crate) selection: Selection<'a>,
     pub(crate) network: Network,
     pub(crate) name: String,
     pub(crate) metadata: Metadata,
-    /// Every tensor of the file in order; an I8 matrix is followed by its scales and, where it has one, its rest.
+    /// Every tensor of the file in order; an I8 matrix is followed by its scales and its residual, if any.
     pub(crate) entries: Vec<Entry>,
-    /// Where in the metadata section the checkpoint's hash goes.
+    /// Offset of the checkpoint's hash in the metadata section.
     pub(crate) sha256_at: u64,
 }
 
-/// What the user asked for, files read.
+/// The user's options, with the files they name already read.
 #[derive(Clone, Debug)]
 pub(crate) struct Request<'r> {
     pub(crate) weights: Option<&'r str>,
     pub(crate) dtype: DType,
     pub(crate) config: &'r Config,
     pub(crate) labels: Option<&'r [String]>,
-    /// What lies beside the tensors of a text encoder.
+    /// The files that accompany a text encoder's tensors.
     pub(crate) encoder: Option<&'r qwen3::Files>,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Plan<'a> {
         Plan::finish(checkpoint, selection, network, name, metadata, request.dtype)
     }
 
-    /// What every file ends its metadata with, and its tensors.
+    /// Adds the last metadata and the tensors, which are the same for every file.
     fn finish(
         checkpoint: &Checkpoint<'a>,
         selection: Selection<'a>,
@@ -96,8 +96,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The configuration's word first, then the checkpoint's layout. A bare state dict with two patch projections is
-/// taken for JiT, one with a single projection for PixelGen-XL.
+/// Takes the family from the configuration, or else from the checkpoint's layout. A bare state dict with two patch
+/// projections counts as JiT, one with a single projection as PixelGen-XL.
 fn family(network: &Network, selection: &Selection<'_>, config: &Config) -> Result<Family, ConvertError> {
     if network.architecture == keys::ARCH_T2I {
         return match config.family {

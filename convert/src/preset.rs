@@ -1,4 +1,4 @@
-//! The settings that upstream samples with, and the name of a model, by family and size.
+//! Upstream's sampler settings, and the name of a model, by family and size.
 
 use denoir_core::gguf::keys;
 
@@ -20,7 +20,7 @@ pub(crate) struct Preset {
 }
 
 impl Preset {
-    /// Upstream's settings for this network, then what the checkpoint says, then what the configuration says.
+    /// Upstream's settings for this network, overridden by the checkpoint, then by the configuration.
     pub(crate) fn of(network: &Network, family: Family, hints: Hints, config: &Config) -> Self {
         let mut preset = Self::upstream(network, family);
         if let Some(scale) = hints.noise_scale {
@@ -71,7 +71,7 @@ impl Preset {
     }
 }
 
-/// 3.0, 2.4, 2.2 for B, L, H at 256 pixels; 3.0, 2.5, 2.3 at 512. A depth between takes the size below it.
+/// 3.0, 2.4, 2.2 for B, L, H at 256 pixels; 3.0, 2.5, 2.3 at 512. A depth between two sizes uses the smaller one's.
 fn jit_cfg_scale(depth: u64, input_size: u64) -> f32 {
     match (depth, input_size >= 512) {
         (0..24, _) => 3.0,

@@ -1,6 +1,6 @@
-//! A Qwen3 folder (`config.json`, `*.safetensors`, `tokenizer.json`) to a `qwen3` GGUF with llama.cpp's names.
+//! Converts a Qwen3 folder (`config.json`, `*.safetensors`, `tokenizer.json`) to a `qwen3` GGUF with llama.cpp's names.
 //!
-//! The output head is left out: the file is for encoding text.
+//! The output head is omitted, because the file is only for encoding text.
 
 mod tokenizer;
 
@@ -22,13 +22,13 @@ use tokenizer::Vocabulary;
 
 /// Largest `config.json` in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// Largest `tokenizer.json` in bytes; Qwen3's has 11 MB.
+/// Largest `tokenizer.json` in bytes; Qwen3's is 11 MB.
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
 /// Maximum number of layers that the engine runs.
 const MAX_LAYERS: u32 = 64;
 
-/// The files of the folder beside the tensors.
+/// The files that accompany the tensors in the folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     config: Vec<u8>,
@@ -36,7 +36,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Reads the files beside the checkpoint `input`.
+    /// Reads the files that accompany the checkpoint `input`.
     pub(crate) fn load(input: &Path) -> Result<Files, ConvertError> {
         let read = |name: &str, limit| read_small(&input.with_file_name(name), limit);
         Ok(Files {
@@ -52,7 +52,7 @@ pub(crate) fn recognise(checkpoint: &Checkpoint<'_>) -> bool {
     has("embed_tokens.weight") && has("layers.0.self_attn.q_norm.weight")
 }
 
-/// The type that keeps a text encoder's matrices as they are: that of its embeddings.
+/// The type that keeps a text encoder's matrices unchanged: that of its embeddings.
 pub(crate) fn stored_type(checkpoint: &Checkpoint<'_>) -> DType {
     let embeddings = checkpoint.tensors.iter().find(|t| upstream_name(&t.name) == "embed_tokens.weight");
     match embeddings.map(|t| t.tensor.ty) {
@@ -67,7 +67,7 @@ fn upstream_name(name: &str) -> &str {
     name.strip_prefix("model.").unwrap_or(name)
 }
 
-/// What a conversion needs to know.
+/// The facts that a conversion needs.
 pub(crate) struct Parts<'a> {
     pub(crate) selection: Selection<'a>,
     pub(crate) network: Network,
@@ -130,7 +130,7 @@ fn rename<'a>(checkpoint: &Checkpoint<'a>, specs: &[(String, Spec)]) -> Result<T
     }
 }
 
-/// What `config.json` says.
+/// The contents of `config.json`.
 struct Sizes {
     layers: u32,
     hidden: u32,
@@ -200,8 +200,8 @@ impl Sizes {
         metadata.f32(qwen3::ROPE_BASE, self.rope_base);
     }
 
-    /// Every tensor that the encoder needs, with upstream's name in front. The FFN's last layer meets the outliers
-    /// that language models are known for ("massive activations", arXiv 2402.17762), so it is never int8.
+    /// Every tensor that the encoder needs, upstream's name first. The FFN's last layer is never int8, because its
+    /// input has the outliers known from language models ("massive activations", arXiv 2402.17762).
     fn specs(&self) -> Vec<(String, Spec)> {
         use Role::{Keep, Matrix, Quantizable};
         let (h, ffn, hd) = (u64::from(self.hidden), u64::from(self.ffn), u64::from(self.head_dim));
@@ -234,7 +234,7 @@ impl Sizes {
     }
 }
 
-/// Settings under which the same tensors would mean another network.
+/// Rejects settings under which the same tensors would mean another network.
 fn refuse_variants(root: &Value) -> Result<(), ConvertError> {
     let word = |pointer: &str, meant: &str| root.pointer(pointer).and_then(Value::as_str).is_none_or(|w| w == meant);
     let off = |key: &str| root.get(key).and_then(Value::as_bool) != Some(true);

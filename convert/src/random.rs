@@ -1,4 +1,4 @@
-//! Models of the published sizes with random weights, for measurements that need no checkpoint.
+//! Models of the published sizes with random weights, for measurements without a checkpoint.
 
 use std::io::{self, Cursor, Seek, Write};
 
@@ -96,7 +96,7 @@ const XXL: t2i::Sizes = t2i::Sizes {
     text_width: 2048,
 };
 
-/// A model file that is yet to be filled with random weights.
+/// A model file yet to be filled with random weights.
 #[derive(Debug)]
 pub struct RandomModel {
     metadata: Metadata,
@@ -107,7 +107,7 @@ impl RandomModel {
     /// A model of this shape with weights of this type.
     ///
     /// # Errors
-    /// [`ConvertError::WeightType`] for a type that weights cannot have.
+    /// [`ConvertError::WeightType`] for a type that is not a weight type.
     pub fn new(shape: Shape, dtype: DType) -> Result<RandomModel, ConvertError> {
         if dtype == DType::U32 {
             return Err(ConvertError::WeightType(dtype));
@@ -147,12 +147,11 @@ impl RandomModel {
     }
 }
 
-/// How the values of a tensor are spread: weights that keep the size of what passes through them, norms of 1, small
-/// biases.
+/// The distribution of a tensor's values: weights that preserve the magnitude of their input, norms of 1, small biases.
 #[derive(Clone, Copy)]
 enum Values {
     Constant(f32),
-    /// Uniform between the negative and the positive of it.
+    /// Uniform in ± this value.
     Uniform(f32),
 }
 
@@ -178,9 +177,10 @@ impl Values {
     }
 }
 
-/// Values that a tensor's own are picked from, a power of two: picking is several times faster than making.
+/// Size of the palette from which a tensor's values are picked, a power of two: picking is several times faster than
+/// generating.
 const PALETTE: usize = 4096;
-/// Bytes that are made at once.
+/// Bytes generated at once.
 const BLOCK: usize = 1 << 16;
 
 fn fill<W: Write + Seek>(

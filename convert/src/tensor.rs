@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint of any format, as they are listed.
+//! The listed tensors of a checkpoint of any format.
 
 use crate::torch::{ElementType, TensorRef};
 
@@ -11,23 +11,23 @@ pub(crate) struct Tensor<'a> {
     pub(crate) data: Data<'a>,
 }
 
-/// Where the data of a tensor are.
+/// The location of a tensor's data.
 #[derive(Clone, Debug)]
 pub(crate) enum Data<'a> {
-    /// Here, row by row.
+    /// In these bytes, row by row.
     Plain(&'a [u8]),
     /// In a storage of a PyTorch checkpoint.
     View(TensorRef<'a>),
 }
 
-/// A tensor and its name as the file has it.
+/// A tensor, with its name in the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Named<'a> {
     pub(crate) name: String,
     pub(crate) tensor: Tensor<'a>,
 }
 
-/// What a checkpoint says about sampling.
+/// Sampler settings recorded in a checkpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Hints {
     pub(crate) noise_scale: Option<f32>,

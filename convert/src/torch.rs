@@ -1,4 +1,4 @@
-//! PyTorch checkpoints: a zip file of stored entries, `data.pkl` and one entry for each storage.
+//! PyTorch checkpoints: a zip file of stored entries, with `data.pkl` and one entry per storage.
 
 mod classes;
 mod pickle;
@@ -20,7 +20,7 @@ use zip::Zip;
 use crate::error::ConvertError;
 use crate::tensor::{Data, Hints, Named, Tensor};
 
-/// A checkpoint file whose storages are looked up when they are needed.
+/// A checkpoint file whose storages are looked up on demand.
 #[derive(Debug)]
 pub(crate) struct Storages<'a> {
     zip: Zip<'a>,
@@ -30,7 +30,7 @@ pub(crate) struct Storages<'a> {
     verified: RefCell<HashSet<String>>,
 }
 
-/// What a checkpoint file holds.
+/// The contents of a checkpoint file.
 pub(crate) struct Contents<'a> {
     pub(crate) tensors: Vec<Named<'a>>,
     pub(crate) storages: Storages<'a>,
@@ -72,8 +72,8 @@ fn root(zip: &Zip<'_>) -> Option<String> {
     roots.next().is_none().then(|| root.to_owned())
 }
 
-/// The named tensors of the parts that can hold a network: `state_dict`, JiT's groups (named `group.key`), or the
-/// whole dictionary where it is a bare state dict.
+/// The named tensors of the parts that can hold a network: `state_dict`, JiT's groups (named `group.key`), or the whole
+/// dictionary if it is a bare state dict.
 fn tensors<'a>(pickle: &Pickle<'a>) -> Vec<Named<'a>> {
     let mut out = Vec::new();
     let mut collect = |prefix: &str, dict: &Value<'a>| {
@@ -102,7 +102,7 @@ fn convert<'a>(tensor: &TensorRef<'a>) -> Tensor<'a> {
     Tensor { ty: tensor.storage.ty, shape: tensor.shape.clone(), data: Data::View(tensor.clone()) }
 }
 
-/// Training arguments that matter later: JiT scales its noise by `args.noise_scale`.
+/// Training arguments that affect sampling: JiT scales its noise by `args.noise_scale`.
 fn hints(pickle: &Pickle<'_>) -> Hints {
     let noise_scale = pickle.get(pickle.root(), "args").and_then(|args| pickle.get(args, "noise_scale"));
     let noise_scale = match noise_scale {

@@ -1,4 +1,4 @@
-//! The GGUF writer: the header in memory, then tensor data as they come.
+//! The GGUF writer: the header in memory, then the tensor data as a stream.
 
 use std::io::{self, Seek, SeekFrom, Write};
 
@@ -38,7 +38,7 @@ impl Metadata {
         self.bytes.extend(value.to_le_bytes());
     }
 
-    /// Adds a string; the offset of its text in the section, so that it can be filled in later.
+    /// Adds a string; returns the offset of its text in the section, so that it can be filled in later.
     pub(crate) fn string(&mut self, key: &str, value: &str) -> u64 {
         self.key(key, TYPE_STRING);
         text(&mut self.bytes, value);
@@ -71,7 +71,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// `None` where the size overflows.
+    /// `None` if the size overflows.
     pub(crate) fn new(name: String, shape: Vec<u64>, ty: GgmlType) -> Option<Self> {
         let (block, block_bytes) = ty.block()?;
         let len_bytes = checked::byte_len(checked::elements(&shape)?, block, block_bytes)?;
@@ -122,7 +122,7 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
         self.write(&padding[..missing as usize])
     }
 
-    /// Fills in text of the metadata section at the offset that [`Metadata::string`] gave; the file's length.
+    /// Fills in text of the metadata section at the offset from [`Metadata::string`]; returns the file's length.
     pub(crate) fn finish(self, at: u64, text: &str) -> io::Result<u64> {
         self.out.seek(SeekFrom::Start(METADATA_START + at))?;
         self.out.write_all(text.as_bytes())?;

@@ -1,4 +1,4 @@
-//! Arguments as the kernels see them: the twins of the structures in `kernels/types.cuh` and of each kernel's own.
+//! Kernel arguments: the twins of the structures in `kernels/types.cuh` and of each kernel's own.
 
 use bytemuck::{Pod, Zeroable};
 use denoir_core::{DType, TokenLayout};
@@ -7,7 +7,7 @@ use denoir_core::{DType, TokenLayout};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Matrix {
-    /// Address; 0 for what is absent.
+    /// Address; 0 if absent.
     pub(crate) at: u64,
     /// Elements from one row to the next.
     pub(crate) stride: u32,
@@ -21,7 +21,7 @@ pub(crate) struct AnyMatrix {
     pub(crate) at: u64,
     /// Elements from one row to the next.
     pub(crate) stride: u32,
-    /// As `types.cuh` numbers them.
+    /// Type number of `types.cuh`.
     pub(crate) dtype: u32,
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn word(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// The element type as `types.cuh` numbers it.
+/// Returns the type number of `types.cuh`.
 pub(crate) const fn element_type(dtype: DType) -> u32 {
     match dtype {
         DType::F32 | DType::U32 => 0,
@@ -59,8 +59,8 @@ pub(crate) const fn element_type(dtype: DType) -> u32 {
     }
 }
 
-/// Declares a kernel's argument: the size that its source asserts as well, and fields of the same names in the same order,
-/// which a test reads from there. `Pod` refuses gaps.
+/// Declares a kernel's argument: its size, which the source asserts too, and its fields, whose names and order a test
+/// compares with the source. `Pod` rejects gaps.
 macro_rules! arguments {
     ($name:ident, $size:literal, { $($field:ident: $kind:ty,)* }) => {
         #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]

@@ -21,16 +21,16 @@ use crate::{Error, LinearTile, kernels};
 pub(crate) const PRECISION: Precision =
     Precision { f16: DType::F16, bf16: DType::BF16, centred: false, fused_swiglu: false };
 
-/// A CUDA device as a backend.
+/// The backend for a CUDA device.
 pub struct Cuda {
-    /// First in the order in which things go: its stream waits for the device.
+    /// First in drop order: its stream waits for the device.
     launcher: Launcher,
     programs: HashMap<Program, Graph>,
     /// Whether programs time each of their kernels.
     timed: bool,
     /// The program that ran last.
     last_program: Option<Program>,
-    /// Times evaluations as a whole, where that was asked for.
+    /// Times whole evaluations, if requested.
     spans: Option<Spans>,
 }
 
@@ -51,17 +51,17 @@ impl Cuda {
         &self.launcher.context
     }
 
-    /// Name of the last kernel that was launched or recorded.
+    /// Name of the last kernel launched or recorded.
     pub(crate) fn last_kernel(&self) -> &'static str {
         self.launcher.last_kernel
     }
 
-    /// Bytes of the device's memory that all backends on it hold.
+    /// Bytes of device memory that all backends on the device hold.
     pub fn allocated_bytes(&self) -> u64 {
         self.context().allocated.load(Ordering::Relaxed)
     }
 
-    /// Returns whether programs time each of their kernels, between which they then stop: they are recorded anew.
+    /// Sets whether programs time each of their kernels. They are then recorded again and pause between kernels.
     ///
     /// # Errors
     /// Errors of the driver.
@@ -75,8 +75,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// How long the kernels of the program that ran last took, the longest first. Nothing unless
-    /// [`set_timed`](Cuda::set_timed) came before.
+    /// Returns the kernel times of the last program, longest first; empty unless [`set_timed`](Cuda::set_timed) turned
+    /// timing on.
     ///
     /// # Errors
     /// Errors of the driver.
@@ -86,7 +86,7 @@ impl Cuda {
         self.last_program.and_then(|program| self.programs.get(&program)).map_or(Ok(Vec::new()), Graph::kernel_times)
     }
 
-    /// From now on each replayed evaluation is timed as a whole; gives the milliseconds of those so far.
+    /// Returns the milliseconds of each replayed evaluation so far. The first call starts the measurement.
     ///
     /// # Errors
     /// Errors of the driver.

@@ -4,7 +4,7 @@ use cudarc::driver::sys::CUresult;
 
 use crate::Error;
 
-/// What makes a call fail: [`denoir_gpu::Faults`] with the driver's results.
+/// Fault injection: [`denoir_gpu::Faults`] with the driver's results.
 pub type Faults = denoir_gpu::Faults<CUresult>;
 /// A call that is to fail.
 pub type Fault = denoir_gpu::Fault<CUresult>;

@@ -9,9 +9,9 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use crate::Error;
 use crate::calls::{Calls, Make};
 
-/// The CUDA version that the kernels' format needs: any 12.
+/// The CUDA version that the kernels' format needs: any 12.x.
 const DRIVER: c_int = 12000;
-/// What cudarc would panic for where the driver lacks it.
+/// Functions for which cudarc would panic if the driver lacked them.
 const FUNCTIONS: &[&str] = &[
     "cuInit",
     "cuDriverGetVersion",
@@ -52,12 +52,12 @@ const FUNCTIONS: &[&str] = &[
     "cuProfilerStop",
 ];
 
-/// A device that can run denoir, or is too old to.
+/// A device, which may be too old to run denoir.
 #[derive(Clone, Debug)]
 pub struct DeviceInfo {
-    /// Its number for [`Options::device`](crate::Options::device).
+    /// The device's number for [`Options::device`](crate::Options::device).
     pub index: usize,
-    /// What the driver calls it.
+    /// The driver's name for the device.
     pub name: String,
     /// Compute capability.
     pub compute: (u32, u32),
@@ -65,13 +65,13 @@ pub struct DeviceInfo {
     pub memory_bytes: u64,
     /// Multiprocessors.
     pub multiprocessors: usize,
-    /// Bytes of shared memory that a block can have.
+    /// Maximum bytes of shared memory per block.
     pub shared_bytes: usize,
     /// Whether the processor and the device share one memory.
     pub unified: bool,
 }
 
-/// The devices of this machine.
+/// Lists the devices of this machine.
 ///
 /// # Errors
 /// [`Error::NoDriver`] without CUDA, or an error of the driver.
@@ -85,7 +85,7 @@ pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
     }
 }
 
-/// The driver: loaded, new enough, initialised.
+/// Loads the driver, checks its version and initialises it.
 pub(crate) struct Driver {
     calls: Calls,
 }
@@ -183,7 +183,7 @@ impl Driver {
     }
 }
 
-/// A context of our own, so that a crash in it is nobody else's. Everything made in it keeps it alive.
+/// A private context, so that a crash in it affects nobody else. Everything created in it keeps it alive.
 pub(crate) struct Context {
     raw: sys::CUcontext,
     pub(crate) info: DeviceInfo,
@@ -198,7 +198,7 @@ unsafe impl Send for Context {}
 unsafe impl Sync for Context {}
 
 impl Context {
-    /// Makes the context this thread's current one, which most calls work in, until the result is dropped.
+    /// Makes the context current on this thread, as most calls require, until the result is dropped.
     pub(crate) fn enter(&self) -> Result<Entered, Error> {
         // SAFETY: the context is alive.
         self.calls.make("cuCtxPushCurrent", || unsafe { sys::cuCtxPushCurrent_v2(self.raw) })?;

@@ -10,12 +10,12 @@ pub enum Error {
     NoDriver,
     /// The driver is older than the kernels' compiler.
     DriverTooOld {
-        /// The CUDA version that it supports, such as `11.4`.
+        /// The CUDA version that the driver supports, such as `11.4`.
         found: String,
-        /// The oldest one that is enough, or the function that it lacks.
+        /// The oldest sufficient version, or the missing function.
         needed: &'static str,
     },
-    /// There is a driver, but no device.
+    /// The driver works, but there is no device.
     NoDevice,
     /// No device has this number.
     NoSuchDevice {
@@ -24,25 +24,25 @@ pub enum Error {
         /// Number of devices.
         count: usize,
     },
-    /// The device is older than the kernels' instructions: compute capability 8.0 is needed.
+    /// The device is too old for the kernels, which need compute capability 8.0.
     ComputeCapability {
         /// The device's name.
         device: String,
-        /// What it has.
+        /// The device's compute capability.
         found: (u32, u32),
     },
     /// Kernels give wrong results.
     SelfTest {
         /// The device's name.
         device: String,
-        /// The kernels, between commas.
+        /// The kernels, separated by commas.
         kernels: String,
     },
     /// The device was lost while a kernel of the self-test ran.
     InSelfTest {
         /// The kernel.
         kernel: &'static str,
-        /// Errors of the device.
+        /// The device's error.
         source: Box<Error>,
     },
     /// A matrix or a kernel's grid is larger than kernels can count.
@@ -61,7 +61,7 @@ pub enum Error {
         /// Requested bytes; 0 if the call does not tell.
         bytes: u64,
     },
-    /// The device crashed, or was taken away: no call in its context succeeds any more. Open it anew.
+    /// The device crashed or was removed, and no call in its context succeeds any more. Open the device again.
     DeviceLost {
         /// The call that noticed it.
         call: &'static str,

@@ -11,10 +11,10 @@ use crate::device::{Context, DeviceInfo, Driver};
 use crate::modules::Modules;
 use crate::{Error, LinearTile, self_test};
 
-/// Opens devices without the self-test where it is `skip`: to look into what the test finds.
+/// If this variable is `skip`, devices open without the self-test, for debugging.
 const SELF_TEST: &str = "DENOIR_CUDA_SELF_TEST";
 
-/// How a device is opened.
+/// Options for opening a device.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The device's number; the first by default.
@@ -26,7 +26,7 @@ pub struct Options {
 /// An open device, on which backends are created.
 #[derive(Clone)]
 pub struct Gpu {
-    /// Before the context, which they are in.
+    /// Dropped before the context that holds them.
     modules: Arc<Mutex<Modules>>,
     context: Arc<Context>,
     tile: Option<LinearTile>,
@@ -34,11 +34,10 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens a device and checks that it computes rightly, but for the check where the environment's
-    /// `DENOIR_CUDA_SELF_TEST` is `skip`.
+    /// Opens a device and checks its results, unless the environment variable `DENOIR_CUDA_SELF_TEST` is `skip`.
     ///
     /// # Errors
-    /// [`Error`], naming what the machine or device lacks, or the kernels that compute wrongly.
+    /// [`Error`], naming what the machine or device lacks, or the kernels with wrong results.
     pub fn open(options: &Options) -> Result<Gpu, Error> {
         let context = Driver::open(Calls::new(options.faults.clone()))?.context(options.device)?;
         let modules = Arc::new(Mutex::new(Modules::new(&context)));
@@ -50,12 +49,12 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// The same device with one tile for all linear layers of tensor cores that can have it, for tests of each.
+    /// The same device with one tile for all tensor-core linear layers that support it, for tests.
     pub fn with_tile(&self, tile: LinearTile) -> Gpu {
         Gpu { tile: Some(tile), ..self.clone() }
     }
 
-    /// Returns whether the device passed its self-test; otherwise it was skipped.
+    /// Returns whether the device passed its self-test; if not, the test was skipped.
     pub fn is_checked(&self) -> bool {
         self.checked
     }
@@ -70,10 +69,10 @@ impl Gpu {
         PRECISION
     }
 
-    /// A backend for a model file and an arena of this size in bytes.
+    /// Creates a backend for a model file and an arena of this size in bytes.
     ///
     /// # Errors
-    /// [`Error`], above all if the device is out of memory.
+    /// [`Error`], mainly if the device is out of memory.
     pub fn backend(&self, file: Arc<dyn ModelFile>, arena_bytes: usize) -> Result<Cuda, Error> {
         self.backend_with(self.tile, file, arena_bytes)
     }

@@ -1,4 +1,4 @@
-//! From a kernel's descriptor to a launch: addresses, arguments, grids.
+//! Turns a kernel's descriptor into a launch: addresses, arguments, grids.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,14 +14,15 @@ use crate::modules::{Kernel, Modules};
 use crate::stream::{ARGUMENT_WORDS, Launch, Stream};
 use crate::tile::LinearTile;
 
-/// Threads of a block of the kernels with an element a thread.
+/// Threads per block for kernels with one element per thread.
 pub(crate) const LINE_THREADS: u32 = 256;
-/// Threads of a block of the kernels with a block a row.
+/// Threads per block for kernels with one block per row.
 pub(crate) const ROW_THREADS: u32 = 128;
 /// Blocks along x, y and z that every device allows.
 const MOST_BLOCKS: [usize; 3] = [(1 << 31) - 1, 65535, 65535];
 
-/// Blocks for an element a thread. Kernels count elements in 32 bits, those of the last block too.
+/// The number of blocks for one element per thread. Kernels count elements in 32 bits, including those of the last
+/// block.
 pub(crate) fn line(elements: usize) -> Result<[usize; 3], Error> {
     let limit = u32::MAX - LINE_THREADS;
     if elements > limit as usize {
@@ -32,13 +33,13 @@ pub(crate) fn line(elements: usize) -> Result<[usize; 3], Error> {
 
 /// The memory and the stream that kernels are launched on.
 pub(crate) struct Launcher {
-    /// First in the order in which things go: it waits for the device.
+    /// First in drop order: it waits for the device.
     pub(crate) stream: Stream,
     pub(crate) weights: Weights,
     pub(crate) arena: Buffer,
-    /// The one tile that linear layers have, where tests ask for that.
+    /// The only tile for linear layers, if a test sets one.
     pub(crate) tile: Option<LinearTile>,
-    /// Name of the last kernel that was launched or recorded.
+    /// Name of the last kernel launched or recorded.
     pub(crate) last_kernel: &'static str,
     /// The open recording; without one, kernels run at once.
     open: Option<Vec<Launch>>,
@@ -90,7 +91,7 @@ impl Launcher {
         self.open.take()
     }
 
-    /// Where a view lies on the device.
+    /// Returns the location of a view on the device.
     pub(crate) fn place(&mut self, view: &View) -> Result<Placed, Error> {
         // Kernels count rows and columns in 32 bits, and elements of a row.
         let most = view.rows.max(view.stride);
@@ -121,7 +122,7 @@ impl Launcher {
         Ok(self.place(view)?.at)
     }
 
-    /// A single row that the kernel may not have.
+    /// An optional single row.
     pub(crate) fn row_if(&mut self, view: Option<&View>) -> Result<u64, Error> {
         view.map_or(Ok(0), |view| self.row(view))
     }

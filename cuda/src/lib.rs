@@ -1,23 +1,23 @@
-//! The CUDA backend: kernels for tensor cores of compute capability 8.0 and later. The driver is opened at run time, so a
-//! program that has this crate starts on machines without one too, and is told [`Error::NoDriver`] there. Nothing of
-//! CUDA but the driver is needed: the kernels are compiled already.
+//! The CUDA backend: kernels for tensor cores of compute capability 8.0 and later. The driver is opened at run time, so
+//! programs also start on machines without it, where this crate returns [`Error::NoDriver`]. The kernels are
+//! precompiled, so only the driver is needed.
 //!
-//! [`devices`] lists what there is, [`Gpu::open`] opens a device and checks it against the reference, and
-//! [`Gpu::backend`] gives a [`denoir_core::backend::Backend`]. Programs are captured in a graph once and replayed; what
-//! changes from step to step is data in the arena.
+//! [`devices`] lists the devices, [`Gpu::open`] opens a device and checks it against the reference, and
+//! [`Gpu::backend`] creates a [`denoir_core::backend::Backend`]. Programs are captured once as a graph and replayed;
+//! only data in the arena changes from step to step.
 //!
 //! | module | contents |
 //! |---|---|
-//! | `calls` | the door to every call of the driver |
+//! | `calls` | the wrapper around every driver call |
 //! | `device`, `gpu` | the driver, devices, contexts; opening a device |
 //! | `memory` | device memory |
 //! | `stream` | copies and launches, in order |
 //! | `modules` | compiled kernels |
-//! | `args`, `launch`, `kernels` | from a descriptor to a launch |
+//! | `args`, `launch`, `kernels` | turning descriptors into launches |
 //! | `tile` | tiles of linear layers |
 //! | `backend` | the backend: programs as graphs |
 //! | `timers`, `spans` | times by the device's clock |
-//! | `self_test` | linear layers and attention against the reference |
+//! | `self_test` | comparison of linear layers and attention with the reference |
 
 mod args;
 mod backend;

@@ -11,7 +11,7 @@ use crate::calls::Make;
 use crate::device::Context;
 use crate::stream::Stream;
 
-/// The driver refuses allocations of nothing.
+/// The driver rejects empty allocations.
 const FEWEST_BYTES: usize = 256;
 
 /// Memory of the device.
@@ -83,7 +83,7 @@ impl DeviceMemory for Stream {
         self.write_rows(buffer.at + at as u64, pitch, rows)
     }
 
-    /// Copies wait for the kernels that were launched before them, and so does freeing.
+    /// Copies and frees wait for the kernels launched before them.
     fn release(&mut self, _replaced: bool) -> Result<(), Error> {
         Ok(())
     }

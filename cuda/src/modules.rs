@@ -1,4 +1,4 @@
-//! The compiled kernels: a module for each kernel file and architecture, and PTX for architectures that came later.
+//! The compiled kernels: a module for each kernel file and architecture, and PTX for later architectures.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use crate::Error;
 use crate::calls::Make;
 use crate::device::Context;
 
-/// A kernel: an entry of the module of its stem.
+/// A kernel: an entry point of its stem's module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Kernel {
     /// Its file in `kernels/`.
     pub(crate) stem: &'static str,
     /// Its name in there.
     pub(crate) name: &'static str,
-    /// Threads of a block.
+    /// Threads per block.
     pub(crate) threads: u32,
-    /// Bytes of shared memory that the launch gives a block.
+    /// Bytes of dynamic shared memory per block.
     pub(crate) shared: u32,
     /// Bytes of its argument.
     pub(crate) args: usize,
 }
 
 impl Kernel {
-    /// The one kernel of a file, without shared memory of the launch's.
+    /// The only kernel of a file, without dynamic shared memory.
     pub(crate) const fn of<Args>(stem: &'static str, threads: u32) -> Kernel {
         Kernel { stem, name: stem, threads, shared: 0, args: size_of::<Args>() }
     }
@@ -63,7 +63,7 @@ compiled! {
     "linear" "norm_modulate" "patchify" "qk_norm_rope" "quantize_rows" "rms_norm" "solver_step" "swiglu" "unpatchify"
 }
 
-/// The modules of a context that were needed so far.
+/// The modules that a context has loaded so far.
 pub(crate) struct Modules {
     loaded: HashMap<&'static str, Module>,
     functions: HashMap<&'static str, Function>,
@@ -88,7 +88,7 @@ impl Modules {
         Modules { loaded: HashMap::new(), functions: HashMap::new(), context: context.clone() }
     }
 
-    /// The kernel's function, ready for its shared memory. The context is current.
+    /// Returns the kernel's function, with its shared memory configured. The context is current.
     pub(crate) fn function(&mut self, kernel: &Kernel) -> Result<sys::CUfunction, Error> {
         if let Some(Function(function)) = self.functions.get(kernel.name) {
             return Ok(*function);
@@ -123,7 +123,7 @@ impl Modules {
     }
 }
 
-/// What the driver loads on a device of this compute capability.
+/// The module that the driver loads on a device of this compute capability.
 fn image(stem: &str, compute: (u32, u32)) -> &'static [u8] {
     let Some(compiled) = COMPILED.iter().find(|compiled| compiled.stem == stem) else { return b"\0" };
     let cubin = compiled.cubins.iter().find(|(of, _)| *of == compute);

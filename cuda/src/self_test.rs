@@ -1,4 +1,4 @@
-//! Every linear and attention kernel is compared with the reference: drivers have bugs.
+//! Compares every linear and attention kernel with the reference, because drivers have bugs.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const HEAD_DIMS: [usize; 5] = [16, 64, 72, 104, 128];
 /// choice.
 type Open<'a> = &'a dyn Fn(Option<LinearTile>, Arc<dyn ModelFile>, usize) -> Result<Cuda, Error>;
 
-/// An error that names the kernels that compute wrongly, or the one that the device does not survive.
+/// Returns an error that names the kernels with wrong results, or the one that crashes the device.
 pub(crate) fn run(device: &str, open: Open<'_>) -> Result<(), Error> {
     let mut wrong = Vec::new();
     let [_, _, k] = PRODUCT;
@@ -38,7 +38,7 @@ pub(crate) fn run(device: &str, open: Open<'_>) -> Result<(), Error> {
     }
 }
 
-/// Runs a case with each tile; adds the kernels that do not agree with the reference.
+/// Runs a case with each tile; collects the kernels that disagree with the reference.
 fn check(
     case: &Case,
     open: Open<'_>,

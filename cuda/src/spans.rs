@@ -1,4 +1,4 @@
-//! How long programs take as a whole, by the device's own clock.
+//! Times of whole programs, by the device's own clock.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::device::Context;
 use crate::stream::{Graph, Stream};
 use crate::timers::Event;
 
-/// Times replays one after the other.
+/// Times successive replays.
 pub(crate) struct Spans {
     pairs: Vec<(Event, Event)>,
     context: Arc<Context>,

@@ -1,4 +1,4 @@
-//! What the device does, in order: copies, launches, graphs.
+//! The stream: the device's work in order, that is copies, launches and graphs.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use crate::calls::Make;
 use crate::device::Context;
 use crate::timers::{Event, KernelTime};
 
-/// Bytes of page-locked memory that writes go through, so that they need not wait for the device.
+/// Bytes of the page-locked staging buffer, so that writes need not wait for the device.
 const STAGING_BYTES: usize = 4 << 20;
-/// Words of arguments of the kernel with the most.
+/// Maximum words of arguments of any kernel.
 pub(crate) const ARGUMENT_WORDS: usize = 16;
 
 /// A kernel with everything that its launch needs.
@@ -22,21 +22,21 @@ pub(crate) struct Launch {
     pub(crate) grid: [u32; 3],
     pub(crate) threads: u32,
     pub(crate) shared: u32,
-    /// The one argument, a structure of at most so many words.
+    /// The only argument, a structure of at most this many words.
     pub(crate) args: [u64; ARGUMENT_WORDS],
 }
 
 /// A captured list of launches, ready for replay.
 pub(crate) struct Graph {
     raw: sys::CUgraphExec,
-    /// The kernels and, before the first and after each of them, an event; nothing where they are not timed.
+    /// The kernels, with an event before the first and after each; empty if they are not timed.
     names: Vec<&'static str>,
     stamps: Vec<Event>,
     context: Arc<Context>,
 }
 
 impl Graph {
-    /// How long the kernels of the last replay took, which has ended; the longest first.
+    /// The kernel times of the last replay, which has ended, longest first.
     pub(crate) fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
         let mut times: Vec<KernelTime> = Vec::new();
         for (name, pair) in self.names.iter().zip(self.stamps.windows(2)) {
@@ -51,11 +51,11 @@ impl Graph {
     }
 }
 
-/// A queue of work with its staging memory.
+/// A stream with its staging buffer.
 pub(crate) struct Stream {
     raw: sys::CUstream,
     staging: *mut u8,
-    /// Bytes of it that copies under way may read.
+    /// Bytes of the staging buffer that pending copies may read.
     staged: usize,
     context: Arc<Context>,
 }
@@ -87,7 +87,7 @@ impl Stream {
         &self.context
     }
 
-    /// Copies host bytes to the device, before what follows.
+    /// Copies host bytes to the device, before later work.
     pub(crate) fn write(&mut self, to: u64, bytes: &[u8]) -> Result<(), Error> {
         let mut at = to;
         for part in bytes.chunks(STAGING_BYTES) {
@@ -98,7 +98,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies rows of the same length, of which each starts `pitch` bytes after the one before it.
+    /// Copies rows of equal length, which start `pitch` bytes apart on the device.
     pub(crate) fn write_rows<'r>(
         &mut self,
         to: u64,
@@ -126,7 +126,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies from the device, after everything that was asked for.
+    /// Copies from the device, after all earlier work.
     pub(crate) fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let (to, len) = (bytes.as_mut_ptr().cast(), bytes.len());
         // SAFETY: the caller's view lies in device memory; the host memory is borrowed until the wait below.
@@ -137,7 +137,7 @@ impl Stream {
         copied.and(waited)
     }
 
-    /// Waits for everything that was asked for.
+    /// Waits for all earlier work.
     pub(crate) fn wait(&self) -> Result<(), Error> {
         // SAFETY: the stream is alive, here and below.
         self.context.calls.make("cuStreamSynchronize", || unsafe { sys::cuStreamSynchronize(self.raw) })
@@ -155,12 +155,12 @@ impl Stream {
         self.context.calls.make("cuLaunchKernel", launch)
     }
 
-    /// Notes the time on the device when it comes to this point.
+    /// Records the device's time at this point of the stream.
     pub(crate) fn stamp(&self, event: &Event) -> Result<(), Error> {
         event.record(self.raw, sys::CUevent_record_flags::CU_EVENT_RECORD_DEFAULT as u32)
     }
 
-    /// Makes a graph of launches; `timed`: with an event between each two.
+    /// Builds a graph of launches; if `timed`, with an event between every two.
     pub(crate) fn capture(&self, launches: &[Launch], timed: bool) -> Result<Graph, Error> {
         let calls = &self.context.calls;
         let count = if timed { launches.len() + 1 } else { 0 };
@@ -205,7 +205,7 @@ impl Stream {
         self.context.calls.make("cuGraphLaunch", || unsafe { sys::cuGraphLaunch(graph.raw, self.raw) })
     }
 
-    /// Runs a graph to its end while profilers, if there are any, watch.
+    /// Runs a graph to its end with profiling enabled.
     pub(crate) fn profiled(&self, graph: &Graph) -> Result<(), Error> {
         // SAFETY: no preconditions, here and below. Whether a profiler is there is not this program's business.
         let _ = unsafe { sys::cuProfilerStart() };
@@ -215,7 +215,7 @@ impl Stream {
         done
     }
 
-    /// Room for `len` bytes in the staging memory, at most all of it. Waits only where it is full.
+    /// Reserves `len` bytes in the staging buffer, at most its whole size. Waits only if the buffer is full.
     fn stage(&mut self, len: usize) -> Result<&mut [u8], Error> {
         if self.staged + len > STAGING_BYTES {
             self.wait()?;
@@ -225,7 +225,7 @@ impl Stream {
         Ok(unsafe { std::slice::from_raw_parts_mut(self.staging.add(self.staged), len) })
     }
 
-    /// Copies what was just staged.
+    /// Copies the bytes just staged.
     fn copy_staged(&mut self, to: u64, len: usize) -> Result<(), Error> {
         // SAFETY: `stage` gave these bytes.
         let from = unsafe { self.staging.add(self.staged) }.cast_const().cast();

@@ -1,4 +1,4 @@
-/// The tiles of tensor cores' linear kernels: rows × columns of outputs that a block makes, the largest first.
+/// Tiles of the tensor-core linear kernels: rows × columns of output per block, the largest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum LinearTile {
@@ -8,10 +8,10 @@ pub enum LinearTile {
 }
 
 impl LinearTile {
-    /// All of them.
+    /// All tiles.
     pub const ALL: [LinearTile; 3] = [LinearTile::T128x128, LinearTile::T64x128, LinearTile::T64x64];
 
-    /// As kernels are named.
+    /// The tile's name in kernel names.
     pub const fn name(self) -> &'static str {
         ["128x128", "64x128", "64x64"][self as usize]
     }

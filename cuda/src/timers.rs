@@ -1,4 +1,4 @@
-//! How long kernels take, by the device's own clock.
+//! Times of kernels, by the device's own clock.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::device::Context;
 /// A kernel's share of a program's time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
-    /// Its name.
+    /// The kernel's name.
     pub name: &'static str,
     /// Number of runs.
     pub runs: usize,
-    /// All of them together, with the gaps between them.
+    /// Total time of all runs, including the gaps between them.
     pub ms: f64,
 }
 
-/// A point of a stream or graph whose time the device notes.
+/// A point of a stream or graph whose time the device records.
 pub(crate) struct Event {
     raw: sys::CUevent,
     context: Arc<Context>,
@@ -46,7 +46,7 @@ impl Event {
         self.context.calls.make("cuEventRecord", record)
     }
 
-    /// Milliseconds from this event to a later one, which has come.
+    /// Milliseconds from this event to a later one, which has occurred.
     pub(crate) fn ms_until(&self, later: &Event) -> Result<f64, Error> {
         let mut ms = 0.0;
         // SAFETY: both events are alive, the pointer is to a local.

@@ -1,4 +1,4 @@
-//! Tiny checkpoints in every upstream layout, written here byte by byte: no Python, and small enough that a test can
+//! Tiny checkpoints in every upstream layout, written byte by byte without Python, and small enough that a test can
 //! flip every bit.
 
 use half::{bf16, f16};

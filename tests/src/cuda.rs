@@ -1,12 +1,12 @@
-//! CUDA devices for tests: the machine's own, or, where it has no driver, one that a program plays: the kernels compiled for
-//! the processor, behind a driver's functions (`cuda/emulator`). `DENOIR_CUDA=emulated` chooses it in any case.
+//! CUDA devices for tests: the machine's own or, without a driver, an emulated one: the kernels compiled for the CPU
+//! behind the driver's functions (`cuda/emulator`). `DENOIR_CUDA=emulated` always chooses the emulator.
 
 use std::sync::LazyLock;
 
 use denoir_cuda::{Error, Gpu, Options};
 use libloading::Library;
 
-/// Where the build put the emulator; empty where it could not be built.
+/// Folder of the built emulator; empty if it could not be built.
 const EMULATOR: &str = env!("DENOIR_CUDA_EMULATOR");
 
 /// The driver in use.
@@ -45,8 +45,8 @@ pub fn open(options: &Options) -> Result<Gpu, Error> {
     Gpu::open(options)
 }
 
-/// Lets the threads of blocks that this thread launches take turns from the last to the first, or from the first to the
-/// last. Does nothing where the device is not emulated.
+/// Sets the order in which the threads of a block take turns, for launches from this thread: last to first, or first to
+/// last. Does nothing unless the device is emulated.
 pub fn reverse(order: bool) {
     let Some(library) = EMULATED.as_ref() else { return };
     // SAFETY: the emulator's function takes 64 bits.
@@ -56,10 +56,10 @@ pub fn reverse(order: bool) {
     }
 }
 
-/// Objects that are alive in the emulated driver, and the most bytes that were allocated since the last call.
+/// Number of live objects in the emulated driver, and peak allocated bytes since the last call.
 ///
 /// # Panics
-/// Where the device is not emulated.
+/// If the device is not emulated.
 pub fn emulated_objects() -> (u64, u64) {
     let library = EMULATED.as_ref().expect("an emulated device");
     let ask = |name: &[u8]| {

@@ -1,4 +1,5 @@
-//! Whole networks on any backend, against what PyTorch computed: `fixtures/forward`, `fixtures/sample`, `fixtures/text`.
+//! Whole networks on any backend, compared with PyTorch's results: `fixtures/forward`, `fixtures/sample`,
+//! `fixtures/text`.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use denoir_golden::{Fixture, Forward, Models, Sample};
 
 /// Forward passes with every block, and the text-to-image network.
 pub const FORWARD: [&str; 4] = ["forward/pg-ctx", "forward/pg-xl", "forward/jit", "text/t2i.forward"];
-/// Samples that hold every solver and network.
+/// Samples that cover every solver and network.
 pub const SAMPLES: [&str; 6] = [
     "sample/pg-ctx.heun",
     "sample/pg-ctx.adams2",
@@ -23,7 +24,7 @@ pub const SAMPLES: [&str; 6] = [
 /// The final samples of upstream and of any device in f32.
 pub const SAMPLE_LIMIT: f64 = 1e-3;
 
-/// An error in words, with its share of the limit.
+/// Describes an error and its share of the limit.
 pub fn of_limit(error: f64, limit: f64) -> String {
     format!("{error:.1e} ({:.0}% of its limit)", 100.0 * error / limit)
 }
@@ -101,7 +102,7 @@ pub fn check_sample(what: &str, sample: &Sample, denoiser: &mut dyn Denoise) -> 
     Ok(())
 }
 
-/// Gives a model to `f`, with room for one image, on a backend that `open` makes with an arena of so many bytes.
+/// Calls `f` with a model, planned for one image, on a backend that `open` creates with an arena of the required size.
 ///
 /// # Errors
 /// Those of `open` and `f`.

@@ -1,5 +1,5 @@
-//! A global allocator that counts, thread by thread, so that a test can bound what a hostile file makes a reader
-//! allocate while other tests run beside it.
+//! A global allocator that counts per thread. A test can thus bound what a reader allocates for a hostile file while
+//! other tests run.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
@@ -51,7 +51,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
-/// Runs `work`; its result and the most bytes that it had allocated on this thread at any moment.
+/// Runs `work`; returns its result and the peak number of bytes allocated on this thread.
 pub fn peak_bytes<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.get();
     PEAK.set(before);
@@ -59,8 +59,8 @@ pub fn peak_bytes<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, usize::try_from(PEAK.get() - before).unwrap_or(0))
 }
 
-/// Calls `check` with every truncation of `bytes`, and with every copy in which one bit is flipped, of those that
-/// `bits` selects for each offset. The text says which damage it is, for messages.
+/// Calls `check` with every truncation of `bytes`, and with copies in which one bit is flipped, for each bit that
+/// `bits` selects at each offset. The text describes the damage, for messages.
 pub fn every_damage(bytes: &[u8], bits: impl Fn(usize) -> u8, mut check: impl FnMut(&[u8], &dyn Fn() -> String)) {
     for len in 0..bytes.len() {
         check(&bytes[..len], &|| format!("cut to {len} bytes"));

@@ -1,4 +1,4 @@
-//! Tests that cross crates, and what they share.
+//! Tests that cross crates, and their shared code.
 
 pub mod convert_checkpoint;
 pub mod cuda;
@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use denoir::{Method, Settings};
 
-/// The folder `fixtures`: the one that `DENOIR_FIXTURES` names, for test programs that were taken elsewhere, or that of the
-/// sources.
+/// The folder `fixtures`: the one named by `DENOIR_FIXTURES`, for test programs copied to another machine, or the one
+/// in the source tree.
 ///
 /// # Panics
 /// Where the environment names no folder.
@@ -25,7 +25,7 @@ pub fn fixtures() -> PathBuf {
     named
 }
 
-/// Heun with guidance in the middle: both kinds of evaluation, both kinds of step.
+/// Settings for Heun with guidance in the middle, which cover both kinds of evaluation and both kinds of step.
 pub fn settings() -> Settings {
     Settings {
         method: Method::Heun,

@@ -1,9 +1,9 @@
-//! One test body, every backend: each kernel on random inputs against its f64 reference.
+//! One test body for every backend: compares each kernel with its f64 reference on random inputs.
 //!
-//! A case is a descriptor, the bytes of both regions, and what each output may differ by. Its outputs are poisoned
-//! first, its numbers come from a seed and its name: `DENOIR_SEED` sets the seed, `DENOIR_CASE` runs only the cases
-//! whose name contains a word, `DENOIR_CASES` at most so many of a kernel's, spread over the table, and
-//! `DENOIR_ROW` only the rows whose name contains one of these words, between commas. A word that fits nothing fails.
+//! A case is a descriptor, the bytes of both regions, and a tolerance for each output. Outputs are poisoned first; the
+//! numbers depend on a seed and the case's name. `DENOIR_SEED` sets the seed. `DENOIR_CASE` runs only the cases whose
+//! name contains a word, `DENOIR_CASES` at most this many cases per kernel, spread over the table, and `DENOIR_ROW`
+//! only the rows whose name contains one of these comma-separated words. A word that matches nothing fails.
 
 pub mod backends;
 mod case;
@@ -27,7 +27,7 @@ use backends::Row;
 use seed::{FNV_START, SEED, fnv};
 use table::Plan;
 
-/// Failures that are spelled out; the rest are counted.
+/// Number of failures printed in full; the rest are counted.
 const SHOWN: usize = 8;
 
 /// Up to `count` cases of a kernel, spread over its table, for tests of something else.
@@ -85,12 +85,12 @@ pub fn run(kernel: &str) {
     assert!(failed.is_empty(), "{} failures in {ran} cases; DENOIR_SEED={seed:#x}\n{shown}", failed.len());
 }
 
-/// What is wrong with a case on these rows.
+/// The failures of a case on these rows.
 pub fn failures(case: &Case, rows: &[Row]) -> Vec<String> {
     run_case("", case, rows, &mut Worst::new())
 }
 
-/// By row: the largest difference as a share of what is allowed, and its case.
+/// By row: the largest difference as a share of the tolerance, and its case.
 type Worst = HashMap<String, (f64, String)>;
 
 fn run_case(name: &str, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<String> {

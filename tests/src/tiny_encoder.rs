@@ -1,4 +1,4 @@
-//! A Qwen3 folder of one layer, small enough to be damaged in every way within seconds.
+//! A Qwen3 folder with one layer, small enough to test every kind of damage within seconds.
 
 use std::path::Path;
 

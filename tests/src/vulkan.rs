@@ -1,4 +1,4 @@
-//! Vulkan devices for tests: one for each tier and program, always watched by the validation layers.
+//! Vulkan devices for tests: one for each tier and program, always with the validation layers on.
 
 use std::sync::{LazyLock, OnceLock};
 
@@ -6,7 +6,7 @@ use denoir_vulkan::{Error, Gpu, Messages, Options, Tier, Validation};
 
 static MESSAGES: LazyLock<Messages> = LazyLock::new(Messages::default);
 
-/// The device that `DENOIR_VULKAN_DEVICE` numbers, or the first, with the tiers up to this one.
+/// The device selected by `DENOIR_VULKAN_DEVICE`, or the first, with the tiers up to this one.
 ///
 /// # Errors
 /// Why there is none.
@@ -22,7 +22,7 @@ pub fn options(tier: Option<Tier>) -> Options {
     Options { device, tier, validation: Validation::Synchronisation(MESSAGES.clone()), ..Options::default() }
 }
 
-/// Nothing unless the validation layers had something to say, errors or warnings.
+/// Checks that the validation layers reported no errors or warnings.
 ///
 /// # Errors
 /// What they said.

@@ -1,5 +1,4 @@
-//! The kernels of aarch64 where the machine is another: built for Linux there, and run under QEMU's emulation of a
-//! process.
+//! The aarch64 kernels on other machines: built for aarch64 Linux and run under QEMU user-mode emulation.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,22 +22,23 @@ const CURE: &str = "run `cargo xtask setup`";
 /// What Rust calls the architecture.
 const NAME: &str = "aarch64";
 
-/// A processor that QEMU plays, and a level that it has.
+/// A CPU that QEMU emulates, and a level that it supports.
 struct Processor {
     name: &'static str,
     /// The rows of the op matrix to run: those of levels with this word in their names.
     rows: &'static str,
-    /// A row that must be among them.
+    /// A row that must run.
     required: &'static str,
 }
 
-/// One with every extension, and one with NEON alone, on which an instruction of any other is the end.
+/// One CPU with every extension, and one with NEON only, which faults on any other instruction.
 const PROCESSORS: &[Processor] = &[
     Processor { name: "max", rows: "neon", required: "neon-i8mm" },
     Processor { name: "cortex-a57", rows: "neon", required: "neon" },
 ];
 
-/// The op matrix, and the golden image that the scalar kernels draw to the same bytes on every architecture.
+/// Runs the op matrix, and draws the golden image, which the scalar kernels reproduce byte for byte on every
+/// architecture.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
     if is_native() {
         return Ok(Outcome::Note("this machine is one: `test` has run them".into()));
@@ -57,7 +57,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
     Ok(Outcome::Note(format!("the op matrix and small stacks on {} processors", PROCESSORS.len())))
 }
 
-/// A compiler that has the target, or Debian's with the standard library that was unpacked beside the build.
+/// A compiler that has the target, or Debian's with the standard library unpacked next to the build.
 struct Toolchain {
     cargo: PathBuf,
     rustc: PathBuf,
@@ -78,7 +78,7 @@ impl Toolchain {
         (unpacked == installed(project)?).then_some(Toolchain { cargo, rustc, sysroot })
     }
 
-    /// Cargo for the target, optimised whole: under emulation each instruction counts.
+    /// Cargo for the target, fully optimised because emulation is slow.
     fn cargo(&self, project: &Project) -> Result<Command, Error> {
         let mut command = project.command(&self.cargo);
         command.env("RUSTC", &self.rustc).env(variable("LINKER"), LINKER).env("CARGO_BUILD_TARGET", TARGET);
@@ -90,7 +90,7 @@ impl Toolchain {
     }
 }
 
-/// Returns whether this machine is one.
+/// Returns whether this machine is an aarch64 one.
 pub(crate) fn is_native() -> bool {
     std::env::consts::ARCH == NAME
 }
@@ -100,13 +100,14 @@ pub(crate) fn is_ready(project: &Project) -> bool {
     is_native() || Toolchain::find(project).is_some()
 }
 
-/// Brings a standard library for aarch64 where no toolchain has one: by rustup, or Debian's.
+/// Installs a standard library for aarch64 if no toolchain has one: with rustup, or Debian's.
 pub(crate) fn make(project: &Project) -> Result<(), Error> {
     bare::add_target(project, TARGET);
     if is_ready(project) { Ok(()) } else { unpack(project) }
 }
 
-/// Unpacks Debian's beside the build: apt-get finds and checks the package, as an ordinary user and with lists of its own.
+/// Unpacks Debian's next to the build. apt-get finds and checks the package, as an ordinary user and with separate
+/// lists.
 fn unpack(project: &Project) -> Result<(), Error> {
     let missing = || Error::Missing { what: format!("Debian's {COMPILER}"), cure: CURE.into() };
     let version = installed(project).ok_or_else(missing)?;

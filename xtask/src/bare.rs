@@ -1,4 +1,4 @@
-//! Core without an operating system: built for bare targets, and run there under an emulator.
+//! Core without an operating system: builds it for bare targets and runs it under an emulator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::tool::{self, Project};
 struct Machine {
     name: &'static str,
     target: &'static str,
-    /// Instructions beyond the target's own, as rustc names them: a bare machine has no system to ask what it has.
+    /// Target features beyond the target's defaults: a bare machine has no system to detect them with.
     features: &'static str,
     /// What the compiler optimises for: small machines' programs are compiled for size.
     opt_level: &'static str,
@@ -52,7 +52,7 @@ const MACHINES: &[Machine] = &[
 const SEMIHOSTING: &[&str] = &["-display", "none", "-semihosting-config", "enable=on,target=native"];
 /// The program takes well under a second.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
-/// What symbols of an allocator hold, mangled or not.
+/// Substrings of allocator symbols, mangled or not.
 const ALLOCATOR: &[u8] = b"__rust_alloc";
 
 /// Builds core and the freestanding program for both targets, and runs the program.
@@ -100,17 +100,17 @@ pub(crate) fn has_emulators() -> bool {
     MACHINES.iter().all(|machine| tool::exists(machine.emulator))
 }
 
-/// Adds the bare targets to the rustup toolchain, where there is one that can.
+/// Adds the bare targets to the rustup toolchain, if any.
 pub(crate) fn add_targets(project: &Project) {
     MACHINES.iter().for_each(|machine| add_target(project, machine.target));
 }
 
-/// Adds a target to the rustup toolchain, where there is one that can.
+/// Adds a target to the rustup toolchain, if any.
 pub(crate) fn add_target(project: &Project, target: &str) {
     rustup(project, &["target", "add", target]);
 }
 
-/// Runs rustup, where there is one.
+/// Runs rustup, if installed.
 pub(crate) fn rustup(project: &Project, args: &[&str]) {
     if tool::exists("rustup") {
         println!("setup: rustup {}", args.join(" "));
@@ -124,12 +124,12 @@ pub(crate) fn rustup(project: &Project, args: &[&str]) {
 struct Toolchain {
     cargo: PathBuf,
     rustc: PathBuf,
-    /// Core comes as source and is built as well. That needs an option which stable compilers hide.
+    /// The standard `core` is built from source too. That needs an option that stable compilers hide.
     build_core: bool,
 }
 
 impl Toolchain {
-    /// The first of the toolchains that has the target, else the first that has core's source.
+    /// The first toolchain that has the target, or else the first that has the source of `core`.
     fn find(target: &str) -> Option<Toolchain> {
         let pairs = candidates();
         let with = |build_core| {

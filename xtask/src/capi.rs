@@ -1,4 +1,4 @@
-//! The C library: installed as C and C++ programs expect it, and used by such programs.
+//! The C library: installs it as C and C++ programs expect, and builds such programs against it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("denoir-config.cmake.in", "lib/cmake/denoir/denoir-config.cmake"),
     ("denoir-config-version.cmake.in", "lib/cmake/denoir/denoir-config-version.cmake"),
 ];
-/// What programs that take the static library link as well.
+/// Libraries that programs must link in addition to the static library.
 const SYSTEM_LIBRARIES: &[&str] = &["gcc_s", "pthread", "dl", "m", "c"];
-/// Flags that headers and examples must bear.
+/// Compiler flags under which header and examples must compile.
 const STRICT: &[&str] = &["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
 /// Builds the library for use and installs it below `prefix`.
@@ -27,8 +27,8 @@ pub(crate) fn install(project: &Project, prefix: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Installs the library in the build folder, then builds and runs the examples against it as a program would: by
-/// pkg-config, by CMake, shared and static.
+/// Installs the library in the build folder, then builds and runs the examples against it as users would: with
+/// pkg-config and CMake, shared and static.
 pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     cargo::build(project)?;
     let work = tool::target_folder()?.join("capi");
@@ -84,7 +84,7 @@ fn with_cmake(project: &Project, prefix: &Path, work: &Path) -> Result<PathBuf, 
     Ok(build)
 }
 
-/// Puts what a profile's build made below `prefix`.
+/// Installs the files built with a profile below `prefix`.
 fn lay_out(project: &Project, profile: &str, prefix: &Path) -> Result<(), Error> {
     let built = tool::target_folder()?.join(profile);
     let (lib, include) = (prefix.join("lib"), prefix.join("include"));
@@ -124,13 +124,13 @@ fn link(target: &str, at: &Path) -> Result<(), Error> {
     std::os::unix::fs::symlink(target, at).map_err(Error::file(at))
 }
 
-/// A copy, where there are no links.
+/// A copy, on systems without links.
 #[cfg(not(unix))]
 fn link(target: &str, at: &Path) -> Result<(), Error> {
     copy(&at.with_file_name(target), at)
 }
 
-/// The part of the version that says which interface the library has, as in `capi/build.rs`.
+/// The part of the version that identifies the library's interface, as in `capi/build.rs`.
 fn interface() -> &'static str {
     if env!("CARGO_PKG_VERSION_MAJOR") == "0" {
         concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"))

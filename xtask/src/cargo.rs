@@ -1,4 +1,4 @@
-//! Checks that cargo itself carries out.
+//! Checks that run cargo.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::{Command, Stdio};
@@ -20,13 +20,13 @@ pub(crate) fn clippy(project: &Project) -> Result<Outcome, Error> {
     Ok(Outcome::Passed)
 }
 
-/// Clippy with the features that the tests have.
+/// Runs clippy with the features of the tests.
 pub(crate) fn clippy_all(project: &Project) -> Result<Outcome, Error> {
     tool::run(&mut project.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     Ok(Outcome::Passed)
 }
 
-/// Puts the libraries and examples where their names say, with the features that the tests have: those have built them.
+/// Builds the libraries and examples with the features of the tests, which have already compiled them.
 pub(crate) fn build(project: &Project) -> Result<(), Error> {
     tool::run(&mut project.cargo(["build", "--workspace", "--lib", "--examples"]))
 }
@@ -53,7 +53,7 @@ pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
     counted(&mut command)
 }
 
-/// Runs a command that tests, and counts. That no test ran is a failure.
+/// Runs a test command and counts its tests. Running no test is a failure.
 pub(crate) fn counted(command: &mut Command) -> Result<Outcome, Error> {
     if std::io::stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
@@ -74,7 +74,7 @@ pub(crate) fn counted(command: &mut Command) -> Result<Outcome, Error> {
     }
 }
 
-/// Passes a stream on line by line, and counts. Ends early where it cannot be read.
+/// Forwards a stream line by line, and counts. Ends early if the stream cannot be read.
 fn count(from: impl Read, mut to: impl Write) -> Counts {
     let mut counts = Counts::default();
     let mut from = BufReader::new(from);
@@ -89,9 +89,9 @@ fn count(from: impl Read, mut to: impl Write) -> Counts {
 }
 
 impl Counts {
-    /// Adds what a line of a test program's output says, such as
-    /// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`, or
-    /// `skipped: no Vulkan device`, which a test without its device writes past the capture of its output.
+    /// Adds the counts from a line of a test program's output, such as `test result: ok. 12 passed; 0 failed; 1
+    /// ignored; 0 measured; 0 filtered out; finished in 0.01s`, or `skipped: no Vulkan device`, which a test without
+    /// its device writes past the capture of its output.
     fn read(&mut self, line: &str) {
         if line.trim_start().starts_with("skipped: ") {
             self.skipped += 1;

@@ -1,4 +1,4 @@
-//! All checks, one after the other.
+//! Runs all checks in sequence.
 
 use crate::error::Error;
 use crate::outcome::{Outcome, Report};
@@ -9,7 +9,7 @@ use crate::{aarch64, bare, capi, cargo, cuda, generate, gpu_kit, licences, lint,
 pub(crate) struct Step {
     /// Its subcommand.
     pub(crate) name: &'static str,
-    /// What it shows.
+    /// A description of the check.
     title: &'static str,
     pub(crate) run: fn(&Project) -> Result<Outcome, Error>,
 }
@@ -31,7 +31,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "bare", title: "core and a program on bare machines", run: bare::run },
 ];
 
-/// Brings what the checks need, runs every one that is not left out, also after one that failed, and sums up.
+/// Installs what the checks need, runs every check that is not left out, even after a failure, and prints a summary.
 pub(crate) fn run(project: &Project) -> Result<(), Error> {
     let mut report = Report::new();
     setup::run(project)?;

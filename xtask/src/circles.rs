@@ -1,7 +1,7 @@
-//! Which files need which: none may need one that needs it, directly or through others, and core's rooms have an order.
+//! Dependencies between files: checks that they have no cycles, and that core's modules form layers.
 //!
-//! A file needs another where a path of it, in a `use` or in the code, leads there. A re-export (`pub use`) is a sign on
-//! the door: who takes it needs the file that it points to. Tests may need anything.
+//! A file depends on another if one of its paths, in a `use` or in the code, leads there. A `pub use` does not count as
+//! a dependency; whoever uses the re-export depends on the file behind it. Tests may depend on anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// The rooms of core and those that they may need: ARCHITECTURE.md shows them.
+/// The modules of core and the modules that each may use, as listed in ARCHITECTURE.md.
 const ROOMS: &[(&str, &[&str])] = &[
     ("checked", &[]),
     ("tensor", &[]),
@@ -33,11 +33,11 @@ struct File {
     name: String,
     /// Paths in `use` items and in the code, from the crate's root.
     paths: BTreeSet<Vec<String>>,
-    /// Names that it re-exports, and what they stand for.
+    /// The names that it re-exports, and their targets.
     reexports: BTreeMap<String, Vec<String>>,
 }
 
-/// What breaks the rules in a crate, a line each.
+/// Lists the violations in a crate, one line each.
 pub(crate) fn find(root: &Path, src: &Path) -> Result<Vec<String>, Error> {
     let mut modules = Modules::new();
     read(root, src, &[], &mut modules)?;
@@ -62,7 +62,7 @@ pub(crate) fn find(root: &Path, src: &Path) -> Result<Vec<String>, Error> {
     Ok(findings)
 }
 
-/// The room of a module of core.
+/// The top-level module of a module of core.
 fn room(module: &str) -> &str {
     module.split("::").next().unwrap_or_default()
 }
@@ -107,7 +107,7 @@ fn read(root: &Path, file: &Path, module: &[String], modules: &mut Modules) -> R
     Ok(())
 }
 
-/// The module's code without comments and without what follows `#[cfg(test)]`, which comes last in a file.
+/// The module's code without comments and without tests; `#[cfg(test)]` comes last in a file.
 fn without_tests(text: &str) -> String {
     let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
@@ -154,7 +154,7 @@ fn expand(tree: &str) -> Vec<String> {
     parts.iter().flat_map(|part| expand(part)).map(|part| format!("{head}{part}")).collect()
 }
 
-/// Paths in the code that start like this; those of trees are `use`'s.
+/// Paths in the code that start like this; `use` trees are read separately.
 fn inline(text: &str, start: &str) -> Vec<String> {
     let part = |c: &char| c.is_alphanumeric() || *c == '_' || *c == ':';
     let begins = move |at: usize| !text[..at].chars().next_back().is_some_and(|c| part(&c));
@@ -163,7 +163,7 @@ fn inline(text: &str, start: &str) -> Vec<String> {
     paths.filter(|path| !path.ends_with("::")).collect()
 }
 
-/// A path's segments from the crate's root; nothing for another crate's.
+/// A path's segments from the crate's root; `None` for a path of another crate.
 fn from_root(path: &str, module: &[String]) -> Option<Vec<String>> {
     let mut base: Vec<String> = module.to_vec();
     let mut segments = path.split("::").map(str::trim).filter(|s| !s.is_empty()).peekable();
@@ -201,7 +201,7 @@ fn resolve<'m>(modules: &'m Modules, path: &[String], followed: usize) -> Option
     }
 }
 
-/// Groups of modules each of which leads to all others of its group.
+/// Groups of modules that depend on each other, directly or indirectly.
 fn circles<'m>(needs: &BTreeMap<&'m str, BTreeSet<&'m str>>) -> Vec<BTreeSet<&'m str>> {
     let reach = |from: &'m str| {
         let (mut seen, mut left) = (BTreeSet::new(), vec![from]);

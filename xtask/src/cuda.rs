@@ -1,4 +1,4 @@
-//! The CUDA kernels: compiled with NVIDIA's own compilers from PyPI, in an environment under `target/`.
+//! The CUDA kernels: compiles them with NVIDIA's compilers from PyPI, in an environment under `target/`.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::python;
 use crate::tool::{self, Project};
 
-/// What a kernel must not have, in ptxas' report: memory for what its registers do not hold.
+/// Entries of the ptxas report that a kernel must not have: memory for spilled registers.
 const LOCAL_MEMORY: [&str; 3] = ["bytes stack", "bytes spill stores", "bytes spill loads"];
 
 /// Compiles the kernels to `cuda/modules`.
@@ -18,7 +18,7 @@ pub(crate) fn write(project: &Project) -> Result<(), Error> {
     no_local_memory(&modules)
 }
 
-/// Compiles the kernels and compares; none may keep anything outside of registers and shared memory.
+/// Compiles the kernels and compares them with the committed ones; none may spill registers.
 pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     let (committed, fresh) = (project.root.join("cuda/modules"), project.root.join("target/cuda-modules"));
     if fresh.exists() {
@@ -55,7 +55,7 @@ fn files(folder: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Reads ptxas' reports, a line a kernel and architecture.
+/// Reads the ptxas reports, one line per kernel and architecture.
 fn no_local_memory(modules: &Path) -> Result<(), Error> {
     let (mut kernels, mut findings) = (0, 0);
     for name in files(modules)?.iter().filter(|name| name.ends_with(".txt")) {
@@ -75,7 +75,7 @@ fn no_local_memory(modules: &Path) -> Result<(), Error> {
     }
 }
 
-/// What a kernel keeps outside of registers.
+/// The memory that a kernel uses for spilled registers.
 fn local_memory(line: &str) -> Option<&'static str> {
     LOCAL_MEMORY.into_iter().find(|what| !line.contains(&format!(" 0 {what}")))
 }

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 /// Why a task failed.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// The command line makes no sense.
+    /// The command line is invalid.
     Usage(String),
     /// A program could not be started.
     Start { program: String, source: io::Error },
-    /// A program ended with a failure, which it has explained itself.
+    /// A program failed and has explained why.
     Failed { command: String },
     /// Tests failed, or none ran.
     Tests(Counts),
@@ -27,12 +27,12 @@ pub(crate) enum Error {
     Checks(usize),
 }
 
-/// Numbers of tests.
+/// Counts of tests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
-    /// Ignored ones, and those that printed a line `skipped: REASON`.
+    /// Ignored tests, and those that printed a line `skipped: REASON`.
     pub(crate) skipped: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Generated files, each by the generator that lies beside it.
+//! Generated files, each with its own generator.
 
 use crate::cargo;
 use crate::cuda;
@@ -17,7 +17,7 @@ pub(crate) fn write(project: &Project) -> Result<(), Error> {
     cuda::write(project)
 }
 
-/// Compares all generated files with what would be written.
+/// Compares all generated files with what their generators would write.
 pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     run(project, &["--check"])?;
     shaders::check(project)

@@ -1,5 +1,5 @@
-//! The kit for a day with a GPU: what `benches/gpu_day.sh` needs on a machine that has neither Rust nor a network, built
-//! here, in one archive below `.kit`.
+//! Builds the kit for a day with a GPU: one archive below `.kit` with everything that `benches/gpu_day.sh` needs on a
+//! machine without Rust or a network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,22 +13,23 @@ use crate::python;
 use crate::testing::Testing;
 use crate::tool::{self, Project};
 
-/// The test programs that look at devices.
+/// The test programs that use devices.
 const TESTS: [&str; 4] = ["op_matrix", "op_goldens", "cuda", "vulkan"];
 const PROGRAM: &str = "denoir";
-/// The most that the archive may have: it travels with the working tree.
+/// Maximum size of the archive, which travels with the working tree.
 const MOST_BYTES: u64 = 30 << 20;
-/// Libraries of Debian testing: the loader, the layer that knows cooperative matrices, and what that was built with.
+/// Libraries of Debian testing: the loader, a validation layer that supports cooperative matrices, and its
+/// dependencies.
 const VULKAN: [&str; 3] = ["libvulkan.so.1", "libVkLayer_khronos_validation.so", "libstdc++.so.6"];
-/// The most seconds that the rehearsal may take.
+/// Time limit of the rehearsal in seconds.
 const REHEARSAL: &str = "600";
 
 /// How programs are built and packed.
 #[derive(Clone, Copy, PartialEq)]
 enum Build {
-    /// As users have them, as small as can be.
+    /// As for users, as small as possible.
     Release,
-    /// As the tests are built already, packed quickly.
+    /// The existing test build, packed quickly.
     Rehearsal,
 }
 
@@ -43,7 +44,7 @@ pub(crate) fn write(project: &Project) -> Result<(), Error> {
     Ok(())
 }
 
-/// Builds a kit from what the tests built, and runs the day with it in another folder, without cargo on the path.
+/// Builds a kit from the test build and rehearses the day with it in another folder, without cargo on the path.
 pub(crate) fn rehearse(project: &Project) -> Result<Outcome, Error> {
     let away = tool::target_folder()?.join("gpu-day");
     remove(&away)?;
@@ -66,7 +67,7 @@ pub(crate) fn rehearse(project: &Project) -> Result<Outcome, Error> {
     }
 }
 
-/// Fills `folder` with the archive and gives its size.
+/// Writes the archive to `folder` and returns its size.
 fn make(project: &Project, build: Build, folder: &Path) -> Result<u64, Error> {
     let stage = tool::target_folder()?.join("gpu-kit");
     remove(&stage)?;
@@ -160,7 +161,7 @@ fn find<'p>(programs: &'p [Program], name: &str) -> Result<&'p Program, Error> {
     found.ok_or_else(|| Error::Form { what: format!("cargo built no {name}") })
 }
 
-/// The library that plays a device.
+/// The emulator's library.
 fn emulator(programs: &[Program]) -> Result<PathBuf, Error> {
     let library = find(programs, "OUT_DIR")?.executable.join("libcuda.so");
     let missing = || Error::Missing { what: "the CUDA emulator".into(), cure: "install a C++ compiler".into() };

@@ -1,5 +1,5 @@
-//! Licences and sources of dependencies, by the list in deny.toml: with cargo-deny where it is installed, else with
-//! the few lines below, which answer the same two questions from `cargo metadata`.
+//! Checks licences and sources of dependencies against deny.toml: with cargo-deny if it is installed, otherwise with
+//! the few lines below, which run the same two checks on `cargo metadata`.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The project's own rules, those that no compiler knows.
+//! The project's own rules, which no compiler checks.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::outcome::Outcome;
 use crate::tool::{self, Project};
 
-/// Who may depend on whom: ARCHITECTURE.md draws the same arrows. Crates that are absent may depend on anything.
+/// Allowed dependencies between crates, as drawn in ARCHITECTURE.md. Unlisted crates may depend on anything.
 const ARROWS: &[(&str, &[&str])] = &[
     ("denoir-core", &[]),
     ("denoir-gpu", &["denoir-core"]),
@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Where unsafe code may be: CONTRIBUTING.md says why for each.
+/// Places where unsafe code may be; CONTRIBUTING.md gives the reasons.
 const UNSAFE_ROOMS: &[&str] = &[
     "core/src/cpu/",
     "core/src/backend/",
@@ -39,7 +39,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "benches/",
 ];
 
-/// Folders that say where something lies on one person's machine. Written in two parts: this file is checked too.
+/// Folders that exist only on one person's machine. Each is written in two parts, because this file is checked too.
 const MACHINE_PATHS: &[&str] = &[
     concat!("/", "work/"),
     concat!("/", "root/"),
@@ -49,14 +49,14 @@ const MACHINE_PATHS: &[&str] = &[
     concat!("../", "shared/"),
 ];
 
-/// What no Rust file may hold, and why.
+/// Text that no Rust file may contain, and why.
 const UNFINISHED: &[(&str, &str)] = &[
     (concat!("todo", "!("), "unfinished code"),
     (concat!("unimplemented", "!("), "unfinished code"),
     (concat!("#[", "ignore"), "an ignored test: skip it loudly at run time, see CONTRIBUTING.md"),
 ];
 
-/// Checks all rules and prints what breaks them.
+/// Checks all rules and prints the violations.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
     let list = tool::output(project.command("git").args(["ls-files", "-z", "-co", "--exclude-standard"]))?;
     let mut findings = arrows(project)?;
@@ -104,7 +104,7 @@ fn arrows(project: &Project) -> Result<Vec<String>, Error> {
     Ok(findings)
 }
 
-/// What breaks the rules in one file.
+/// The violations in one file.
 fn check(name: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
     let rust = Path::new(name).extension().is_some_and(|extension| extension == "rs");
@@ -134,7 +134,7 @@ fn has_path(line: &str, path: &str) -> bool {
     })
 }
 
-/// The lines that are no comments, with their numbers.
+/// The lines that are not comments, with their numbers.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.starts_with("//"))
 }

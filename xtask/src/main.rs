@@ -1,4 +1,4 @@
-//! The single path for every check and every generated file: `cargo xtask help` lists them.
+//! The entry point of every check and every generated file: `cargo xtask help` lists them.
 
 mod aarch64;
 mod bare;
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the command line says.
+/// The parsed command line.
 #[derive(Default)]
 struct Args {
     command: Option<String>,

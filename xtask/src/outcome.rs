@@ -1,11 +1,11 @@
-//! How checks end.
+//! Outcomes of checks.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::{Counts, Error};
 
-/// What a check that passed has to say.
+/// The message of a check that passed.
 pub(crate) enum Outcome {
     Passed,
     Note(String),
@@ -22,10 +22,10 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How a check ended; nothing where it was left out.
+/// The outcome of a check; `None` if it was left out.
 type Ended = Option<Result<Outcome, Error>>;
 
-/// How a check ended, in words.
+/// The outcome of a check, in words.
 fn verdict(result: &Ended) -> String {
     match result {
         None => "left out".into(),
@@ -36,7 +36,7 @@ fn verdict(result: &Ended) -> String {
     }
 }
 
-/// What checks gave, in order.
+/// The outcomes of checks, in order.
 pub(crate) struct Report {
     start: Instant,
     done: Vec<(&'static str, Ended, Duration)>,
@@ -47,7 +47,7 @@ impl Report {
         Report { start: Instant::now(), done: Vec::new() }
     }
 
-    /// Carries a check out and says how it ended.
+    /// Runs a check and prints its outcome.
     pub(crate) fn add(&mut self, name: &'static str, check: impl FnOnce() -> Ended) {
         let start = Instant::now();
         let result = check();
@@ -55,7 +55,7 @@ impl Report {
         self.done.push((name, result, start.elapsed()));
     }
 
-    /// Sums up; an error where a check did not pass.
+    /// Prints a summary; an error if a check did not pass.
     pub(crate) fn finish(self) -> Result<(), Error> {
         println!("\n== summary ({})", seconds(self.start.elapsed()));
         for (name, result, time) in &self.done {

@@ -1,4 +1,4 @@
-//! The comparison with other engines, `benches/peers`: its Python environment, its programs, then itself.
+//! Runs the comparison with other engines, `benches/peers`, after preparing its Python environment and programs.
 
 use crate::error::Error;
 use crate::tool::{self, Project};

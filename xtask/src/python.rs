@@ -13,24 +13,24 @@ pub(crate) const CUDA: Environment = Environment {
     name: "cuda-compilers",
     packages: &["nvidia-cuda-nvrtc-cu12==12.6.85", "nvidia-cuda-nvcc-cu12==12.6.85"],
 };
-/// What `benches/gpu_day` computes with.
+/// The packages that `benches/gpu_day` computes with.
 pub(crate) const NUMPY: Environment = Environment { name: "numpy", packages: &["numpy==2.4.6"] };
-/// A registry that cannot be reached is known to be so at once.
+/// Fails fast if the registry cannot be reached.
 const IMPATIENT: [&str; 4] = ["--retries", "1", "--timeout", "15"];
 
-/// A Python with packages of PyPI.
+/// A Python environment with packages from PyPI.
 pub(crate) struct Environment {
     name: &'static str,
     packages: &'static [&'static str],
 }
 
 impl Environment {
-    /// Returns whether it was made, with these packages.
+    /// Returns whether the environment exists with these packages.
     pub(crate) fn is_ready(&self, project: &Project) -> bool {
         fs::read_to_string(self.folder(project).join("installed")).is_ok_and(|installed| installed == self.wanted())
     }
 
-    /// Its Python; made where it was not yet.
+    /// Returns its Python; creates the environment first if necessary.
     pub(crate) fn make(&self, project: &Project) -> Result<PathBuf, Error> {
         let folder = self.folder(project);
         let (python, done) = (folder.join("bin/python"), folder.join("installed"));
@@ -52,7 +52,7 @@ impl Environment {
     }
 }
 
-/// Returns whether the environment's `DENOIR_PYTHON` says which Python tests take.
+/// Returns whether the environment variable `DENOIR_PYTHON` sets the Python for tests.
 pub(crate) fn is_named() -> bool {
     std::env::var_os("DENOIR_PYTHON").is_some()
 }

@@ -1,4 +1,4 @@
-//! A developer's loop: what is cheap to check, and the tests that matter for what changed.
+//! The developer's loop: cheap checks, and the tests for the changed files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,12 +9,12 @@ use crate::outcome::{Outcome, Report};
 use crate::tool::{self, Project};
 use crate::{cargo, licences, lint, python};
 
-/// Paths that begin alike, and the tests that matter for them.
+/// Path prefixes, and the tests for the files below them.
 struct Area {
     paths: &'static [&'static str],
     /// Test programs; `lib`, `denoir` and `xtask` are the unit tests of the libraries and of these programs.
     tests: &'static [&'static str],
-    /// Rows of the op matrix, where that is among the tests.
+    /// Rows of the op matrix, if it is among the tests.
     rows: &'static [&'static str],
 }
 
@@ -26,7 +26,7 @@ const CPU_ROWS: &[&str] = if cfg!(target_arch = "x86_64") {
     &["scalar"]
 };
 
-/// The first area that a path begins like is its own.
+/// A path belongs to the first area with a matching prefix.
 const AREAS: &[Area] = &[
     // The op matrix knows the scalar kernels' bytes, as `golden` does, which takes longer to build.
     Area { paths: &["core/src/cpu/", "core/src/ops/"], tests: &["op_matrix", "op_check"], rows: CPU_ROWS },
@@ -66,12 +66,12 @@ const AREAS: &[Area] = &[
 
 /// Test programs that take minutes: never run here.
 const SLOW: &[&str] = &["cuda", "vulkan"];
-/// Cases of a kernel in the op matrix.
+/// Cases per kernel in the op matrix.
 const CASES: &str = "24";
-/// Where test programs lie.
+/// Folders of test programs.
 const FOLDERS: &[&str] = &["tests/tests", "tests/bare/tests", "capi/tests", "cli/tests"];
 
-/// What matters for a set of changes.
+/// The checks for a set of changes.
 #[derive(Default)]
 struct Plan {
     tests: BTreeSet<String>,
@@ -101,7 +101,7 @@ impl Plan {
     }
 }
 
-/// Checks what changed since the branch began, or since a revision, and what is not committed.
+/// Checks the changes since the branch began, or since a revision, including uncommitted ones.
 pub(crate) fn run(project: &Project, since: Option<&str>) -> Result<(), Error> {
     let base = base(project, since)?;
     let changed = changed(project, &base)?;
@@ -171,7 +171,7 @@ fn programs(root: &Path) -> Result<BTreeSet<String>, Error> {
     Ok(names)
 }
 
-/// Where the branch began: the last commit that it shares with its upstream or with the main branch.
+/// The start of the branch: the last commit that it shares with its upstream or with the main branch.
 fn base(project: &Project, since: Option<&str>) -> Result<String, Error> {
     let git = |args: &[&str]| {
         let output = project.command("git").args(args).output().ok().filter(|output| output.status.success())?;
@@ -187,7 +187,7 @@ fn base(project: &Project, since: Option<&str>) -> Result<String, Error> {
     shared.ok_or_else(|| Error::Form { what: "git has no commit here".into() })
 }
 
-/// Files that are not as they were, committed or not, and new ones.
+/// Changed files, committed or not, and new ones.
 fn changed(project: &Project, base: &str) -> Result<BTreeSet<String>, Error> {
     let mut git = project.command("git");
     let old = tool::output(git.args(["diff", "--name-only", "--no-renames", "-z", base, "--"]))?;

@@ -1,4 +1,5 @@
-//! What the checks need: looked for before the first of them starts, and installed where this machine lets us.
+//! Requirements of the checks: looks for them before the first check starts, and installs missing ones if this machine
+//! allows it.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,20 +9,20 @@ use crate::testing::{self, Testing};
 use crate::tool::{self, Project};
 use crate::{aarch64, bare, python, shaders};
 
-/// Something that checks need.
+/// A requirement of checks.
 struct Need {
     what: &'static str,
-    /// The checks that need it; none named: most of them.
+    /// The checks that need it; empty if most of them do.
     checks: &'static [&'static str],
     present: fn(&Project) -> bool,
     from: From,
 }
 
-/// Where a need comes from.
+/// The source of a requirement.
 enum From {
-    /// Debian packages, which only root installs.
+    /// Debian packages, which only root can install.
     Packages(&'static [&'static str]),
-    /// Something made below `target`, or the sentence that says why it cannot be.
+    /// Something built below `target`, or an error that says why that is impossible.
     Made(fn(&Project) -> Result<(), Error>),
 }
 
@@ -128,7 +129,7 @@ const NEEDS: &[Need] = &[
 /// Where Vulkan's loader looks for the descriptions of drivers and layers.
 const VULKAN_FOLDERS: &[&str] = &["/usr/share/vulkan", "/etc/vulkan", "/usr/local/share/vulkan"];
 
-/// Returns whether a driver and the validation layers have told the loader of themselves.
+/// Returns whether a driver and the validation layers are registered with the loader.
 fn has_vulkan(_: &Project) -> bool {
     let any = |folder: &str, word: &str| {
         let entries = VULKAN_FOLDERS.iter().filter_map(|of| Path::new(of).join(folder).read_dir().ok()).flatten();
@@ -137,7 +138,7 @@ fn has_vulkan(_: &Project) -> bool {
     any("icd.d", ".json") && any("explicit_layer.d", "khronos_validation")
 }
 
-/// Returns whether Python can make an environment with pip: Debian keeps a part of that in a package of its own.
+/// Returns whether Python can create an environment with pip, part of which Debian ships in a separate package.
 fn has_venv(_: &Project) -> bool {
     tool::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
 }
@@ -150,7 +151,7 @@ fn has_clippy(project: &Project) -> bool {
     tool::succeeds(&mut project.cargo(["clippy", "--version"]))
 }
 
-/// Looks for all that the checks need, but for those that are left out, and brings what is missing. Where it cannot, the
+/// Looks for everything that the checks need, except those left out, and installs what is missing. If it cannot, the
 /// error says in one line what to install.
 pub(crate) fn run(project: &Project) -> Result<(), Error> {
     let wanted = |need: &&Need| need.checks.is_empty() || need.checks.iter().any(|check| !project.leaves_out(check));
@@ -174,7 +175,7 @@ pub(crate) fn run(project: &Project) -> Result<(), Error> {
     Ok(())
 }
 
-/// An error that names what is missing, the cure, and how to do without.
+/// An error that names what is missing, how to install it, and how to skip it.
 fn lacking(needs: &[&Need], cure: &str) -> Error {
     let what = needs.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
     let mut checks: Vec<&str> = needs.iter().flat_map(|need| need.checks).copied().collect();
@@ -187,7 +188,7 @@ fn lacking(needs: &[&Need], cure: &str) -> Error {
     Error::Missing { what, cure: format!("{cure}{without}") }
 }
 
-/// Adds to the rustup toolchain what it lacks and can have.
+/// Adds missing components to the rustup toolchain.
 fn by_rustup(project: &Project) {
     if !project.leaves_out("bare") && !bare::has_toolchains() {
         bare::add_targets(project);
@@ -197,7 +198,7 @@ fn by_rustup(project: &Project) {
     }
 }
 
-/// Installs the packages among the needs, or says how to where it has no right to.
+/// Installs the required packages, or says how to if it lacks the rights.
 fn install(project: &Project, missing: &[&Need]) -> Result<(), Error> {
     let packages = |need: &Need| match need.from {
         Packages(packages) => packages,
@@ -236,7 +237,7 @@ fn make_gguf(project: &Project) -> Result<(), Error> {
     python::GGUF.make(project).map(drop).map_err(or)
 }
 
-/// How to run apt-get as root without asking anything; `None` where there is no apt-get or no right to use it.
+/// The command to run apt-get as root without prompts; `None` without apt-get or the rights to use it.
 fn apt(project: &Project) -> Option<impl FnMut() -> Command> {
     if !tool::exists("apt-get") {
         return None;

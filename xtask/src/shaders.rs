@@ -1,4 +1,4 @@
-//! Compute shaders: `vulkan/shaders` in GLSL, `vulkan/spirv` compiled from it.
+//! Compute shaders: compiles `vulkan/shaders` (GLSL) to `vulkan/spirv`.
 //!
 //! A shader `<stem>.comp` becomes `<stem>.spv`; a variant is compiled from the same source with the variant's name, in
 //! capitals, defined, and becomes `<stem>.<variant>.spv`.
@@ -14,11 +14,11 @@ use crate::tool::{self, Project};
 
 /// The compiler, of the Debian package glslang-tools.
 pub(crate) const COMPILER: &str = "glslangValidator";
-/// Judges what it made; of the Debian package spirv-tools.
+/// The validator of its output, from the Debian package spirv-tools.
 pub(crate) const VALIDATOR: &str = "spirv-val";
-/// What only Debian testing's compiler knows.
+/// Features that only Debian testing's compiler supports.
 const MATRIX: &str = "GL_KHR_cooperative_matrix";
-/// The versions that `vulkan/spirv` is made with, Debian 12's and Debian testing's: others' bytes differ.
+/// The compiler versions for `vulkan/spirv`, Debian 12's and Debian testing's; the output of others differs.
 const VERSION: &str = "12.0.0";
 const TESTING_VERSION: &str = "16.6.0";
 /// For the oldest Vulkan that the backend runs on; without names of variables and paths of sources.
@@ -41,10 +41,10 @@ struct Shader {
 
 /// A compiler and its version.
 struct Compiler {
-    /// Where it is from; this machine's own without.
+    /// Its origin; `None` for this machine's own.
     testing: Option<Testing>,
     version: String,
-    /// The version that made what is committed.
+    /// The version that made the committed files.
     wanted: &'static str,
 }
 
@@ -64,8 +64,7 @@ pub(crate) fn write(project: &Project) -> Result<(), Error> {
     Ok(())
 }
 
-/// Compiles all shaders anew and compares them with the committed ones, byte by byte where the compiler is the one
-/// that made those.
+/// Recompiles all shaders and compares them with the committed ones, byte by byte if the compiler version matches.
 pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     let shaders = shaders(project)?;
     let (mut equal, mut findings) = (0, 0);
@@ -104,7 +103,7 @@ impl Compiler {
         tool::run(command.arg(&shader.source).arg("-o").arg(to))
     }
 
-    /// Returns whether the shader compiles to what is committed; it must compile to something valid.
+    /// Checks that the shader compiles to a valid module; returns whether it equals the committed one.
     fn is_current(&self, project: &Project, shader: &Shader) -> Result<bool, Error> {
         let fresh = project.root.join("target/spirv");
         fs::create_dir_all(&fresh).map_err(Error::file(&fresh))?;
@@ -116,7 +115,7 @@ impl Compiler {
     }
 }
 
-/// This machine's compiler, and Debian testing's where it was unpacked.
+/// This machine's compiler, and Debian testing's if unpacked.
 fn compilers(project: &Project) -> Result<Vec<Compiler>, Error> {
     if !tool::exists(COMPILER) || !tool::exists(VALIDATOR) {
         return Err(Error::Missing { what: COMPILER.into(), cure: CURE.into() });
@@ -159,7 +158,7 @@ fn shaders(project: &Project) -> Result<Vec<Shader>, Error> {
     Ok(shaders)
 }
 
-/// Compiled files that no source makes.
+/// Compiled files without a source.
 fn strays(folder: &Path, shaders: &[Shader]) -> Result<Vec<PathBuf>, Error> {
     let mut files = files(folder, "spv")?;
     files.retain(|file| shaders.iter().all(|shader| !file.ends_with(&shader.name)));

@@ -1,6 +1,6 @@
-//! Debian testing's Mesa, validation layers and shader compiler, unpacked beside the build: they know cooperative
-//! matrices, which Debian 12's do not. Programs run on them through their own dynamic loader, so that this needs no
-//! chroot and no rights.
+//! Debian testing's Mesa, validation layers and shader compiler, unpacked next to the build. Unlike Debian 12's, they
+//! support cooperative matrices. Programs run on them through their own dynamic loader, without a chroot or special
+//! rights.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::tool::{self, Project};
 const RELEASE: &str = "forky";
 const PACKAGES: &[&str] =
     &["mesa-vulkan-drivers", "vulkan-validationlayers", "glslang-tools", "spirv-tools", "libvulkan1"];
-/// For `apt-get update`: an archive that cannot be reached is an error, and soon.
+/// For `apt-get update`: fails fast if the archive cannot be reached.
 pub(crate) const IMPATIENT: &[&str] = &[
     "--error-on=any",
     "-o",
@@ -24,7 +24,7 @@ pub(crate) const IMPATIENT: &[&str] = &[
     "-o",
     "Acquire::https::Timeout=15",
 ];
-/// What the release is signed with.
+/// The key that signs the release.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The row of the op matrix that only this Mesa runs.
 const ROW: &str = "vulkan/cooperative-matrix";
@@ -39,7 +39,7 @@ pub(crate) struct Testing {
 }
 
 impl Testing {
-    /// The tree, where it was made.
+    /// The tree, if it exists.
     pub(crate) fn find(project: &Project) -> Option<Testing> {
         let root = folder(project).join("tree");
         let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
@@ -72,7 +72,7 @@ impl Testing {
         self.libraries.join(name)
     }
 
-    /// What tells a loader of the validation layer.
+    /// The setting that points a loader to the validation layer.
     pub(crate) fn layer(&self) -> PathBuf {
         self.root.join("usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json")
     }
@@ -93,7 +93,7 @@ impl Testing {
     }
 }
 
-/// The kernels with cooperative matrices, and forward passes with them, on Debian testing's software Vulkan.
+/// Tests the kernels and forward passes with cooperative matrices on Debian testing's software Vulkan.
 pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
     let testing = Testing::get(project)?;
     let mut command = project.cargo(["test", "--workspace", "--test", "op_matrix", "--test", "vulkan"]);

@@ -10,14 +10,14 @@ use crate::error::Error;
 /// What tests may need and a machine may lack.
 const DEVICES: &[&str] = &["vulkan", "cuda", "avx2", "avx512"];
 
-/// Where the project is, and what was asked for.
+/// The project's folder, and the command-line options.
 #[derive(Debug)]
 pub(crate) struct Project {
     /// Root of the repository.
     pub(crate) root: PathBuf,
     /// Devices whose tests must run, separated by commas.
     pub(crate) require: Option<String>,
-    /// Checks of `ci` that are left out, and what only they need with them.
+    /// Checks of `ci` to leave out, together with what only they need.
     without: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     if status.success() { Ok(()) } else { Err(failed(command)) }
 }
 
-/// Runs a command to its end, or ends it when the time is over.
+/// Runs a command to its end, or kills it when the time is up.
 pub(crate) fn run_for(command: &mut Command, limit: Duration) -> Result<(), Error> {
     let end = Instant::now() + limit;
     let mut child = command.spawn().map_err(start(command))?;
@@ -96,12 +96,12 @@ pub(crate) fn exists(program: &str) -> bool {
     succeeds(Command::new(program).arg("--version"))
 }
 
-/// Returns whether a command starts and ends well; its output is thrown away.
+/// Returns whether a command succeeds; its output is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// Where cargo builds: what it built this program into.
+/// Cargo's build folder: the one that contains this program.
 pub(crate) fn target_folder() -> Result<PathBuf, Error> {
     let program = std::env::current_exe().map_err(Error::file("xtask"))?;
     let target = program.ancestors().nth(2).ok_or_else(|| Error::Form { what: "xtask lies in no folder".into() })?;

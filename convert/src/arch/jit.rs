@@ -12,7 +12,7 @@ const TIMESTEP_WIDTH: u64 = 256;
 /// (blocks, first block with context tokens) of the published models.
 const CONTEXT_START: [(u64, u64); 4] = [(12, 4), (24, 8), (28, 8), (32, 10)];
 
-/// What the shapes of the tensors say.
+/// The sizes derived from the shapes of the tensors.
 pub(crate) struct Sizes {
     /// Image channels.
     pub(crate) channels: u64,

@@ -10,20 +10,20 @@ use crate::error::ConvertError;
 /// How a tensor may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// F32 whatever the weight type: norms, biases, positions. They are small, and added in f32.
+    /// Always F32, for any weight type: norms, biases, positions. They are small and are added in f32.
     Keep,
-    /// A matrix of the ends or of adaLN: f16 where the weight type is int8.
+    /// A matrix of the patch embedding, the final layer or adaLN: f16 if the weight type is int8.
     Matrix,
-    /// A matrix of attention or FFN: where the FLOPs are, and where int8 is safe.
+    /// A matrix of attention or FFN, which account for most FLOPs and tolerate int8.
     Quantizable,
-    /// The same, where it meets activations that may be centred: with what int8 leaves over.
+    /// The same, with its int8 residual, for activations that may be centred.
     Centred,
-    /// The same, with rows that are rotated where they are stored as int8.
+    /// The same, with rows that are rotated if stored as int8.
     Rotatable,
 }
 
 impl Role {
-    /// Stored type where the weights are `dtype`.
+    /// The stored type if the weights are `dtype`.
     pub(crate) fn stored(self, dtype: DType) -> GgmlType {
         match (self, dtype) {
             (Role::Keep, _) => GgmlType::F32,
@@ -33,7 +33,7 @@ impl Role {
     }
 }
 
-/// A tensor that the network has.
+/// A tensor of the network.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     pub(crate) name: String,
@@ -50,12 +50,12 @@ pub(crate) struct Network {
     /// Hyper-parameter keys of `denoir_core::gguf::keys` and their values.
     pub(crate) sizes: Vec<(&'static str, u32)>,
     pub(crate) specs: Vec<Spec>,
-    /// What presets and names depend on.
+    /// The facts that presets and names depend on.
     pub(crate) depth: u64,
     pub(crate) hidden: u64,
     pub(crate) input_size: u64,
     pub(crate) patch_size: u64,
-    /// Classes; 0 for a network without.
+    /// Number of classes; 0 for a network without classes.
     pub(crate) classes: u64,
     pub(crate) bottleneck: bool,
 }
@@ -127,7 +127,7 @@ pub(super) fn head_count(hidden: u64, head_dim: u64, name: &str) -> Result<u64, 
     }
 }
 
-/// Values for the metadata, which holds 32-bit sizes.
+/// Converts a size for the metadata, which holds 32-bit sizes.
 pub(super) fn narrow(sizes: &[(&'static str, u64)]) -> Result<Vec<(&'static str, u32)>, ConvertError> {
     let narrow = |&(key, size): &(&'static str, u64)| match u32::try_from(size) {
         Ok(size) => Ok((key, size)),
@@ -138,7 +138,7 @@ pub(super) fn narrow(sizes: &[(&'static str, u64)]) -> Result<Vec<(&'static str,
     sizes.iter().map(narrow).collect()
 }
 
-/// Each size that the configuration names is the one that the tensors say.
+/// Checks that each size in the configuration matches the tensors.
 pub(super) fn agree(config: &Config, sizes: &[(&'static str, u64)]) -> Result<(), ConvertError> {
     for &(key, checkpoint) in sizes {
         if let Some(said) = config.size(key).filter(|said| *said != checkpoint) {

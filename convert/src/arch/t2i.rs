@@ -9,11 +9,11 @@ use crate::error::ConvertError;
 
 /// Width of the sinusoidal timestep embedding.
 const TIMESTEP_WIDTH: u64 = 256;
-/// Image channels where the configuration does not say: the patch embedding is a plain matrix here, so channels and
-/// patch size cannot be told apart by shape.
+/// Default for image channels: the patch embedding is a plain matrix here, so its shape does not determine both
+/// channels and patch size.
 const CHANNELS: u64 = 3;
 
-/// What the shapes of the tensors say, and the configuration about the channels.
+/// The sizes derived from the shapes of the tensors; the channels come from the configuration.
 pub(crate) struct Sizes {
     /// Image channels.
     pub(crate) channels: u64,
@@ -146,7 +146,7 @@ impl Sizes {
         t.0
     }
 
-    /// What image and text blocks share.
+    /// Tensors common to image and text blocks.
     fn rest_of_block(&self, t: &mut Table, b: &str) {
         let h = self.hidden;
         t.keep(format!("{b}.norm1.weight"), &[h]);

@@ -10,7 +10,7 @@ pub enum ConfigError {
     Syntax(String),
     /// The file is not a mapping of keys to values.
     NotAMapping,
-    /// A key that means nothing here.
+    /// A key without meaning here.
     UnknownKey(String),
     /// A value of the wrong type or outside its range.
     BadValue {
@@ -19,7 +19,7 @@ pub enum ConfigError {
         /// What it must be.
         wanted: &'static str,
     },
-    /// The sampler of the configuration is not one that denoir has.
+    /// denoir does not have the configured sampler.
     UnknownSampler(String),
 }
 

@@ -1,14 +1,14 @@
-//! YAML into a JSON tree. The tree is built here from the parser's events, so its size is bounded whatever the
-//! aliases do.
+//! Parses YAML into a JSON tree. This module builds the tree from the parser's events, so that its size is bounded even
+//! with aliases.
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
 
 use super::error::ConfigError;
 
-/// Maximum number of values in the tree, those that aliases repeat included.
+/// Maximum number of values in the tree, including those that aliases repeat.
 const MAX_VALUES: usize = 20_000;
-/// Deepest nesting.
+/// Maximum depth of nesting.
 const MAX_DEPTH: usize = 64;
 
 /// A container under construction, the anchor that names it (0: none), and a mapping's pending key.
@@ -72,7 +72,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Hands a finished value to the container around it.
+    /// Adds a finished value to its container.
     fn finish(&mut self, value: Value, anchor: usize) -> Result<(), ConfigError> {
         self.count(1)?;
         if anchor != 0 {

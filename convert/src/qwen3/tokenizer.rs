@@ -1,4 +1,4 @@
-//! `tokenizer.json` to the arrays that llama.cpp reads.
+//! Converts `tokenizer.json` to the arrays that llama.cpp reads.
 
 use denoir_core::gguf::keys::tokenizer as keys;
 use serde_json::Value;
@@ -83,7 +83,7 @@ fn merge(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns whether text is cut into words as Qwen2 does it.
+/// Returns whether text is split into words as in Qwen2.
 fn splits_as_qwen2(root: &Value) -> bool {
     let steps = root.pointer("/pre_tokenizer/pretokenizers").and_then(Value::as_array);
     let split = |step: &Value| step.pointer("/pattern/Regex").and_then(Value::as_str) == Some(keys::QWEN2_SPLIT);

@@ -1,4 +1,4 @@
-//! The classes and functions that a checkpoint's pickle may name. None of them is ever run: each stands for data.
+//! The classes and functions that a checkpoint's pickle may name. None of them ever runs: each stands for data.
 
 /// Element type of a torch storage or of a safetensors tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl ElementType {
     }
 }
 
-/// What a class or function stands for.
+/// The meaning of a class or function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// `torch._utils._rebuild_tensor_v2(storage, offset, shape, stride, ...)`.
@@ -45,12 +45,12 @@ pub(crate) enum Class {
     Dict,
     /// A typed storage.
     Storage(ElementType),
-    /// Plain data that no conversion needs: it is read and dropped.
+    /// Plain data that conversion does not need; it is read and dropped.
     Inert,
 }
 
 impl Class {
-    /// The class of this name, `None` where it is not on the list.
+    /// The class of this name; `None` if it is not listed.
     pub(crate) fn find(module: &str, name: &str) -> Option<Self> {
         match (module, name) {
             ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Some(Class::RebuildTensor),

@@ -1,8 +1,8 @@
-//! A pickle as data: the opcodes and classes that checkpoints hold, and nothing else.
+//! Reads a pickle as data: the opcodes and classes found in checkpoints, and nothing else.
 //!
-//! No class is ever looked up and no function is ever called. A class outside the list below and an opcode outside
-//! the `match` are errors that name it. Values live in one arena and refer to each other by index, so nesting costs
-//! no recursion and a reference costs four bytes; the number of values, the stack and the memo are bounded.
+//! No class is ever looked up and no function is ever called. An unlisted class or an unknown opcode is an error that
+//! names it. Values live in one arena and refer to each other by index, so nesting costs no recursion and a reference
+//! costs four bytes; the number of values, the stack and the memo are bounded.
 
 use std::collections::HashMap;
 
@@ -37,7 +37,7 @@ pub(crate) enum Value<'a> {
     Class(Class),
     Storage(Box<Storage<'a>>),
     Tensor(Box<TensorRef<'a>>),
-    /// Anything that is allowed to be there and that no conversion needs.
+    /// Anything that is allowed but that conversion does not need.
     Opaque,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct TensorRef<'a> {
     pub(crate) stride: Vec<u64>,
 }
 
-/// A pickle that has been read to its end.
+/// A fully read pickle.
 #[derive(Debug)]
 pub(crate) struct Pickle<'a> {
     values: Vec<Value<'a>>,
@@ -92,7 +92,8 @@ impl<'a> Pickle<'a> {
         self.values.get(id.0 as usize).unwrap_or(&Value::Opaque)
     }
 
-    /// The entries of a dict whose keys are strings; nothing for any other value. A key set twice counts last.
+    /// The entries of a dict whose keys are strings; empty for any other value. If a key is set twice, the last one
+    /// counts.
     pub(crate) fn entries<'p>(&'p self, value: &'p Value<'a>) -> impl Iterator<Item = (&'a str, &'p Value<'a>)> {
         let pairs = match value {
             Value::Dict(pairs) => pairs.as_slice(),
@@ -112,7 +113,7 @@ impl<'a> Pickle<'a> {
 
 struct Machine<'a> {
     cursor: Cursor<'a>,
-    /// Offset of the instruction that is being carried out.
+    /// Offset of the current instruction.
     at: u64,
     values: Vec<Value<'a>>,
     stack: Vec<Id>,
@@ -134,7 +135,7 @@ impl<'a> Machine<'a> {
         Ok(Pickle { values: self.values, root })
     }
 
-    /// Carries out one instruction. A flat table: one line for each opcode that is allowed.
+    /// Executes one instruction. A flat table: one line per allowed opcode.
     fn step(&mut self, code: u8) -> Result<(), PickleError> {
         match code {
             0x80 => self.protocol(),                                                    // PROTO
@@ -191,7 +192,7 @@ impl<'a> Machine<'a> {
         PickleError::Operand { wanted, offset: self.at }
     }
 
-    /// Puts a new value into the arena and on the stack.
+    /// Adds a new value to the arena and the stack.
     fn add(&mut self, value: Value<'a>) -> Result<(), PickleError> {
         let id = Id(self.values.len() as u32);
         if self.values.len() >= MAX_VALUES {
@@ -253,7 +254,7 @@ impl<'a> Machine<'a> {
         self.add(Value::Int(value))
     }
 
-    /// A little-endian two's-complement integer; beyond 64 bits it is a random seed, not a size.
+    /// A little-endian two's-complement integer. One beyond 64 bits is a random seed, not a size.
     fn long(&mut self) -> Result<(), PickleError> {
         let len = self.cursor.u8().map_err(truncated)?;
         let bytes = self.cursor.take(len.into()).map_err(truncated)?;
@@ -477,8 +478,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Sets the state of an object. A Namespace keeps its attributes; the attributes of a dict (torch's
-    /// `_metadata`) and of what is opaque are dropped.
+    /// Sets the state of an object. A Namespace keeps its attributes; those of a dict (torch's `_metadata`) and of
+    /// opaque objects are dropped.
     fn build(&mut self) -> Result<(), PickleError> {
         let state = self.pop("state")?;
         let target = self.top()?;

@@ -32,9 +32,9 @@ pub enum PickleError {
         /// Offset in bytes from the start.
         offset: u64,
     },
-    /// An instruction finds something else on the stack than it needs, or too little.
+    /// An instruction finds the wrong values on the stack, or too few.
     Operand {
-        /// What was wanted.
+        /// What was expected.
         wanted: &'static str,
         /// Offset in bytes from the start.
         offset: u64,

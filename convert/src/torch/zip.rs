@@ -1,7 +1,7 @@
 //! The zip container that `torch.save` writes: entries are stored, never compressed, so an entry is a byte range.
 //!
-//! The central directory is the truth (the local headers that torch writes have no sizes); a local header is read
-//! only to find where the data start. Zip64 records are read where present. Nothing is copied.
+//! The central directory is authoritative, because the local headers that torch writes have no sizes; a local header is
+//! read only to find the start of the data. Zip64 records are read if present. Nothing is copied.
 
 use core::fmt;
 use core::ops::Range;
@@ -25,11 +25,11 @@ const ENCRYPTED: u16 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ZipError {
-    /// There is no end-of-directory record: the file is cut short, or not a zip file.
+    /// The end-of-directory record is missing: the file is truncated, or not a zip file.
     NoEnd,
     /// A record ends early or does not fit the file.
     Truncated(&'static str),
-    /// A record is not where another says it is, or two records disagree.
+    /// A record is not where another record places it, or two records disagree.
     Inconsistent(&'static str),
     /// The archive spans several files.
     MultiDisk,
@@ -87,7 +87,7 @@ pub(crate) struct Zip<'a> {
     by_name: HashMap<&'a str, usize>,
 }
 
-/// Where the central directory lies.
+/// The location of the central directory.
 struct Directory {
     range: Range<u64>,
     count: u64,
@@ -141,7 +141,7 @@ impl<'a> Zip<'a> {
         self.entries.iter().map(|entry| entry.name)
     }
 
-    /// The data of an entry, without looking at its checksum.
+    /// The data of an entry, without comparing its checksum.
     pub(crate) fn data(&self, name: &str) -> Option<&'a [u8]> {
         Some(self.entries.get(*self.by_name.get(name)?)?.data)
     }
@@ -157,7 +157,7 @@ impl<'a> Zip<'a> {
     }
 }
 
-/// Finds the end record, follows it to its zip64 twin where there is one.
+/// Finds the end record and, if present, its zip64 counterpart.
 fn find_directory(bytes: &[u8]) -> Result<Directory, ZipError> {
     let last = bytes.len().checked_sub(END_LEN).ok_or(ZipError::NoEnd)?;
     let first = last.saturating_sub(usize::from(u16::MAX));

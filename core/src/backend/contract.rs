@@ -5,34 +5,34 @@ use crate::tensor::Precision;
 /// A device that runs the kernels on two regions of memory: the model file and the arena.
 ///
 /// # Safety
-/// [`Backend::bounds`] are the true sizes of the regions: every descriptor is checked against them before it reaches
-/// [`Backend::kernel`], which trusts it.
+/// [`Backend::bounds`] must be the true sizes of the regions: every descriptor is checked against them before it
+/// reaches [`Backend::kernel`], which trusts it.
 pub unsafe trait Backend {
-    /// What can go wrong on the device.
+    /// The device's error type.
     type Error;
 
-    /// The activation types and forms of kernels that this device wants.
+    /// The activation types and kernel forms that this device prefers.
     fn precision(&self) -> Precision;
 
     /// The sizes of both regions in bytes.
     fn bounds(&self) -> Bounds;
 
-    /// Opens a program. `true`: its kernels follow, to be run or recorded. `false`: it is recorded already, and
-    /// [`Backend::submit`] follows at once.
+    /// Begins a program. Returns `true` if the caller must now pass its kernels, to be run or recorded, or `false` if
+    /// it is already recorded and [`Backend::submit`] follows at once.
     ///
     /// # Errors
     /// Errors of the device.
     fn begin(&mut self, program: Program) -> Result<bool, Self::Error>;
 
-    /// Runs a kernel, or appends it to the recording under way.
+    /// Runs a kernel, or appends it to the open recording.
     ///
     /// # Errors
     /// Errors of the device.
     /// # Safety
-    /// `op` has passed [`Op::check`] against [`Backend::bounds`].
+    /// `op` must have passed [`Op::check`] against [`Backend::bounds`].
     unsafe fn kernel(&mut self, op: &Op) -> Result<(), Self::Error>;
 
-    /// Closes the program and runs it. Work that follows sees its results; the host sees them after a read.
+    /// Ends the program and runs it. Later work on the device sees its results; the host sees them after a read.
     ///
     /// # Errors
     /// Errors of the device.
@@ -43,7 +43,7 @@ pub unsafe trait Backend {
     /// # Errors
     /// Errors of the device.
     /// # Safety
-    /// `at + bytes.len()` lies inside the arena.
+    /// `at + bytes.len()` must lie within the arena.
     unsafe fn upload(&mut self, at: usize, bytes: &[u8]) -> Result<(), Self::Error>;
 
     /// Copies bytes out of the arena, from byte `at` on, after all submitted work.
@@ -51,10 +51,10 @@ pub unsafe trait Backend {
     /// # Errors
     /// Errors of the device.
     /// # Safety
-    /// `at + bytes.len()` lies inside the arena.
+    /// `at + bytes.len()` must lie within the arena.
     unsafe fn download(&mut self, at: usize, bytes: &mut [u8]) -> Result<(), Self::Error>;
 
-    /// Shows a named intermediate tensor to whoever compares passes; nothing by default.
+    /// Shows a named intermediate tensor to tools that compare passes; does nothing by default.
     ///
     /// # Errors
     /// Errors of the device.
@@ -65,7 +65,7 @@ pub unsafe trait Backend {
     /// Copies `bytes` to the start of an arena view whose rows are not padded.
     ///
     /// # Errors
-    /// [`OpError::Invalid`] unless the bytes fit the view and the view fits the arena, otherwise an error of the
+    /// [`OpError::Invalid`] if the bytes do not fit the view or the view does not fit the arena, or an error of the
     /// device.
     fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), OpError<Self::Error>> {
         self.bounds().transfer("write", view, bytes.len())?;
@@ -124,14 +124,13 @@ unsafe impl<B: Backend> Backend for &mut B {
     }
 }
 
-/// The key of a list of kernels whose arguments never change, so that a device can record it once and replay it. Equal
-/// keys stand for equal kernels. What does change between runs is data in the arena, written with [`Backend::write`]
-/// before.
+/// The key of a list of kernels whose arguments never change, so that a device can record the list once and replay it.
+/// Equal keys stand for equal kernels. Only data in the arena, written with [`Backend::write`], changes between runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
-    /// What it does, in its network's words.
+    /// The program's name, given by its network.
     pub name: &'static str,
-    /// The counts that its kernels depend on.
+    /// The counts that the kernels depend on.
     pub sizes: [usize; 2],
     /// Whether it runs often enough to be recorded, and its weights to be kept at hand. Otherwise each of its kernels runs
     /// at once, and reads its weights once.
@@ -141,12 +140,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program that runs for every evaluation or so.
+    /// A program that runs about once per evaluation.
     pub const fn replayed(name: &'static str, sizes: [usize; 2]) -> Program {
         Program { name, sizes, replayed: true, watched: false }
     }
 
-    /// A program that runs a few times an image.
+    /// A program that runs a few times per image.
     pub const fn once(name: &'static str, sizes: [usize; 2]) -> Program {
         Program { name, sizes, replayed: false, watched: false }
     }
@@ -157,7 +156,7 @@ impl Program {
     }
 }
 
-/// The name of an intermediate tensor, and the number of the block that it leaves, where it leaves one.
+/// The name of an intermediate tensor, and the number of the block that outputs it, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tap {
     /// The tensor's name.
@@ -189,16 +188,16 @@ impl core::fmt::Display for Tap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpError<E> {
-    /// The descriptor does not fit its regions: a defect of the caller of the seam, never of a model file.
+    /// The descriptor does not fit its regions: a bug in the calling code, never caused by a model file.
     Invalid(InvalidOp),
-    /// The device has no such form of the kernel: [`Backend::precision`] excludes it.
+    /// The device lacks this form of the kernel: [`Backend::precision`] excludes it.
     Form(&'static str),
     /// The device failed.
     Device(E),
 }
 
 impl<E> OpError<E> {
-    /// The same error with the device's part wrapped, for code that has several backends.
+    /// Converts the device's error, for code that supports several backends.
     pub fn map_device<F>(self, wrap: impl FnOnce(E) -> F) -> OpError<F> {
         match self {
             OpError::Invalid(e) => OpError::Invalid(e),
@@ -226,13 +225,13 @@ impl<E: core::fmt::Display> core::fmt::Display for OpError<E> {
 
 impl<E: core::error::Error> core::error::Error for OpError<E> {}
 
-/// A model file that a device brings weights from, one by one, for as long as it may need more of them.
+/// The model file from which a device uploads weights one by one, for as long as it may need more of them.
 pub trait ModelFile: Send + Sync {
-    /// The file's bytes: always the same.
+    /// The file's bytes, which never change.
     fn bytes(&self) -> &[u8];
 
-    /// Told of each matrix that is on the device now: its pages can be given back, and a device that shares the
-    /// processor's memory then holds it once. It may be read again.
+    /// Called for each matrix once it is on the device. Its pages can then be released, so that a device that shares
+    /// the CPU's memory holds the matrix once. The matrix may be read again later.
     fn has_read(&self, _matrix: &View) {}
 }
 

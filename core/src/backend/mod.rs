@@ -1,4 +1,4 @@
-//! What a device is to the networks: two regions of memory, kernels, and programs that can be replayed.
+//! The interface between networks and devices: two memory regions, kernels, and programs that can be replayed.
 
 mod contract;
 mod recorder;

@@ -3,7 +3,7 @@ use crate::View;
 use crate::ops::*;
 use crate::tensor::Precision;
 
-/// The checked front of a backend, which the networks are written against: one method per kernel.
+/// The checked front end of a backend, with one method per kernel. Networks are written against it.
 pub struct Recorder<'b, B> {
     backend: &'b mut B,
     bounds: Bounds,
@@ -19,8 +19,8 @@ impl<'b, B: Backend> Recorder<'b, B> {
     /// Runs or records a kernel.
     ///
     /// # Errors
-    /// [`OpError::Invalid`] when the descriptor does not fit the regions, [`OpError::Form`] when the device lacks this
-    /// form of the kernel, otherwise an error of the device.
+    /// [`OpError::Invalid`] if the descriptor does not fit the regions, [`OpError::Form`] if the device lacks this form
+    /// of the kernel, or an error of the device.
     pub fn op(&mut self, op: &Op) -> Result<(), OpError<B::Error>> {
         op.check(&self.bounds)?;
         if let Some(form) = op.missing_form(&self.precision) {
@@ -30,10 +30,10 @@ impl<'b, B: Backend> Recorder<'b, B> {
         unsafe { self.backend.kernel(op) }.map_err(OpError::Device)
     }
 
-    /// Shows a named intermediate tensor, of the arena.
+    /// Shows a named intermediate tensor in the arena.
     ///
     /// # Errors
-    /// [`OpError::Invalid`] when it does not lie in the arena, otherwise an error of the device.
+    /// [`OpError::Invalid`] if it does not lie in the arena, or an error of the device.
     pub fn tap(&mut self, tap: impl Into<Tap>, view: &View) -> Result<(), OpError<B::Error>> {
         let tap = tap.into();
         self.bounds.output(tap.name, view, &[])?;
@@ -59,7 +59,7 @@ macro_rules! declare_methods {
 
 kernels!(declare_methods);
 
-/// Runs a program, recording its kernels where the backend has no recording of it.
+/// Runs a program. Records its kernels first if the backend has no recording of it.
 ///
 /// # Errors
 /// Errors of the descriptor's check or of the device.

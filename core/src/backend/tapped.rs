@@ -3,11 +3,11 @@ use crate::View;
 use crate::ops::{Bounds, InvalidOp, Op};
 use crate::tensor::Precision;
 
-/// What sees a pass's intermediate tensors: the name, the view and its bytes without padding.
+/// A callback for the intermediate tensors of a pass: receives the name, the view and its bytes without padding.
 pub type TapFn<'a> = dyn FnMut(Tap, &View, &[u8]) + 'a;
 
-/// A backend that shows every intermediate tensor where somebody wants to see them. Its kernels then run one by one, and
-/// no recording is kept.
+/// A backend that can show every intermediate tensor to a callback. Kernels then run one by one, and no recording is
+/// kept.
 pub struct Tapped<'t, 'f, B> {
     backend: B,
     show: Option<&'t mut TapFn<'f>>,
@@ -15,8 +15,8 @@ pub struct Tapped<'t, 'f, B> {
 }
 
 impl<'t, 'f, B: Backend> Tapped<'t, 'f, B> {
-    /// Shows each tensor to `show`, if to anybody; `scratch` then has room for the bytes of the largest, as a copy of the
-    /// arena has.
+    /// Shows each tensor to `show`, if given. `scratch` must then hold the largest tensor; the size of the arena is
+    /// enough.
     pub fn new(backend: B, show: Option<&'t mut TapFn<'f>>, scratch: &'t mut [u8]) -> Self {
         Tapped { backend, show, scratch }
     }

@@ -5,7 +5,7 @@ use core::fmt;
 /// A key or tensor name in an error, cut to 64 bytes at a character boundary.
 pub type Name = heapless::String<64, u8>;
 
-/// Cuts `name` to what a [`Name`] holds.
+/// Cuts `name` to the length that a [`Name`] holds.
 pub(super) fn cut(name: &str) -> Name {
     let mut out = Name::new();
     for c in name.chars() {
@@ -28,21 +28,21 @@ pub enum GgufError {
     Version(u32),
     /// The file ends inside a field.
     Truncated {
-        /// What was being read.
+        /// The field being read.
         field: &'static str,
         /// Where it starts, in bytes.
         offset: u64,
     },
-    /// A count is larger than the limit, or than the bytes that are left could hold.
+    /// A count exceeds the limit, or the number that the remaining bytes could hold.
     TooMany {
-        /// What is counted.
+        /// The counted items.
         field: &'static str,
         /// The count in the file.
         count: u64,
     },
     /// A string is not UTF-8.
     NotUtf8 {
-        /// What was being read.
+        /// The field being read.
         field: &'static str,
         /// Where the string starts, in bytes.
         offset: u64,
@@ -74,7 +74,7 @@ pub enum GgufError {
         /// Its number of dimensions.
         rank: u32,
     },
-    /// A dimension is zero, the size overflows, or a row is no whole number of blocks.
+    /// A dimension is zero, the size overflows, or a row is not a whole number of blocks.
     Dims {
         /// The tensor.
         tensor: Name,
@@ -98,7 +98,7 @@ pub enum GgufError {
         /// Its offset in the data section.
         offset: u64,
     },
-    /// The tensor is of a ggml type that denoir does not read.
+    /// The tensor has a ggml type that denoir does not read.
     TensorType {
         /// The tensor.
         tensor: Name,
@@ -109,11 +109,11 @@ pub enum GgufError {
     MissingKey(Name),
     /// The file has no such tensor.
     MissingTensor(Name),
-    /// The value of a key has another type, or does not fit.
+    /// The value of a key has the wrong type, or does not fit.
     KeyType {
         /// The key.
         key: Name,
-        /// The type that was asked for.
+        /// The requested type.
         wanted: &'static str,
     },
 }

@@ -1,9 +1,9 @@
-//! The metadata keys of a denoir model file, and the values that are words.
+//! The metadata keys of a denoir model file, and their string values.
 //!
-//! The converter writes these and the configuration reader reads them; neither spells a key itself. Counts and
-//! sizes are u32, names are strings, sampler numbers are f32 unless a line says otherwise.
+//! The converter and the configuration reader both use these constants. Counts and sizes are u32, names are strings and
+//! sampler numbers are f32, unless noted otherwise.
 
-/// `jit` or `pixelgen-t2i`: which network, and the prefix of its hyper-parameters.
+/// `jit` or `pixelgen-t2i`: the network, and the prefix of its hyper-parameters.
 pub const ARCHITECTURE: &str = "general.architecture";
 /// Human-readable model name.
 pub const NAME: &str = "general.name";
@@ -42,7 +42,7 @@ pub mod jit {
     pub const CLASS_COUNT: &str = "jit.class_count";
     /// Width between the two patch projections; 0 for a single projection.
     pub const BOTTLENECK_LENGTH: &str = "jit.bottleneck_length";
-    /// Label tokens put in front of the image tokens; 0 for none.
+    /// Label tokens placed before the image tokens; 0 for none.
     pub const CONTEXT_TOKEN_COUNT: &str = "jit.context_token_count";
     /// First block that sees the label tokens.
     pub const CONTEXT_START_BLOCK: &str = "jit.context_start_block";
@@ -98,7 +98,7 @@ pub mod qwen3 {
     pub const RMS_EPSILON: &str = "qwen3.attention.layer_norm_rms_epsilon";
     /// Base of the rotary embedding (f32).
     pub const ROPE_BASE: &str = "qwen3.rope.freq_base";
-    /// How the rotary embedding is stretched (string); absent or `none`: not at all.
+    /// Scaling of the rotary embedding (string); absent or `none` for no scaling.
     pub const ROPE_SCALING: &str = "qwen3.rope.scaling.type";
 }
 
@@ -106,7 +106,7 @@ pub mod qwen3 {
 pub mod tokenizer {
     /// Kind of tokenizer: `gpt2` is byte-level BPE.
     pub const MODEL: &str = "tokenizer.ggml.model";
-    /// How text is split into words: `qwen2`.
+    /// The rule that splits text into words: `qwen2`.
     pub const PRE: &str = "tokenizer.ggml.pre";
     /// Tokens in the order of their numbers (strings).
     pub const TOKENS: &str = "tokenizer.ggml.tokens";
@@ -118,15 +118,15 @@ pub mod tokenizer {
     pub const EOS: &str = "tokenizer.ggml.eos_token_id";
     /// Padding (u32).
     pub const PADDING: &str = "tokenizer.ggml.padding_token_id";
-    /// How Qwen2 and Qwen3 cut text into words: the regular expression that `qwen2` at [`PRE`] stands for.
+    /// The regular expression with which Qwen2 and Qwen3 split text into words; `qwen2` at [`PRE`] stands for it.
     pub const QWEN2_SPLIT: &str = concat!(
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|",
         r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     );
 }
 
-/// Channels of the SwiGLU's output that are rotated together before they meet `w3`, whose rows are stored rotated
-/// alike: 16; absent where nothing is rotated.
+/// Number of channels of SwiGLU's output that are rotated together before `w3`, whose rows are stored rotated to match:
+/// 16. Absent if nothing is rotated.
 pub const FEED_FORWARD_ROTATION: &str = "denoir.feed_forward_rotation";
 /// Type of the matrices, as on the command line: `f32`, `f16`, `bf16` or `int8`.
 pub const WEIGHT_TYPE: &str = "denoir.weight_type";
@@ -160,10 +160,10 @@ pub const SOURCE_FILE: &str = "denoir.source.file";
 pub const SOURCE_SHA256: &str = "denoir.source.sha256";
 /// Suffix of the F32 tensor that holds the scale of each row of an I8 matrix.
 pub const SCALE_SUFFIX: &str = "_scale";
-/// What rounding a matrix to I8 left over, two bits each, is the tensor of this suffix; it may be absent.
+/// Suffix of the optional tensor that holds the two-bit residuals of an I8 matrix.
 pub const REST_SUFFIX: &str = "_rest";
 
-/// Returns whether a tensor of this name is no weight of its own but belongs to an I8 matrix.
+/// Returns whether a tensor of this name is part of an I8 matrix rather than a weight of its own.
 pub fn is_of_matrix(name: &str) -> bool {
     name.ends_with(SCALE_SUFFIX) || name.ends_with(REST_SUFFIX)
 }

@@ -1,8 +1,8 @@
 //! Zero-copy reader of GGUF version 3 over a byte slice.
 //!
-//! [`Gguf::parse`] checks every size, offset, count and name once; after that, lookups cannot fail for any reason
-//! other than a missing or mistyped entry. Nothing is allocated and nothing is copied: names, strings and tensor
-//! data borrow from the file. A lookup scans the header, so a caller resolves its names once and keeps the views.
+//! [`Gguf::parse`] checks every size, offset, count and name once. Later lookups fail only if an entry is missing or
+//! has the wrong type. Nothing is allocated or copied: names, strings and tensor data borrow from the file. A lookup
+//! scans the header, so callers should resolve names once and keep the views.
 //!
 //! ```
 //! # fn show(file: &[u8]) -> Result<(), denoir_core::gguf::GgufError> {
@@ -26,7 +26,7 @@ use crate::checked::{self, Cursor, Short};
 use error::cut;
 use value::Fault;
 
-/// Alignment of tensor data where `general.alignment` is absent.
+/// Alignment of tensor data if `general.alignment` is absent.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 /// Maximum number of metadata entries that a file may have.
 pub const MAX_METADATA: u64 = 1024;
@@ -34,9 +34,9 @@ pub const MAX_METADATA: u64 = 1024;
 pub const MAX_TENSORS: u64 = 16_384;
 /// Longest tensor name in bytes, ggml's own limit.
 pub const MAX_NAME: u64 = 64;
-/// Least bytes of a metadata entry: key length, type, one byte of value.
+/// Minimum bytes of a metadata entry: key length, type, one byte of value.
 const MIN_METADATA_BYTES: u64 = 8 + 4 + 1;
-/// Least bytes of a tensor entry: name length, rank, type, offset.
+/// Minimum bytes of a tensor entry: name length, rank, type, offset.
 const MIN_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
 
 /// Element type of a stored tensor.
@@ -52,7 +52,7 @@ pub enum GgmlType {
     I8,
     /// Blocks of 32: one F16 scale, then 32 signed 8-bit integers (34 bytes).
     Q8_0,
-    /// Another ggml type, by its code: it can be listed, not read.
+    /// Another ggml type, by its code. Such tensors can be listed but not read.
     Other(u32),
 }
 
@@ -92,7 +92,7 @@ impl GgmlType {
         }
     }
 
-    /// The engine's element type, `None` where the engine has none (Q8_0 and others).
+    /// The engine's element type; `None` if the engine has none (Q8_0 and others).
     pub const fn dtype(self) -> Option<DType> {
         match self {
             GgmlType::F32 => Some(DType::F32),
@@ -168,7 +168,7 @@ pub struct TensorInfo<'a> {
     pub dims: Dims,
     /// Offset of the data from the start of the file, in bytes.
     pub offset: u64,
-    /// The data; empty where the type is [`GgmlType::Other`].
+    /// The data; empty if the type is [`GgmlType::Other`].
     pub data: &'a [u8],
 }
 
@@ -190,10 +190,10 @@ impl<'a> Gguf<'a> {
         self.bytes.len()
     }
 
-    /// Checks the whole header of `bytes`, which is a whole file.
+    /// Checks the whole header of `bytes`, which must be a complete file.
     ///
     /// # Errors
-    /// [`GgufError`], naming the field, key or tensor that is wrong.
+    /// [`GgufError`], naming the wrong field, key or tensor.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, GgufError> {
         let mut c = Cursor::new(bytes);
         if c.take(4).ok() != Some(b"GGUF") {
@@ -230,7 +230,7 @@ impl<'a> Gguf<'a> {
         Ok(gguf)
     }
 
-    /// Reads every entry once; the cursor after the last.
+    /// Reads every entry once; returns the cursor after the last.
     fn check_metadata(&self) -> Result<Cursor<'a>, GgufError> {
         let (mut c, mut seen) = (self.metadata, Seen::default());
         for index in 0..self.metadata_count {
@@ -301,7 +301,7 @@ impl<'a> Gguf<'a> {
         (0..self.metadata_count).map_while(move |_| entry(&mut c).ok())
     }
 
-    /// Tensors in file order, those of unsupported types included.
+    /// Tensors in file order, including those of unsupported types.
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'a>> + Clone + use<'a> {
         let (bytes, data_start) = (self.bytes, self.data_start);
         self.raw_infos().map(move |raw| raw.place(bytes, data_start))
@@ -315,7 +315,7 @@ impl<'a> Gguf<'a> {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// [`GgufError::MissingTensor`]; [`GgufError::TensorType`] where its type cannot be read.
+    /// [`GgufError::MissingTensor`]; [`GgufError::TensorType`] if its type cannot be read.
     pub fn tensor(&self, name: &str) -> Result<TensorInfo<'a>, GgufError> {
         let raw = self.raw_infos().find(|raw| raw.name == name);
         let raw = raw.ok_or_else(|| GgufError::MissingTensor(cut(name)))?;
@@ -338,7 +338,7 @@ impl<'a> Gguf<'a> {
         self.convert(key, "string", Value::as_str)
     }
 
-    /// The integer at `key`, of any integer type, where it fits.
+    /// The integer at `key`, of any integer type, if it fits.
     ///
     /// # Errors
     /// [`GgufError::MissingKey`], [`GgufError::KeyType`].
@@ -346,7 +346,7 @@ impl<'a> Gguf<'a> {
         self.convert(key, "u32", Value::as_u32)
     }
 
-    /// The integer at `key`, of any integer type, where it is not negative.
+    /// The integer at `key`, of any integer type, if it is not negative.
     ///
     /// # Errors
     /// [`GgufError::MissingKey`], [`GgufError::KeyType`].
@@ -462,7 +462,7 @@ impl<'a> RawInfo<'a> {
         Some(dims)
     }
 
-    /// Bytes of the data; `None` where the type is unknown or the size overflows.
+    /// Bytes of the data; `None` if the type is unknown or the size overflows.
     fn byte_len(&self) -> Option<u64> {
         let (block, block_bytes) = self.ggml_type.block()?;
         checked::byte_len(self.dims.elements() as u64, block, block_bytes)
@@ -487,7 +487,7 @@ fn short(field: &'static str) -> impl Fn(Short) -> GgufError {
     move |Short { offset }| GgufError::Truncated { field, offset }
 }
 
-/// A count is within a fixed limit and within what the remaining bytes could hold.
+/// Checks a count against a fixed limit and against the number that the remaining bytes could hold.
 fn bound(field: &'static str, count: u64, limit: u64, room: u64) -> Result<(), GgufError> {
     if count > limit || count > room { Err(GgufError::TooMany { field, count }) } else { Ok(()) }
 }
@@ -504,7 +504,7 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// Adds `name`; whether its hash was there before.
+    /// Adds `name`; returns whether its hash was already present.
     fn insert(&mut self, name: &str) -> bool {
         // FNV-1a, folded to the 13 bits of the set.
         let hash =

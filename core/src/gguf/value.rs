@@ -3,7 +3,7 @@
 use super::error::{GgufError, Name};
 use crate::checked::{Cursor, Short};
 
-/// The longest array or string count is bounded by the bytes left; this bounds what is plausible beside it.
+/// A plausibility limit on array and string counts, in addition to the bound from the remaining bytes.
 const MAX_ARRAY: u64 = 1 << 28;
 
 /// Type of a metadata value.
@@ -26,7 +26,7 @@ pub enum ValueType {
 }
 
 impl ValueType {
-    /// The type of a GGUF code, `None` where GGUF defines none.
+    /// The type of a GGUF code; `None` if GGUF defines none.
     pub const fn from_code(code: u32) -> Option<Self> {
         use ValueType::*;
         Some(match code {
@@ -80,7 +80,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The value as u64, from any integer type that is not negative.
+    /// The value as u64, from any integer type, if it is not negative.
     pub fn as_u64(self) -> Option<u64> {
         match self {
             Value::U8(v) => Some(v.into()),
@@ -95,7 +95,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as u32, from any integer type where it fits.
+    /// The value as u32, from any integer type, if it fits.
     pub fn as_u32(self) -> Option<u32> {
         self.as_u64()?.try_into().ok()
     }
@@ -174,7 +174,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// What went wrong in a value, before the key is known.
+/// An error in a value, before the key is known.
 pub(super) enum Fault {
     Short(Short),
     Utf8(u64),
@@ -211,7 +211,7 @@ pub(super) fn string<'a>(c: &mut Cursor<'a>) -> Result<&'a str, Fault> {
     core::str::from_utf8(c.take(len)?).map_err(|_| Fault::Utf8(offset))
 }
 
-/// A value with its type code in front.
+/// A value preceded by its type code.
 pub(super) fn typed<'a>(c: &mut Cursor<'a>) -> Result<Value<'a>, Fault> {
     let code = c.u32()?;
     read(c, ValueType::from_code(code).ok_or(Fault::Type(code))?)

@@ -7,19 +7,19 @@ use crate::ops::{Attention, Epilogue, Linear, NormModulate, QkNormRope, Quantize
 use crate::tensor::Precision;
 use crate::{DType, Modulation, TokenLayout, View, Weight};
 
-/// RMSNorm's and LayerNorm's epsilon in the image networks, everywhere.
+/// The epsilon of every RMSNorm and LayerNorm in the image networks.
 pub const EPS: f32 = 1e-6;
 
-/// One pass of a token matrix through blocks: what does not change from block to block.
+/// One pass of a token matrix through the blocks: the values common to all blocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass<'p> {
     pub(crate) plan: &'p BlockPlan,
     pub(crate) precision: Precision,
     /// `(rows, hidden)` f32: the residual stream.
     pub(crate) tokens: View,
-    /// Rows of `tokens`.
+    /// Layout of the rows of `tokens`.
     pub(crate) queries: TokenLayout,
-    /// Rows of keys and values: those of the tokens, then, where there are more, the network's own.
+    /// Layout of the rows of keys and values: those of the tokens, then any that the network adds.
     pub(crate) keys: TokenLayout,
     pub(crate) heads: usize,
     pub(crate) rope: Option<Rope>,
@@ -109,7 +109,7 @@ impl Pass<'_> {
         k.linear(&block.w3.of(out, out_scale, self.tokens, self.gated(column)))
     }
 
-    /// modulate(norm(tokens)) in the type that `next` takes; shift at `column`, scale after it.
+    /// modulate(norm(tokens)) in the input type of `next`; shift at `column`, scale after it.
     fn normed<B: Backend>(
         &self,
         k: &mut Recorder<'_, B>,
@@ -140,14 +140,14 @@ impl Pass<'_> {
         Input { rows, scale, centre }
     }
 
-    /// tokens += gate · y; the gate comes after shift and scale.
+    /// tokens += gate · y; the gate's column follows shift and scale.
     const fn gated(&self, column: usize) -> Epilogue {
         let gate = column + 2 * self.hidden();
         Epilogue::GatedResidual { modulation: self.modulation, gate, layout: self.queries }
     }
 }
 
-/// Activations on their way into a linear layer.
+/// The input of a linear layer.
 #[derive(Clone, Copy)]
 struct Input {
     rows: View,

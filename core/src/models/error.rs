@@ -1,44 +1,44 @@
-//! Why a model file makes no model.
+//! Errors of reading a model from a file.
 
 use crate::gguf::{GgufError, Name};
 
-/// Why a model file makes no model.
+/// Errors of reading a model from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModelError {
     /// The file is damaged, or lacks a key or tensor.
     Gguf(GgufError),
-    /// `general.architecture` names something that denoir does not run.
+    /// `general.architecture` names a network that denoir does not run.
     Architecture(Name),
-    /// `general.architecture` is no text encoder's.
+    /// `general.architecture` does not name a text encoder.
     NoTextEncoder(Name),
-    /// A hyper-parameter makes no network.
+    /// A hyper-parameter is invalid.
     Config {
         /// Its key.
         key: &'static str,
-        /// What it must be.
+        /// The requirement on it.
         rule: &'static str,
     },
-    /// A tensor has another shape than the hyper-parameters ask for.
+    /// A tensor's shape does not match the hyper-parameters.
     Shape {
         /// The tensor.
         name: Name,
-        /// Rows that were expected.
+        /// Expected number of rows.
         rows: usize,
-        /// Columns that were expected.
+        /// Expected number of columns.
         cols: usize,
     },
-    /// A tensor has an element type that it cannot have.
+    /// A tensor has an unsupported element type.
     TensorType {
         /// The tensor.
         name: Name,
     },
-    /// A tensor does not start at a multiple of its element size.
+    /// A tensor is not aligned to its element size.
     Misaligned {
         /// The tensor.
         name: Name,
     },
-    /// The file's bytes do not start at a multiple of 64.
+    /// The file's bytes are not aligned to 64.
     MisalignedFile,
     /// An offset does not fit this machine's address space.
     TooLarge,

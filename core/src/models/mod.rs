@@ -1,4 +1,5 @@
-//! The networks: weights as views into the model file, activations in one arena, forward passes as lists of kernels.
+//! The networks: weights are views into the model file, activations share one arena, and forward passes are lists of
+//! kernels.
 
 mod block;
 mod error;

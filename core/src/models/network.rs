@@ -1,14 +1,14 @@
-//! What a network is to the sampling loop.
+//! The interface between a network and the sampling loop.
 
 use crate::backend::{Backend, OpError, Recorder};
 use crate::models::plan::{ModulationPlan, PlanError, Trajectory};
 use crate::tensor::Precision;
 
-/// Where a network's activations lie.
+/// The positions of a network's activations in the arena.
 pub trait Plan: Copy + core::fmt::Debug {
     /// Bytes of the arena.
     fn arena_bytes(&self) -> usize;
-    /// The activation types that it was made for.
+    /// The activation types that the plan was made for.
     fn precision(&self) -> Precision;
     /// The sampler's buffers.
     fn trajectory(&self) -> &Trajectory;
@@ -21,15 +21,15 @@ pub trait Plan: Copy + core::fmt::Debug {
 
 /// A network that predicts the clean image. [`Denoiser`](crate::Denoiser) drives it through a sampler.
 ///
-/// Whatever depends on the time alone goes through the modulation table: [`Network::modulate`] makes it for a chunk of
-/// time points, one row for each time and each *variant*, of which a job has a fixed number (the distinct labels; 1
-/// where nothing but the time counts).
+/// Everything that depends only on the time comes from the modulation table. [`Network::modulate`] computes it for a
+/// chunk of time points, with one row for each time and each *variant*. A job has a fixed number of variants: its
+/// distinct labels, or 1 if only the time matters.
 pub trait Network {
-    /// Where its activations lie.
+    /// The network's plan type.
     type Plan: Plan;
-    /// What the images of a job are conditioned on.
+    /// The condition of a job's images.
     type Condition<'c>: Copy;
-    /// What it remembers of a condition.
+    /// The state that the network keeps for a condition.
     type Session;
 
     /// Longest period of the timestep embedding; t itself stays in [0, 1].
@@ -44,10 +44,10 @@ pub trait Network {
     /// [`PlanError`] for an invalid batch size, or sizes beyond the address space.
     fn plan(&self, batch: usize, precision: Precision) -> Result<Self::Plan, PlanError>;
 
-    /// Images that a condition is for.
+    /// Number of images of a condition.
     fn images(condition: Self::Condition<'_>) -> usize;
 
-    /// Writes what never changes: the rotation table.
+    /// Writes the constant data: the rotation table.
     ///
     /// # Errors
     /// Errors of the backend.
@@ -56,10 +56,10 @@ pub trait Network {
     /// Checks a condition for these branches.
     ///
     /// # Errors
-    /// [`ConditionError`] for one that there is not.
+    /// [`ConditionError`] if the condition is invalid.
     fn check(&self, condition: Self::Condition<'_>, branches: Branches) -> Result<(), ConditionError>;
 
-    /// Brings a condition that was checked, of no more images than the plan has room for, to the device.
+    /// Copies a checked condition to the device. It must not have more images than the plan.
     ///
     /// # Errors
     /// Errors of the backend.
@@ -71,13 +71,13 @@ pub trait Network {
         branches: Branches,
     ) -> Result<Self::Session, OpError<B::Error>>;
 
-    /// Rows of the modulation table for one time point.
+    /// Number of modulation table rows per time point.
     fn variants(session: &Self::Session) -> usize;
 
-    /// Which of them image `image` of a pass uses; those of the null branch come after the job's.
+    /// The variant that image `image` of a pass uses; images of the null branch follow the job's.
     fn variant(session: &Self::Session, image: usize) -> usize;
 
-    /// Makes `times` · `variants` rows of the modulation table from the sinusoids in the plan.
+    /// Computes `times` · `variants` rows of the modulation table from the sinusoids in the plan.
     ///
     /// # Errors
     /// Errors of the backend.
@@ -89,8 +89,8 @@ pub trait Network {
         variants: usize,
     ) -> Result<(), OpError<B::Error>>;
 
-    /// Makes what evaluations at one time share, after the modulation rows of a pass were chosen. Called again where the
-    /// time has changed, or whether the null branch is evaluated as well (`guided`).
+    /// Computes the tensors that all evaluations at one time share, such as refined texts, after the modulation rows of
+    /// the pass are set. Called again when the time or `guided` (whether the null branch is evaluated too) changes.
     ///
     /// # Errors
     /// Errors of the backend.
@@ -116,33 +116,33 @@ pub trait Network {
     ) -> Result<(), OpError<B::Error>>;
 }
 
-/// Which branches of classifier-free guidance a condition is for.
+/// The branches of classifier-free guidance that a condition must cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Branches {
     /// A job without guidance.
     Conditional,
-    /// A job with guidance in some evaluation.
+    /// A job with guidance in at least one evaluation.
     Both,
-    /// One evaluation of whatever the condition names, the null class included.
+    /// One evaluation of exactly the condition, which may be the null class.
     Either,
 }
 
-/// A condition that a network cannot draw under.
+/// Errors of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConditionError {
-    /// There is no class of this number.
+    /// No class has this number.
     Label {
-        /// The number given.
+        /// The given number.
         label: u32,
         /// Number of classes.
         classes: usize,
     },
-    /// A text has another size than the network takes.
+    /// A prompt embedding has the wrong size.
     Text {
         /// Values given.
         len: usize,
-        /// Tokens that the network takes.
+        /// Tokens that the network expects.
         tokens: usize,
         /// Width of each.
         width: usize,

@@ -1,4 +1,4 @@
-//! Weights as views into the model file: what the networks share, and the look-up that checks them.
+//! Weights as views into the model file: types that the networks share, and the checked lookup.
 
 use crate::QuantResidual;
 use crate::gguf::{GgmlType, Gguf, GgufError, Name, TensorInfo, Value, keys};
@@ -16,7 +16,7 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// Its first rows, and as many after them: what gates, and what is gated.
+    /// The first half of its rows (the gate) and the second half (the gated values).
     pub(crate) fn halves(&self) -> [Dense; 2] {
         let half = self.weight.data.rows / 2;
         [self.rows_from(0, half), self.rows_from(half, half)]
@@ -37,17 +37,17 @@ impl Dense {
     }
 }
 
-/// A matrix as published files have it.
+/// A matrix as stored in published files.
 #[derive(Clone, Copy, Debug)]
 pub enum Matrix {
-    /// In a type that linear layers take.
+    /// A matrix in a type that linear layers accept.
     Plain(Weight),
-    /// Q8_0 blocks: `(rows, columns / 32 · 34)` bytes, dequantised on their way to the linear layer.
+    /// Q8_0 blocks: `(rows, columns / 32 · 34)` bytes, dequantised before the linear layer.
     Blocks(View),
 }
 
 impl Matrix {
-    /// The weight, where linear layers take it as it is.
+    /// The weight, if linear layers accept its type.
     pub const fn plain(&self) -> Option<&Weight> {
         match self {
             Matrix::Plain(weight) => Some(weight),
@@ -55,7 +55,7 @@ impl Matrix {
         }
     }
 
-    /// Its type on the command line.
+    /// The name of its type on the command line.
     pub const fn type_name(&self) -> &'static str {
         match self {
             Matrix::Plain(weight) => weight.data.dtype.name(),
@@ -83,14 +83,14 @@ pub struct BlockParams {
     pub w12: Dense,
     /// `(hidden, ffn_hidden)`.
     pub w3: Dense,
-    /// Whether `w3` is rotated, and so its input must be ([`rotate`](crate::ops::rotate)).
+    /// Whether `w3` is rotated, so that its input must be rotated too ([`rotate`](crate::ops::rotate)).
     pub rotated: bool,
     /// `(6 · hidden, hidden)` and bias.
     pub modulation: Dense,
 }
 
 impl BlockParams {
-    /// The matrices that every evaluation reads, as a backend that fuses SwiGLU names them.
+    /// The matrices that every evaluation reads, split as for a backend that fuses SwiGLU.
     pub(crate) fn matrices(&self) -> impl Iterator<Item = Weight> + Clone + use<> {
         let [gate, value] = self.w12.halves();
         [self.qkv, self.proj, gate, value, self.w3].into_iter().map(|layer| layer.weight)
@@ -184,7 +184,7 @@ impl Tensors<'_> {
         Ok(Weight { data, scale, residual })
     }
 
-    /// A matrix in any type of weights, Q8_0 blocks included.
+    /// A matrix in any weight type, including Q8_0 blocks.
     pub(crate) fn matrix(
         &self,
         name: core::fmt::Arguments<'_>,
@@ -208,7 +208,7 @@ impl Tensors<'_> {
         Ok(Dense { bias, ..self.linear(name, rows, cols)? })
     }
 
-    /// A layer without bias.
+    /// A layer without a bias.
     pub(crate) fn linear(&self, name: core::fmt::Arguments<'_>, rows: usize, cols: usize) -> Result<Dense, ModelError> {
         Ok(Dense { weight: self.weight(format_args!("{name}.weight"), rows, cols)?, bias: None })
     }

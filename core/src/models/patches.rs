@@ -1,4 +1,5 @@
-//! Both ends of an image network: from pixels to tokens, and from tokens to x̂.
+//! The two ends of an image network: the patch embedding, from pixels to tokens, and the final layer, from tokens to
+//! x̂.
 
 use crate::backend::{Backend, OpError, Recorder};
 use crate::models::error::ModelError;
@@ -7,7 +8,7 @@ use crate::models::plan::{Bump, PlanError};
 use crate::ops::{Epilogue, Patchify, PixelOrder, Unpatchify};
 use crate::{View, Weight};
 
-/// How an image is cut into patches.
+/// The division of an image into patches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patches {
     /// Patches per side.
@@ -26,7 +27,7 @@ pub enum PatchEmbedParams {
 }
 
 impl PatchEmbedParams {
-    /// The weights of a bottleneck of this width, or of none if that is 0.
+    /// Reads the weights for a bottleneck of this width, or without a bottleneck if it is 0.
     pub(crate) fn read(
         file: &Tensors<'_>,
         hidden: usize,
@@ -51,12 +52,12 @@ impl PatchEmbedParams {
     }
 }
 
-/// What both ends of a network work in. The first two buffers share bytes with the other two.
+/// Buffers of the patch embedding and the final layer. The first two share bytes with the other two.
 #[derive(Clone, Copy, Debug)]
 pub struct PatchPlan {
     /// `(image rows, patch values)` f32.
     pub patches: View,
-    /// `(image rows, bottleneck)` f32; without a bottleneck nothing.
+    /// `(image rows, bottleneck)` f32; empty without a bottleneck.
     pub bottleneck: View,
     /// `(image rows, hidden)` f32: input of the final layer, which stays f32.
     pub final_z: View,
@@ -65,7 +66,7 @@ pub struct PatchPlan {
 }
 
 impl PatchPlan {
-    /// Both ends' buffers from byte `shared` on.
+    /// Plans these buffers, starting at byte `shared`.
     pub(crate) fn new(
         a: &mut Bump,
         shared: usize,

@@ -1,4 +1,4 @@
-//! Where activations lie: one arena, handed out from its start.
+//! Plans: the positions of activations in one arena, which is allocated from its start.
 
 use crate::models::params::BlockParams;
 use crate::ops::{HISTORY, SharedMean, StepValues};
@@ -9,26 +9,26 @@ use crate::{DType, Modulation, Region, TokenLayout, View};
 pub const MAX_BATCH: usize = 32;
 /// Width of the sinusoidal timestep embedding.
 pub const TIMESTEP_WIDTH: usize = 256;
-/// Rows of the modulation table at most: a linear layer gains nothing from more.
+/// Maximum rows of the modulation table: a linear layer gains nothing from more.
 const TABLE_ROWS: usize = 64;
-/// Every view starts on a cache line, and on what GPUs want of a storage buffer's offset.
+/// Alignment of every view: a cache line, and enough for a GPU's storage buffer offsets.
 const ALIGN: usize = 256;
 /// Rows of activations are padded to this many elements, so that int8 kernels read whole vectors.
 const ROW_ALIGN: usize = 64;
 /// f32 in a page of memory.
 const PAGE_F32: usize = 1024;
 
-/// Why no plan could be made.
+/// Errors of planning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanError {
     /// The batch is empty or larger than [`MAX_BATCH`].
     Batch(usize),
-    /// No prompt, no token, or more than a text encoder takes.
+    /// There are no prompts or tokens, or more than a text encoder accepts.
     Text {
-        /// Prompts that were to be encoded together.
+        /// Number of prompts to encode together.
         prompts: usize,
-        /// Tokens of each.
+        /// Number of tokens per prompt.
         tokens: usize,
     },
     /// The activations do not fit the address space.
@@ -47,14 +47,14 @@ impl core::fmt::Display for PlanError {
 
 impl core::error::Error for PlanError {}
 
-/// What every sampler keeps, whatever the network.
+/// The sampler's buffers, which are the same for every network.
 #[derive(Clone, Copy, Debug)]
 pub struct Trajectory {
     /// Images per batch.
     pub batch: usize,
     /// `(batch, pixels)` f32: the trajectory.
     pub x: View,
-    /// `(batch, pixels)` f32: what the network sees.
+    /// `(batch, pixels)` f32: the network's input.
     pub x_eval: View,
     /// `(2 · batch, pixels)` f32: predicted clean images, the null branch in the second half.
     pub x_hat: View,
@@ -79,7 +79,7 @@ impl Trajectory {
         })
     }
 
-    /// The same for the first `images` images of the batch.
+    /// The same buffers for the first `images` images of the batch.
     pub const fn of_images(&self, images: usize) -> Trajectory {
         Trajectory {
             batch: images,
@@ -91,12 +91,12 @@ impl Trajectory {
     }
 }
 
-/// The modulation vectors of a chunk of time points, and what they are made from.
+/// The modulation vectors of a chunk of time points, and the tensors they are computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct ModulationPlan {
     /// Time points per chunk.
     pub chunk_times: usize,
-    /// `(1, 2 · batch)` u32: each image's row of the table.
+    /// `(1, 2 · batch)` u32: the table row of each image.
     pub rows: View,
     /// `(chunk times, 256)` f32: sinusoids.
     pub t_wave: View,
@@ -111,7 +111,7 @@ pub struct ModulationPlan {
 }
 
 impl ModulationPlan {
-    /// A table of `width` columns and `variants` rows for each time point, as many as `bytes` has room for.
+    /// Plans a table with `width` columns and `variants` rows per time point, for as many time points as fit `bytes`.
     pub(crate) fn new(
         a: &mut Bump,
         batch: usize,
@@ -139,20 +139,20 @@ impl ModulationPlan {
     }
 }
 
-/// What a transformer block works in.
+/// The buffers of a transformer block.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockPlan {
     /// `(rows, hidden)`, padded: input of the linear layers. Its type is chosen at each use.
     pub z: View,
     /// `(1, rows)` f32: scales of an int8 `z`.
     pub z_scale: View,
-    /// What the rows of an int8 `z` have in common, where the backend wants that taken out.
+    /// The centre of an int8 `z`, if the backend prefers centred activations.
     pub centre: Option<SharedMean>,
     /// `(rows, 3 · hidden)` f32.
     pub qkv: View,
-    /// `(rows, hidden)` f32: attention's output where the next layer is int8.
+    /// `(rows, hidden)` f32: attention's output if the next layer is int8.
     pub attended: View,
-    /// `(rows, 2 · ffn_hidden)` f32: what SwiGLU multiplies; `(rows, ffn_hidden)`, its output, where it is fused.
+    /// `(rows, 2 · ffn_hidden)` f32: the factors of SwiGLU; or its output, `(rows, ffn_hidden)`, if it is fused.
     pub ffn: View,
     /// `(rows, ffn_hidden)`, padded: input of the FFN's last layer. Its type is chosen at each use.
     pub ffn_z: View,
@@ -163,19 +163,20 @@ pub struct BlockPlan {
 /// Rows and columns of a [`BlockPlan`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockSizes {
-    /// Images of a pass, or texts where they are more.
+    /// Number of images of a pass, or of texts if there are more.
     pub(crate) images: usize,
     /// Rows of the residual stream.
     pub(crate) rows: usize,
-    /// Rows of `qkv`: those of the residual stream, and of keys that come from elsewhere.
+    /// Rows of `qkv`: those of the residual stream, plus rows for keys from elsewhere.
     pub(crate) key_rows: usize,
     pub(crate) hidden: usize,
     pub(crate) ffn_hidden: usize,
 }
 
 impl BlockPlan {
-    /// Plans the blocks' buffers. Those whose lifetimes do not meet share bytes: attention's and the feed-forward's;
-    /// what the network itself needs before and after its blocks may start at the second result as well.
+    /// Plans the blocks' buffers. Buffers with disjoint lifetimes share bytes: those of attention and of the
+    /// feed-forward network. Buffers that the network needs before and after its blocks may start at the second result
+    /// too.
     pub(crate) fn new<'m>(
         a: &mut Bump,
         sizes: BlockSizes,
@@ -209,17 +210,17 @@ impl BlockPlan {
     }
 }
 
-/// The first `rows` rows of a padded buffer in this type, with the scales that int8 needs.
+/// The first `rows` rows of a padded buffer in this type, with scales for int8.
 pub(crate) fn typed(buffer: View, scale: View, dtype: DType, rows: usize) -> (View, Option<View>) {
     let view = View { dtype, ..buffer }.rows_from(0, rows);
     (view, (dtype == DType::I8).then(|| scale.cols_from(0, rows)))
 }
 
-/// Hands out the arena from its start.
+/// Allocates the arena from its start.
 #[derive(Default)]
 pub(crate) struct Bump {
     end: usize,
-    /// The furthest that `end` has been.
+    /// The maximum of `end` so far.
     most: usize,
 }
 
@@ -245,8 +246,8 @@ impl Bump {
         self.matrix(DType::U32, 1, cols)
     }
 
-    /// Rows padded to [`ROW_ALIGN`] elements of `size` bytes; the view is typed at each use. Rows that start whole
-    /// pages apart would share few lines of a cache, so those are padded once more.
+    /// Allocates rows padded to [`ROW_ALIGN`] elements of `size` bytes; the view is typed at each use. Rows a whole
+    /// number of pages apart would compete for a few cache sets, so those get extra padding.
     pub(crate) fn padded(&mut self, rows: usize, cols: usize, size: usize) -> Result<View, PlanError> {
         let stride = cols.next_multiple_of(ROW_ALIGN);
         let stride = if stride.is_multiple_of(PAGE_F32) { stride + ROW_ALIGN } else { stride };
@@ -254,17 +255,17 @@ impl Bump {
         Ok(View { stride, ..View::dense(Region::Arena, DType::I8, offset, rows, cols) })
     }
 
-    /// Where the next buffer starts.
+    /// The offset of the next buffer.
     pub(crate) const fn position(&self) -> usize {
         self.end
     }
 
-    /// Goes back to `start` for buffers that live at another time.
+    /// Rewinds to `start`, for buffers that live at another time.
     pub(crate) const fn restart(&mut self, start: usize) {
         self.end = start;
     }
 
-    /// Bytes of an arena that holds every buffer.
+    /// Size in bytes of an arena for all buffers.
     pub(crate) const fn bytes(&self) -> usize {
         self.most
     }

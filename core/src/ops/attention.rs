@@ -3,8 +3,8 @@ use crate::{DType, TokenLayout, View};
 
 /// `out = softmax(q · kᵀ / √head_dim) · v` within each image, every token to every token, no mask.
 ///
-/// The rows of all four views follow their layout: image tokens of every image, then its context tokens. Queries
-/// and keys have layouts of their own, so that an image's queries can attend to text keys as well.
+/// The rows of all four views follow their layout: the image tokens of every image, then the context tokens of every
+/// image. Queries and keys have separate layouts, so that an image's queries can also attend to text keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
     /// `(query rows, heads · head_dim)` f32.
@@ -13,14 +13,14 @@ pub struct Attention {
     pub k: View,
     /// `(key rows, heads · head_dim)` f32.
     pub v: View,
-    /// Heads in a row.
+    /// Number of heads per row.
     pub heads: usize,
-    /// Rows of `q` and `out`.
+    /// Layout of the rows of `q` and `out`.
     pub queries: TokenLayout,
-    /// Rows of `k` and `v`.
+    /// Layout of the rows of `k` and `v`.
     pub keys: TokenLayout,
-    /// What a backend may round the factors of both products to, softmax's weights included: f32, or bf16 where what
-    /// follows is no more exact.
+    /// The type to which a backend may round the factors of both products, softmax weights included: f32, or bf16 if
+    /// the next layer is no more exact.
     pub products: DType,
     /// `(query rows, heads · head_dim)`, f32 or a 16-bit type.
     pub out: View,

@@ -2,8 +2,8 @@ use super::MAX_HEAD_DIM;
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, View};
 
-/// `out = softmax(q · kᵀ / √head_dim) · v` within each sequence, where token `i` sees the tokens `j ≤ i` that are
-/// no padding: `j < length`. A token that sees none, in a sequence of length 0, gets zeros.
+/// `out = softmax(q · kᵀ / √head_dim) · v` within each sequence, where token `i` attends to the tokens `j ≤ i` that are
+/// not padding (`j < length`). In a sequence of length 0 every token gets zeros.
 ///
 /// Query head `n` uses key head `n / (heads / kv_heads)`: grouped-query attention (arXiv 2305.13245).
 #[derive(Clone, Copy, Debug)]

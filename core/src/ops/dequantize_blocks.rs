@@ -8,7 +8,7 @@ pub const BLOCK: usize = 32;
 /// Bytes of a Q8_0 block: an f16 scale, then one int8 for each element.
 pub const BLOCK_BYTES: usize = 2 + BLOCK;
 
-/// `out = scale · q` of ggml's Q8_0 blocks, exact in f32: some rows of a weight matrix on their way to a linear layer.
+/// `out = scale · q` for ggml's Q8_0 blocks, exact in f32: prepares some rows of a weight matrix for a linear layer.
 #[derive(Clone, Copy, Debug)]
 pub struct DequantizeBlocks {
     /// `(rows, cols / 32 · 34)` bytes as int8: in each block of 34 a little-endian f16 scale, then 32 int8.

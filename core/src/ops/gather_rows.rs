@@ -9,7 +9,7 @@ pub struct GatherRows {
     pub x: View,
     /// `(1, picks)` u32; core writes them below `groups`.
     pub index: View,
-    /// Rows of a group.
+    /// Number of rows per group.
     pub count: usize,
     /// `(picks · count, cols)`: f32 from a float type, else the type of `x`.
     pub out: View,

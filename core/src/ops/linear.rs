@@ -17,20 +17,20 @@ pub struct Linear {
     pub x: View,
     /// `(1, m)` f32, for int8 `x` only.
     pub x_scale: Option<View>,
-    /// What was taken out of `x` and so is missing in the sums; int8 only. Its product takes `w.rest` into account.
+    /// The centre that was subtracted from `x` and whose product must be added; int8 only. This product uses `w.rest`.
     pub centre: Option<SharedMean>,
-    /// `(n, k)`, in the model file or, where it was dequantised, in the arena.
+    /// `(n, k)`, in the model file or, if dequantised, in the arena.
     pub w: Weight,
     /// `(1, n)` f32.
     pub bias: Option<View>,
-    /// `(m, n)` f32, with [`Epilogue::Swiglu`] any float type; read as well with [`Epilogue::Residual`] and
+    /// `(m, n)` f32, or any float type with [`Epilogue::Swiglu`]. Also read with [`Epilogue::Residual`] and
     /// [`Epilogue::GatedResidual`].
     pub out: View,
-    /// What happens to a sum before it is written.
+    /// The operation on each sum before it is written.
     pub epilogue: Epilogue,
 }
 
-/// What a linear layer does to `y = x · wᵀ + bias` before writing it.
+/// The operation of a linear layer on `y = x · wᵀ + bias` before it writes the result.
 #[derive(Clone, Copy, Debug)]
 pub enum Epilogue {
     /// `out = y`.
@@ -39,18 +39,18 @@ pub enum Epilogue {
     Silu,
     /// `out[r] = y[r] + table[r mod period]`: the position embedding, `(period, n)` f32.
     AddPeriodic(View),
-    /// `out = SiLU(x · gateᵀ + bias) · y`: both halves of SwiGLU's first layer at once, so that neither is written.
+    /// `out = SiLU(x · gateᵀ + bias) · y`: both halves of SwiGLU's first layer at once; neither is written to memory.
     Swiglu {
         /// `(n, k)` in the type of `w`.
         gate: Weight,
-        /// `(1, n)` f32: the gate's.
+        /// `(1, n)` f32: scales of the gate.
         bias: Option<View>,
     },
     /// `out = out + y`: the end of a residual branch.
     Residual,
     /// `out[r] += gate[image of r] · y[r]`: the end of a residual branch.
     GatedResidual {
-        /// Where the gates are.
+        /// The modulation table with the gates.
         modulation: Modulation,
         /// First column of the gate in the table.
         gate: usize,
@@ -128,7 +128,7 @@ impl Linear {
         }
     }
 
-    /// `x · wᵀ + bias`, what was taken out of `x` included.
+    /// `x · wᵀ + bias`, including the centre subtracted from `x`.
     fn product(&self, mem: &Memory<'_>, w: &Weight, bias: Option<&View>, r: usize, c: usize) -> f64 {
         let columns = 0..self.x.cols;
         let w_scale = w.scale.map_or(1.0, |s| mem.load(&s, 0, c));
@@ -143,7 +143,7 @@ impl Linear {
     }
 }
 
-/// A weight with what its rounding left, in steps.
+/// A weight plus its residual, in steps.
 fn finer(mem: &Memory<'_>, w: &Weight, row: usize, k: usize) -> f64 {
     let (byte, bit) = QuantResidual::place(k);
     let rest = w.residual().map_or(0.0, |rest| QuantResidual::value(mem.load(&rest, row, byte) as i8 as u8 >> bit & 3));

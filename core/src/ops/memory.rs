@@ -1,4 +1,4 @@
-//! What descriptors are checked against, and the plain memory that the references run on.
+//! Region sizes that descriptors are checked against, and the plain memory that the references run on.
 
 use half::{bf16, f16};
 
@@ -9,7 +9,7 @@ use crate::{DType, Modulation, Region, TokenLayout, View, Weight};
 pub struct InvalidOp {
     /// The kernel's stem, or the tensor's role.
     pub at: &'static str,
-    /// What is wrong.
+    /// The mismatch.
     pub what: &'static str,
 }
 
@@ -30,16 +30,16 @@ pub struct Bounds {
     pub arena: usize,
 }
 
-/// `Err` with both strings unless the condition holds.
+/// Returns `Err` with both strings unless the condition holds.
 pub(crate) fn require(condition: bool, at: &'static str, what: &'static str) -> Result<(), InvalidOp> {
     if condition { Ok(()) } else { Err(InvalidOp { at, what }) }
 }
 
 impl Bounds {
-    /// The view has elements, lies inside its region and is aligned to its elements.
+    /// Checks that the view has elements, lies within its region and is aligned to its element size.
     ///
-    /// So no view that passes has a dimension of `usize::MAX`: checks multiply sizes with `saturating_mul`, and a
-    /// product that overflows is no view's shape.
+    /// No view that passes has a dimension of `usize::MAX`. Checks multiply sizes with `saturating_mul`, so a product
+    /// that overflows never matches a view's shape.
     pub(crate) fn view(&self, at: &'static str, v: &View) -> Result<(), InvalidOp> {
         let size = match v.region {
             Region::Weights => self.weights,
@@ -109,8 +109,8 @@ impl Bounds {
         w.residual().map_or(Ok(()), |residual| self.view(at, &residual))
     }
 
-    /// A modulation table whose columns `column..column + width` exist for every image of the layout.
-    /// The row numbers are data: core writes them below `table.rows`.
+    /// A modulation table whose columns `column..column + width` exist for every image of the layout. The row numbers
+    /// are data; core only writes numbers below `table.rows`.
     pub(crate) fn modulation(
         &self,
         at: &'static str,
@@ -130,7 +130,7 @@ impl Bounds {
     }
 }
 
-/// Both regions as plain bytes: what the references run on.
+/// Both regions as plain bytes, on which the references run.
 #[derive(Debug)]
 pub struct Memory<'a> {
     /// [`Region::Weights`].
@@ -166,7 +166,7 @@ impl Memory<'_> {
         u32::from_le_bytes(self.bytes(v, r, c)) as usize
     }
 
-    /// Rounds once to the view's type and writes. int8 is written by [`Memory::store_row`].
+    /// Rounds once to the view's type and writes. For int8 use [`Memory::store_row`].
     pub fn store(&mut self, v: &View, r: usize, c: usize, value: f64) {
         let at = v.offset + (r * v.stride + c) * v.dtype.size();
         let to = &mut self.arena[at..at + v.dtype.size()];
@@ -179,7 +179,7 @@ impl Memory<'_> {
         }
     }
 
-    /// Writes a row of activations, quantised when the view is int8 as [`QuantizeRows`](super::QuantizeRows) says.
+    /// Writes a row of activations; for an int8 view, quantises it like [`QuantizeRows`](super::QuantizeRows).
     pub fn store_row(&mut self, out: &View, scale: Option<&View>, r: usize, value: impl Fn(&Self, usize) -> f64) {
         let Some(scale) = scale else {
             for c in 0..out.cols {
@@ -197,14 +197,15 @@ impl Memory<'_> {
         }
     }
 
-    /// The modulation vector's element `column` for an image.
+    /// Element `column` of the modulation vector for an image.
     pub fn modulation(&self, m: &Modulation, image: usize, column: usize) -> f64 {
         self.load(&m.table, self.index(&m.rows, 0, image), column)
     }
 }
 
-/// The f32 that a second, narrower rounding takes to where `value` itself would go: of the two around an inexact
-/// value, the one whose significand is odd, which is never a tie. (`half` drops bits of an f64 before it rounds.)
+/// Rounds to odd: a second, narrower rounding of the result then gives the same as rounding `value` directly. Of the
+/// two f32 around an inexact value, this is the one with an odd significand, which is never a tie. (`half` drops bits
+/// of an f64 before it rounds.)
 fn round_to_odd(value: f64) -> f32 {
     let x = value as f32;
     let (bits, back) = (x.to_bits(), f64::from(x));

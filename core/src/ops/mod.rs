@@ -1,9 +1,9 @@
-//! The seam: every kernel that the networks are made of, as a plain descriptor.
+//! The seam between networks and devices: a plain descriptor for every kernel.
 //!
 //! A descriptor names views, never pointers, so the same forward pass drives slices, buffer objects and device
-//! pointers. [`Recorder`](crate::backend::Recorder) checks every descriptor against the regions; a backend trusts what
-//! reaches it. Each file holds one kernel: its contract, its check and its reference, which computes in f64 because it is
-//! the judge of every fast twin. The twins carry the same stem: `cpu/<stem>.rs`, `vulkan/shaders/<stem>.comp`,
+//! pointers. [`Recorder`](crate::backend::Recorder) checks every descriptor against the regions, so backends can trust
+//! descriptors. Each file holds one kernel: its contract, its check and its reference, which computes in f64 because it
+//! judges every fast twin. The twins have the same stem: `cpu/<stem>.rs`, `vulkan/shaders/<stem>.comp`,
 //! `cuda/kernels/<stem>.cu`.
 
 pub(crate) use attention::MAX_HEAD_DIM;
@@ -47,7 +47,7 @@ pub use unpatchify::{PixelOrder, Unpatchify};
 
 use crate::tensor::Precision;
 
-/// The kernels, listed once: hands their stems and descriptors to a macro.
+/// Lists the kernels once: passes their stems and descriptors to a macro.
 macro_rules! kernels {
     ($declare:ident) => {
         $declare! {
@@ -55,7 +55,7 @@ macro_rules! kernels {
             linear: Linear,
             /// `out = SiLU(t_emb + label_emb)`, for every pair of a time and a label.
             class_condition: ClassCondition,
-            /// In-context tokens: `out = label_emb + position`.
+            /// In-context class tokens: `out = label_emb + position`.
             context_tokens: ContextTokens,
             /// Image to patch rows.
             patchify: Patchify,
@@ -69,15 +69,15 @@ macro_rules! kernels {
             layer_norm: LayerNorm,
             /// Per-head RMSNorm of queries and keys, then rotary position embedding, in place.
             qk_norm_rope: QkNormRope,
-            /// `softmax(q · kᵀ / √head_dim) · v`, never writing the score matrix.
+            /// `softmax(q · kᵀ / √head_dim) · v`, without writing the score matrix.
             attention: Attention,
-            /// The same for text: each token sees those before it, and no padding.
+            /// Causal attention for text: each token attends to itself and earlier tokens, and not to padding.
             causal_attention: CausalAttention,
             /// `out = SiLU(a) · b` of `x = (a, b)`, quantised where `out` is int8.
             swiglu: Swiglu,
             /// Symmetric int8 rows with one scale each.
             quantize_rows: QuantizeRows,
-            /// Groups of rows picked by number.
+            /// Groups of rows selected by index.
             gather_rows: GatherRows,
             /// ggml's Q8_0 blocks to f32.
             dequantize_blocks: DequantizeBlocks,
@@ -111,12 +111,12 @@ macro_rules! declare_op {
             /// Checks the kernel's arguments.
             ///
             /// # Errors
-            /// [`InvalidOp`] when they do not fit these regions.
+            /// [`InvalidOp`] if they do not fit these regions.
             pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
                 match self { $(Op::$op(op) => op.check(bounds),)* }
             }
 
-            /// What the kernel computes, slowly.
+            /// Runs the slow reference of the kernel.
             pub(crate) fn reference(&self, memory: &mut Memory<'_>) {
                 match self { $(Op::$op(op) => op.reference(memory),)* }
             }
@@ -135,7 +135,7 @@ macro_rules! declare_op {
 kernels!(declare_op);
 
 impl Op {
-    /// What of this kernel only some devices have: the name of the first form that `precision` excludes.
+    /// The name of the first form used by this kernel that `precision` excludes, if any.
     pub(crate) fn missing_form(&self, precision: &Precision) -> Option<&'static str> {
         let (shared_mean, fused) = match self {
             Op::Linear(op) => (op.centre.is_some(), matches!(op.epilogue, Epilogue::Swiglu { .. })),

@@ -2,8 +2,8 @@ use super::SharedMean;
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, Modulation, TokenLayout, View};
 
-/// `out = x / √(mean(x²) + eps) · weight · (1 + scale) + shift`, row by row, shift and scale per image; less the image's
-/// centre where that is asked for.
+/// `out = x / √(mean(x²) + eps) · weight · (1 + scale) + shift`, row by row, with shift and scale per image; minus the
+/// image's centre if requested.
 ///
 /// The squares are summed in f32, as upstream does: values from 1e18 on may overflow them.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct NormModulate {
     pub out: View,
     /// `(1, rows)` f32, for int8 `out` only.
     pub out_scale: Option<View>,
-    /// Where the centre goes if it is to be taken out; int8 `out` only.
+    /// The output for the centre, if it is to be subtracted; int8 `out` only.
     pub centre: Option<SharedMean>,
 }
 

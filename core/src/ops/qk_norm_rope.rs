@@ -7,7 +7,7 @@ use crate::{DType, View};
 /// columns `2k, 2k + 1` of row `r mod table.rows` of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct QkNormRope {
-    /// `(rows, ..)` f32: `heads` query heads, then `kv_heads` key heads, then what is left alone: the values.
+    /// `(rows, ..)` f32: `heads` query heads, then `kv_heads` key heads, then the values, which stay unchanged.
     pub qkv: View,
     /// `(1, head_dim)` f32.
     pub q_weight: View,
@@ -15,11 +15,11 @@ pub struct QkNormRope {
     pub k_weight: View,
     /// Added under the square root.
     pub eps: f32,
-    /// Query heads; none where `qkv` holds keys and values alone.
+    /// Number of query heads; 0 if `qkv` holds only keys and values.
     pub heads: usize,
-    /// Key heads.
+    /// Number of key heads.
     pub kv_heads: usize,
-    /// `None`: nothing is rotated.
+    /// The rotation; `None` for no rotation.
     pub rope: Option<Rope>,
 }
 
@@ -28,13 +28,13 @@ pub struct QkNormRope {
 pub struct Rope {
     /// `(tokens, head_dim)` f32: cosine and sine of pair after pair.
     pub table: View,
-    /// Rows below this are rotated; those from it on (context tokens) are only normed.
+    /// Rows below this are rotated; the others (context tokens) are only normalised.
     pub rows: usize,
-    /// Which channels make a pair.
+    /// The pairing of channels.
     pub pairs: RopePairs,
 }
 
-/// Which channels of a head are rotated together.
+/// The channels of a head that form a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopePairs {
     /// `2k` and `2k + 1`: the image networks.

@@ -3,9 +3,9 @@ use super::memory::{Bounds, InvalidOp, Memory, require};
 use super::swiglu::{ROTATION, rotated};
 use crate::{DType, View};
 
-/// Symmetric int8 per row: `scale = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`, both in f32 so that
-/// every twin agrees to the bit. Where `127 / max|x|` overflows (below 4e-37, and in a row of zeros) every `q` is 0.
-/// Where a centre is asked for, `x` is what is left without it.
+/// Symmetric int8 per row: `scale = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`, both in f32 so that every
+/// twin agrees to the bit. Where `127 / max|x|` overflows (below 4e-37, and in a row of zeros) every `q` is 0. If a
+/// centre is requested, it is subtracted from `x` first.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizeRows {
     /// `(rows, cols)` f32, in the arena if it is rotated.
@@ -14,9 +14,9 @@ pub struct QuantizeRows {
     pub out: View,
     /// `(1, rows)` f32.
     pub out_scale: View,
-    /// Where the centre goes if it is to be taken out.
+    /// The output for the centre, if it is to be subtracted.
     pub centre: Option<SharedMean>,
-    /// Whether each row of `x` is rotated first, as [`rotate`](super::rotate) says, where it lies. Not with a centre.
+    /// Whether each row of `x` is first rotated in place by [`rotate`](super::rotate). Not allowed with a centre.
     pub rotated: bool,
 }
 

@@ -12,7 +12,7 @@ pub struct RmsNorm {
     pub weight: View,
     /// Added under the square root.
     pub eps: f32,
-    /// `(period, hidden)` f32, added after the norm; `None`: nothing is.
+    /// `(period, hidden)` f32, added after the norm, if given.
     pub position: Option<View>,
     /// `(rows, hidden)` in the type that the next linear layer takes.
     pub out: View,

@@ -3,23 +3,23 @@ use bytemuck::{Pod, Zeroable};
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, View};
 
-/// Velocities kept for multi-step solvers.
+/// Number of velocities kept for multi-step solvers.
 pub const HISTORY: usize = 4;
 
-/// What changes from one evaluation to the next: read by the device from a small buffer, so that a recorded pass
-/// can be replayed. Eleven words, little-endian.
+/// The solver's numbers for one evaluation. The device reads them from a small buffer, so that a recorded pass can be
+/// replayed. Eleven words, little-endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct StepValues {
-    /// Weights of the stored velocities in the state that the trajectory advances by.
+    /// Weights of the stored velocities in the advance of the trajectory.
     pub advance: [f32; HISTORY],
-    /// Weights of the stored velocities in the state that the network sees next.
+    /// Weights of the stored velocities in the network's next input.
     pub look_ahead: [f32; HISTORY],
-    /// `max(1 − t, 0.05)`: what `x̂ − x` is divided by.
+    /// `max(1 − t, 0.05)`: the divisor of `x̂ − x`.
     pub remaining: f32,
-    /// Classifier-free guidance scale; read where both branches were evaluated.
+    /// Classifier-free guidance scale; read only if both branches were evaluated.
     pub guidance: f32,
-    /// Which of the stored velocities this evaluation replaces.
+    /// Index of the stored velocity that this evaluation replaces.
     pub slot: u32,
 }
 
@@ -34,12 +34,12 @@ pub struct StepValues {
 /// x̂             = x_eval(before) + remaining · v       the guided prediction, for previews
 /// ```
 ///
-/// A zero weight reads nothing: velocities that were never written may hold anything.
+/// A velocity with weight zero is not read, so one that was never written may hold anything.
 #[derive(Clone, Copy, Debug)]
 pub struct SolverStep {
     /// `(images, C · H · W)` f32: the trajectory.
     pub x: View,
-    /// `(images, C · H · W)` f32: the state that the network saw, then the one that it sees next.
+    /// `(images, C · H · W)` f32: the network's last input, replaced by its next one.
     pub x_eval: View,
     /// `(images, ..)` f32, or `(2 · images, ..)` with the null branch in the second half.
     pub x_hat: View,

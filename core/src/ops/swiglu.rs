@@ -1,14 +1,14 @@
 use super::memory::{Bounds, InvalidOp, Memory, silu};
 use crate::{DType, View};
 
-/// Channels that [`rotate`] mixes with each other.
+/// Number of channels that [`rotate`] mixes.
 pub const ROTATION: usize = 16;
 
 /// Rotates a row by a Hadamard matrix: channels `i, n + i, ..., 15 · n + i`, with `n` a [`ROTATION`]th of the row,
 /// rounded down, become their sums with 16 combinations of signs, divided by 4. The row's end, shorter than 16, stays.
 ///
-/// SwiGLU's output has values far from its mean size, which int8 holds badly; each is spread over 16 channels. A linear
-/// layer's product stays the same where its input and its weights are both rotated. (QuaRot, arXiv 2404.00456.)
+/// SwiGLU's output has outliers, which int8 represents badly; the rotation spreads each over 16 channels. A linear
+/// layer's product stays the same if its input and its weights are both rotated. (QuaRot, arXiv 2404.00456.)
 pub fn rotate(row: &mut [f32]) {
     let n = row.len() / ROTATION;
     for i in 0..n {
@@ -30,16 +30,16 @@ pub(super) fn rotated(group: &[f64; ROTATION], i: usize) -> f64 {
     group.iter().enumerate().map(|(j, x)| sign(j) * x).sum()
 }
 
-/// `out = SiLU(x[.., ..half]) · x[.., half..]`, rotated where that is asked for.
+/// `out = SiLU(x[.., ..half]) · x[.., half..]`, rotated if requested.
 #[derive(Clone, Copy, Debug)]
 pub struct Swiglu {
-    /// `(rows, 2 · half)` f32. Its first half may be overwritten: the place for what is yet to be quantised.
+    /// `(rows, 2 · half)` f32. Its first half may be overwritten with values yet to be quantised.
     pub x: View,
     /// `(rows, half)` in the type that the next linear layer takes.
     pub out: View,
     /// `(1, rows)` f32, for int8 `out` only.
     pub out_scale: Option<View>,
-    /// Whether each row is rotated, as [`rotate`] says, before it is rounded.
+    /// Whether [`rotate`] is applied to each row before rounding.
     pub rotated: bool,
 }
 

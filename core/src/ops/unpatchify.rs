@@ -1,7 +1,7 @@
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, View};
 
-/// How the values of one token are laid out.
+/// The order of a token's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PixelOrder {
     /// (row, column, channel): class-conditional models.

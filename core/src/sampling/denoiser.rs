@@ -11,46 +11,46 @@ use crate::ops::SolverStep;
 use crate::sampling::noise::Rng;
 use crate::sampling::sampler::{Evaluation, Settings, SettingsError};
 
-/// The program of one evaluation of the network and the solver's step after it.
+/// The program of one evaluation of the network and the solver's step.
 pub const EVALUATE: &str = "evaluate";
 
-/// What to draw. `C` is what the network's images are conditioned on: [`Network::Condition`].
+/// A job: what to draw. `C` is the network's condition type, [`Network::Condition`].
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a, C> {
     /// Solver, steps, guidance.
     pub settings: &'a Settings,
-    /// What the images show: at most the plan's batch of them.
+    /// The condition, for at most the plan's batch of images.
     pub condition: C,
     /// One noise seed per image.
     pub seeds: &'a [u64],
-    /// What noise a seed gives.
+    /// The noise generator.
     pub rng: Rng,
 }
 
-/// Evaluations that a device may be behind the observer at most, and so those that still run after a stop.
+/// Maximum number of evaluations that a device may lag behind the observer, and so that still run after a stop.
 const AHEAD: usize = 4;
 
-/// How far a job is; passed to the observer after every evaluation of the network. A device may still be at the last few
-/// of them, unless x̂ was looked at.
+/// The progress of a job, passed to the observer after every evaluation of the network. The device may still be running
+/// the last few evaluations, unless the observer looked at x̂.
 pub struct Progress<'a> {
-    /// Number of the job's first image; other than 0 where several jobs make one request.
+    /// Index of the job's first image; not 0 if a request has several jobs.
     pub image: usize,
-    /// Images in all.
+    /// Total number of images.
     pub images: usize,
-    /// Evaluations done.
+    /// Number of evaluations done.
     pub evaluation: usize,
-    /// Evaluations in all.
+    /// Total number of evaluations.
     pub evaluations: usize,
-    /// Solver steps done.
+    /// Number of solver steps done.
     pub step: usize,
-    /// Solver steps in all.
+    /// Total number of solver steps.
     pub steps: usize,
     /// Time of the evaluation, 0 (noise) to 1 (image).
     pub t: f64,
     x_hat: XHat<'a>,
 }
 
-/// The host's buffer for x̂, and what reads it from the device.
+/// The host's buffer for x̂, and the function that reads it from the device.
 struct XHat<'a> {
     values: &'a mut [f32],
     is_read: bool,
@@ -58,9 +58,9 @@ struct XHat<'a> {
 }
 
 impl Progress<'_> {
-    /// `(images of the job, C, H, W)`: the guided prediction of the clean images. Waits for the device and reads them, once
-    /// for an evaluation; a job that never looks waits once in a few of them. `Break` where the device failed, which is the
-    /// job's error then, whatever the observer returns.
+    /// Returns the guided prediction of the clean images, `(images of the job, C, H, W)`. Waits for the device and
+    /// reads them, once per evaluation; a job that never looks waits only once every few evaluations. Returns `Break`
+    /// if the device failed, which then is the job's error whatever the observer returns.
     pub fn x_hat(&mut self) -> ControlFlow<(), &[f32]> {
         if !self.x_hat.is_read {
             (self.x_hat.read)(self.x_hat.values)?;
@@ -76,49 +76,49 @@ impl core::fmt::Debug for Progress<'_> {
     }
 }
 
-/// Why a job gave no image. `E` is the backend's error.
+/// Errors of a job. `E` is the backend's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunError<E> {
-    /// The settings make no sampler.
+    /// The sampler settings are invalid.
     Settings(SettingsError),
-    /// No image, more images than the plan has room for, or another number of seeds.
+    /// The condition has no images or more than the plan, or the number of seeds differs.
     Batch {
-        /// Images that the condition is for.
+        /// Number of images of the condition.
         images: usize,
-        /// Seeds given.
+        /// Given number of seeds.
         seeds: usize,
-        /// Images that the plan has room for.
+        /// Maximum number of images of the plan.
         room: usize,
     },
-    /// The network cannot draw under the condition.
+    /// The condition is invalid for the network.
     Condition(ConditionError),
-    /// The plan needs more memory than the backend has for activations.
+    /// The plan needs a larger arena than the backend has.
     Arena {
-        /// Bytes that the backend has.
+        /// Size of the backend's arena in bytes.
         len: usize,
-        /// Bytes needed.
+        /// Required bytes.
         needed: usize,
     },
-    /// The plan was made for activation types that the backend does not run.
+    /// The plan was made for activation types that the backend does not support.
     Precision,
-    /// The output slice has another length than the images need.
+    /// The output slice does not have the length of the images.
     Output {
-        /// Values given.
+        /// Given number of values.
         len: usize,
-        /// Values needed.
+        /// Required number of values.
         needed: usize,
     },
     /// The observer asked to stop.
     Cancelled,
-    /// The result holds an infinity or NaN: the weights are damaged, or overflow their type.
+    /// The result contains an infinity or NaN: the weights are damaged or overflow their type.
     NotFinite,
     /// A kernel failed.
     Op(OpError<E>),
 }
 
 impl<E> RunError<E> {
-    /// The same error with the device's part wrapped, for code that has several backends.
+    /// Converts the device's error, for code that supports several backends.
     pub fn map_device<F>(self, wrap: impl FnOnce(E) -> F) -> RunError<F> {
         match self {
             RunError::Settings(e) => RunError::Settings(e),
@@ -176,8 +176,8 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     /// Takes a backend whose regions hold the model file and [`Plan::arena_bytes`].
     ///
     /// # Errors
-    /// [`RunError::Arena`] or [`RunError::Precision`] for a plan that is not for this backend, otherwise an error of
-    /// the backend.
+    /// [`RunError::Arena`] or [`RunError::Precision`] if the plan does not fit this backend, or an error of the
+    /// backend.
     pub fn new(network: &'m N, plan: N::Plan, mut backend: B) -> Result<Self, RunError<B::Error>> {
         let (len, needed) = (backend.bounds().arena, plan.arena_bytes());
         if len < needed {
@@ -202,11 +202,11 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
 
     /// Draws `job.seeds.len()` images into `images`, `(images, C, H, W)` in [-1, 1] before clipping.
     ///
-    /// `images` serves as the host's only buffer: for the noise, then for the predictions that `observe` looks at.
-    /// `observe` is called after every evaluation and can stop the job.
+    /// `images` is the host's only buffer: it holds the noise, then the predictions that `observe` looks at. `observe`
+    /// is called after every evaluation and can stop the job.
     ///
     /// # Errors
-    /// [`RunError`]; `images` then holds nothing of use.
+    /// [`RunError`]; the contents of `images` are then unspecified.
     pub fn generate(
         &mut self,
         job: &Job<'_, N::Condition<'_>>,
@@ -249,11 +249,11 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         if images.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(RunError::NotFinite) }
     }
 
-    /// Makes ready for evaluations of the network alone, at one time under a condition. The null class is a label like the
-    /// others here.
+    /// Prepares single evaluations of the network, without sampling, at one time and under one condition. Here the
+    /// condition may include the null class.
     ///
     /// # Errors
-    /// [`RunError`] for an unusable condition, or an error of the backend.
+    /// [`RunError`] for an invalid condition, or an error of the backend.
     pub fn prepare(
         &mut self,
         t: f64,
@@ -268,7 +268,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         Ok(Prepared { denoiser: self, images: count })
     }
 
-    /// Shows an evaluation to the observer. Whether it looked at x̂, and so waited for the device.
+    /// Shows an evaluation to the observer. Returns whether it looked at x̂, and so waited for the device.
     fn show(
         &mut self,
         settings: &Settings,
@@ -306,12 +306,12 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         }
     }
 
-    /// Waits for the device: a read does.
+    /// Waits for the device by reading from it.
     fn wait(&mut self) -> Result<(), OpError<B::Error>> {
         self.backend.read(&self.plan.trajectory().step.cols_from(0, 1), &mut [0; 4])
     }
 
-    /// The number of images of a condition, which the plan has room for and for each of which there is a seed.
+    /// Checks that the condition's images fit the plan and that each has a seed; returns their number.
     fn check_batch(&self, condition: N::Condition<'_>, seeds: usize) -> Result<usize, RunError<B::Error>> {
         let (images, room) = (N::images(condition), self.plan.trajectory().batch);
         if (1..=room).contains(&images) && seeds == images {
@@ -348,7 +348,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         self.backend.write(&trajectory.x_eval, bytemuck::cast_slice(x))
     }
 
-    /// Makes the modulation table of some time points.
+    /// Computes the modulation table for some time points.
     fn modulate(
         &mut self,
         times: impl ExactSizeIterator<Item = f64>,
@@ -379,7 +379,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         Ok(())
     }
 
-    /// Writes what the next evaluation reads: its rows of the modulation table and the solver's numbers.
+    /// Writes the inputs of the next evaluation: its rows of the modulation table and the solver's numbers.
     fn select(
         &mut self,
         e: &Evaluation,
@@ -411,7 +411,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     }
 }
 
-/// A denoiser that is ready for evaluations of the network alone, at one time and under one condition.
+/// A denoiser prepared for single evaluations of the network, at one time and under one condition.
 #[derive(Debug)]
 pub struct Prepared<'d, 'm, B, N: Network> {
     denoiser: &'d mut Denoiser<'m, B, N>,
@@ -419,10 +419,10 @@ pub struct Prepared<'d, 'm, B, N: Network> {
 }
 
 impl<B: Backend, N: Network> Prepared<'_, '_, B, N> {
-    /// One evaluation of the condition's images: from `x` to `x_hat`, both `(images, C, H, W)`.
+    /// Evaluates the network once for the condition's images, from `x` to `x_hat`, both `(images, C, H, W)`.
     ///
     /// # Errors
-    /// [`RunError::Output`] where one of them holds another number of values, otherwise an error of the backend.
+    /// [`RunError::Output`] if either has the wrong length, or an error of the backend.
     pub fn predict(&mut self, x: &[f32], x_hat: &mut [f32]) -> Result<(), RunError<B::Error>> {
         let (denoiser, images) = (&mut *self.denoiser, self.images);
         denoiser.check_output(x.len(), images)?;

@@ -1,4 +1,4 @@
-//! From noise to images: noise, solvers, and the loop that drives a network through them.
+//! Sampling, from noise to images: noise generators, solvers, and the loop that drives a network.
 
 mod denoiser;
 pub mod noise;

@@ -1,4 +1,4 @@
-//! The starting noise: PyTorch's, to the bit, and a counter-based one.
+//! Starting noise: bit-identical to PyTorch's, or counter-based.
 #![allow(
     clippy::excessive_precision,
     clippy::unreadable_literal,
@@ -6,13 +6,13 @@
     reason = "the polynomials' published digits"
 )]
 
-/// Which noise a seed gives.
+/// The noise generator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rng {
     /// Bit-identical to `torch.randn(shape, generator=manual_seed(seed))` for f32 on an x86-64 CPU.
     #[default]
     Torch,
-    /// Philox4x32-10: value `i` depends on the seed and `i` alone.
+    /// Philox4x32-10: value `i` depends only on the seed and `i`.
     Philox,
 }
 
@@ -36,8 +36,8 @@ impl Rng {
 
 /// `torch.randn(out.len(), generator=torch.Generator().manual_seed(seed))`.
 ///
-/// PyTorch fills the buffer with uniforms first and transforms blocks of 16; a last, partial block is made of 16
-/// fresh uniforms that replace the last 16 values. Below 16 values it draws pairs in f64 instead.
+/// PyTorch first fills the buffer with uniforms and transforms blocks of 16. If the last block is partial, 16 fresh
+/// uniforms replace the last 16 values. Below 16 values it draws pairs in f64 instead.
 // Not in its caller's frame, where the generator's 2.5 KiB would stay.
 #[inline(never)]
 pub fn torch_randn(seed: u64, out: &mut [f32]) {
@@ -98,8 +98,8 @@ fn normal_pair(u1: f32, u2: f32) -> (f32, f32) {
     (radius * cos, radius * sin)
 }
 
-/// `a · b + c` rounded once. The product of two f32 is exact in f64; rounding the sum to odd makes the second
-/// rounding harmless.
+/// `a · b + c`, rounded once. The product of two f32 is exact in f64; rounding the sum to odd makes the second rounding
+/// harmless.
 fn fma(a: f32, b: f32, c: f32) -> f32 {
     let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
     let sum = product + c;

@@ -1,25 +1,26 @@
-//! The samplers: when the network is evaluated, whether guided, and what each evaluation adds to the trajectory.
+//! Samplers: the times at which the network is evaluated, with or without guidance, and how each evaluation advances
+//! the trajectory.
 //!
-//! Time runs from 0 (noise) to 1 (image). Every solver here is a list of [`Evaluation`]s that one kernel,
-//! [`SolverStep`](crate::ops::SolverStep), carries out.
+//! Time runs from 0 (noise) to 1 (image). Every solver is a list of [`Evaluation`]s, all executed by one kernel,
+//! [`SolverStep`](crate::ops::SolverStep).
 
 use crate::gguf::{Gguf, keys};
 use crate::ops::{HISTORY, StepValues};
 
-/// The velocity `(x̂ − x) / (1 − t)` is not divided by less than this.
+/// Lower bound of the divisor in the velocity `(x̂ − x) / (1 − t)`.
 pub const MIN_REMAINING: f64 = 0.05;
 
-/// How the trajectory is integrated.
+/// The solver that integrates the trajectory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// First order (PixelGen).
     Euler,
-    /// Second order, two evaluations a step, the last step Euler (PixelGen).
+    /// Second order, two evaluations per step; the last step is Euler (PixelGen).
     Heun,
-    /// Heun that takes a step's first velocity from the last step's second: one evaluation a step
-    /// (PixelGen, `exact_henu: false`).
+    /// Heun that reuses the second velocity of the previous step as the first: one evaluation per step (PixelGen,
+    /// `exact_henu: false`).
     HeunReuse,
-    /// Heun as in JiT: no time shift, guidance decided at each evaluation's own t.
+    /// Heun as in JiT: no time shift, with guidance decided at each evaluation's own t.
     HeunJit,
     /// Adams-Bashforth of order 1 to 4 on the shifted, non-uniform grid (PixelGen text-to-image).
     Adams,
@@ -40,7 +41,7 @@ impl Method {
     }
 }
 
-/// How a predicted image in [-1, 1] becomes 8 bits.
+/// The conversion of a predicted image in [-1, 1] to 8 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
     /// `trunc(clip((x + 1) · 127.5 + 0.5, 0, 255))`.
@@ -50,7 +51,7 @@ pub enum Rounding {
 }
 
 impl Rounding {
-    /// Both, in the order of [`keys::ROUNDINGS`].
+    /// Both roundings, in the order of [`keys::ROUNDINGS`].
     pub const ALL: [Rounding; 2] = [Rounding::PixelGen, Rounding::Jit];
 
     /// The name in model files.
@@ -63,7 +64,7 @@ impl Rounding {
         Rounding::ALL.into_iter().find(|r| r.name() == name)
     }
 
-    /// One value. NaN becomes 0.
+    /// Converts one value. NaN becomes 0.
     pub fn to_u8(self, x: f32) -> u8 {
         match self {
             Rounding::PixelGen => ((x + 1.0) * 127.5 + 0.5).clamp(0.0, 255.0) as u8,
@@ -72,16 +73,16 @@ impl Rounding {
     }
 }
 
-/// What a user can set about sampling.
+/// Sampler settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// Solver.
     pub method: Method,
     /// Solver steps, 1 to [`MAX_STEPS`].
     pub steps: u32,
-    /// Classifier-free guidance scale; 1 evaluates no null branch.
+    /// Classifier-free guidance scale; 1 disables guidance.
     pub cfg_scale: f64,
-    /// Guidance applies for t between these two; which ends count depends on the method.
+    /// Guidance applies for t between these two. The method determines whether the ends are included.
     pub guidance_interval: (f64, f64),
     /// Time shift s in `t / (t + (1 − t) · s)`; 1 is none. [`Method::HeunJit`] has none.
     pub flow_shift: f64,
@@ -94,7 +95,7 @@ pub struct Settings {
 /// Maximum number of solver steps.
 pub const MAX_STEPS: u32 = 10_000;
 
-/// Settings that make no sampler.
+/// Errors of sampler settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SettingsError {
@@ -136,11 +137,10 @@ impl core::fmt::Display for SettingsError {
 impl core::error::Error for SettingsError {}
 
 impl Settings {
-    /// The preset that the conversion stored in a model file; a key that is absent keeps the plain default
-    /// (euler, 50 steps, no guidance).
+    /// Reads the preset stored in a model file. An absent key keeps the plain default (euler, 50 steps, no guidance).
     ///
     /// # Errors
-    /// [`SettingsError`] when a stored value makes no sampler.
+    /// [`SettingsError`] if a stored value is invalid.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Settings, SettingsError> {
         let number = |key, default| gguf.f32(key).map_or(default, decimal);
         let method = match gguf.string(keys::SAMPLER_METHOD) {
@@ -161,7 +161,7 @@ impl Settings {
     }
 
     /// # Errors
-    /// [`SettingsError`], naming what makes no sampler.
+    /// [`SettingsError`], naming the invalid setting.
     pub fn check(&self) -> Result<(), SettingsError> {
         if !(1..=MAX_STEPS).contains(&self.steps) {
             return Err(SettingsError::Steps);
@@ -207,7 +207,7 @@ impl Settings {
         }
     }
 
-    /// Evaluations of the network in one image.
+    /// Number of evaluations of the network per image.
     pub const fn evaluations(&self) -> usize {
         let n = self.steps as usize;
         match self.method {
@@ -261,7 +261,7 @@ impl Settings {
     }
 }
 
-/// One evaluation of the network and what follows from it.
+/// One evaluation of the network, and the solver's step after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evaluation {
     /// The solver step that it belongs to, from 0.
@@ -270,15 +270,15 @@ pub struct Evaluation {
     pub time_index: usize,
     /// Its time.
     pub t: f64,
-    /// The guidance scale where the null branch is evaluated as well.
+    /// The guidance scale, if the null branch is evaluated too.
     pub guidance: Option<f64>,
-    /// Where its velocity is kept.
+    /// The slot that stores its velocity.
     pub slot: usize,
-    /// Weights of the kept velocities in the step of the trajectory.
+    /// Weights of the stored velocities in the advance of the trajectory.
     pub advance: [f64; HISTORY],
-    /// Weights of the kept velocities in the state that the network sees next.
+    /// Weights of the stored velocities in the network's next input.
     pub look_ahead: [f64; HISTORY],
-    /// Whether the trajectory has reached the step's end.
+    /// Whether the trajectory reaches the end of the step.
     pub last_of_step: bool,
 }
 
@@ -320,7 +320,7 @@ impl Evaluation {
         }
     }
 
-    /// What the solver kernel reads.
+    /// The input of the solver kernel.
     pub fn values(&self) -> StepValues {
         StepValues {
             advance: self.advance.map(|w| w as f32),
@@ -332,8 +332,8 @@ impl Evaluation {
     }
 }
 
-/// The decimal number that an f32 in a file was written from: 0.9, not 0.89999998, so that comparisons of time
-/// points with interval ends come out as upstream's do.
+/// The decimal number from which an f32 in a file was written: 0.9, not 0.89999998. Comparisons of time points with
+/// interval ends then give the same results as upstream.
 fn decimal(x: f32) -> f64 {
     let mut text = heapless::String::<64>::new();
     match core::fmt::write(&mut text, format_args!("{x}")) {
@@ -356,7 +356,7 @@ mod tests {
         order: 2,
     };
 
-    /// What a sampler does to dx/dt = f(t), whose exact solution is known.
+    /// Runs a sampler on dx/dt = f(t), whose exact solution is known.
     fn integrate(settings: &Settings, f: impl Fn(f64) -> f64) -> f64 {
         let (mut x, mut velocity) = (0.0, [0.0; HISTORY]);
         for i in 0..settings.evaluations() {

@@ -10,7 +10,7 @@ pub enum DType {
     F16,
     /// bfloat16: the upper half of a binary32.
     BF16,
-    /// Signed 8-bit integer, symmetric in ±127, with one f32 scale per row beside it.
+    /// Signed 8-bit integer, symmetric in ±127, with a separate f32 scale per row.
     I8,
     /// Unsigned 32-bit index or bit pattern; never a weight.
     U32,

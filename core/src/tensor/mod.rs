@@ -1,4 +1,4 @@
-//! Where matrices lie and what they hold.
+//! Matrices: their location, shape and element type.
 
 mod dtype;
 mod precision;

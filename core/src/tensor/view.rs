@@ -1,4 +1,4 @@
-//! Where a matrix lies: descriptors that mean the same to a slice, a buffer object and a device pointer.
+//! Views: descriptors of matrices that work for slices, buffer objects and device pointers alike.
 
 use crate::DType;
 use crate::QuantResidual;
@@ -23,7 +23,7 @@ pub struct View {
     pub offset: usize,
     /// Number of rows.
     pub rows: usize,
-    /// Elements in a row.
+    /// Number of elements per row.
     pub cols: usize,
     /// Elements from one row to the next, at least `cols`.
     pub stride: usize,
@@ -35,14 +35,14 @@ impl View {
         View { region, dtype, offset, rows, cols, stride: cols }
     }
 
-    /// Rows `start..start + count`. The result is checked by the kernel it is given to, not here: an offset that
-    /// overflows saturates, and lies outside every region.
+    /// Rows `start..start + count`. The kernel that uses the result checks it. An offset that overflows saturates, and
+    /// so lies outside every region.
     pub const fn rows_from(self, start: usize, count: usize) -> View {
         let bytes = start.saturating_mul(self.stride).saturating_mul(self.dtype.size());
         View { offset: self.offset.saturating_add(bytes), rows: count, ..self }
     }
 
-    /// Columns `start..start + count`, checked as those of [`View::rows_from`].
+    /// Columns `start..start + count`, checked like the rows of [`View::rows_from`].
     pub const fn cols_from(self, start: usize, count: usize) -> View {
         let bytes = start.saturating_mul(self.dtype.size());
         View { offset: self.offset.saturating_add(bytes), cols: count, ..self }
@@ -58,10 +58,10 @@ impl View {
         elements.checked_mul(self.dtype.size())
     }
 
-    /// Its rows among the bytes of its region, without the padding between them.
+    /// Iterates over its rows in the bytes of its region, without padding.
     ///
     /// # Panics
-    /// While iterating, where the region is shorter than the view.
+    /// The iterator panics if the region is shorter than the view.
     pub fn rows_in<'b>(&self, region: &'b [u8]) -> impl ExactSizeIterator<Item = &'b [u8]> + use<'b> {
         let View { offset, rows, cols, stride, dtype, .. } = *self;
         (0..rows).map(move |r| &region[offset + r * stride * dtype.size()..][..cols * dtype.size()])
@@ -79,10 +79,10 @@ impl View {
 pub struct Weight {
     /// `(out, in)`, in any weight type.
     pub data: View,
-    /// `(1, out)` f32: what each row of `data` is multiplied by. Present exactly for int8.
+    /// `(1, out)` f32: the scale of each row of `data`. Present only for int8, and always then.
     pub scale: Option<View>,
-    /// Where in the model file the dense matrix of what rounding to int8 left over starts, for the product with a
-    /// [`SharedMean`](crate::ops::SharedMean); see [`QuantResidual`]. Only beside int8.
+    /// Offset in the model file of the dense matrix of int8 residuals, for the product with a
+    /// [`SharedMean`](crate::ops::SharedMean); see [`QuantResidual`]. Only for int8.
     pub residual: Option<usize>,
 }
 
@@ -94,11 +94,11 @@ impl Weight {
     }
 }
 
-/// How the rows of a token matrix belong to images: first `image_tokens` rows for every image in turn, then
-/// `context_tokens` rows for every image in turn. Linear layers see one contiguous matrix in either case, and
-/// the context tokens appear (or are dropped) without a copy.
+/// The order of rows in a token matrix: first `image_tokens` rows for each image in turn, then `context_tokens` rows
+/// for each image in turn. Linear layers see one contiguous matrix with or without context tokens, which are added or
+/// dropped without a copy.
 ///
-/// Numbers that overflow saturate: no view has that many rows, so every kernel refuses them.
+/// Numbers that overflow saturate. No view has that many rows, so every kernel rejects them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenLayout {
     /// Images in the batch, both guidance branches counted.
@@ -110,7 +110,7 @@ pub struct TokenLayout {
 }
 
 impl TokenLayout {
-    /// Rows of the image tokens alone.
+    /// Rows of the image tokens only.
     pub const fn image_rows(&self) -> usize {
         self.images.saturating_mul(self.image_tokens)
     }
@@ -134,7 +134,7 @@ impl TokenLayout {
         if row < self.image_rows() { row / self.image_tokens } else { (row - self.image_rows()) / self.context_tokens }
     }
 
-    /// The image that a row belongs to, and how many rows from it on do so without a gap.
+    /// The image that a row belongs to, and the number of consecutive rows from it that belong to the same image.
     pub(crate) const fn run_from(&self, row: usize) -> (usize, usize) {
         let image = self.image_of(row);
         let end = if row < self.image_rows() {
@@ -155,7 +155,7 @@ impl TokenLayout {
     }
 }
 
-/// Per-image vectors (shift, scale, gate) taken from the table that holds them for all steps of a chunk.
+/// Per-image vectors (shift, scale, gate) from the table for all steps of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Modulation {
     /// `(rows, width)` f32: adaLN outputs of every block, one row for each (t, label).

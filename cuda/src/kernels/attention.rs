@@ -18,10 +18,10 @@ arguments! { AttentionArgs, 96, {
     scale: f32,
 } }
 
-/// Queries of a block.
+/// Queries per block.
 const QUERIES: usize = 64;
 
-/// The kernels, the shortest head first: channels that they have room for.
+/// The kernels by maximum channels of a head, the shortest first.
 pub(crate) const KERNELS: [(usize, Kernel); 5] = [
     kernel("attention_16", 16, 64),
     kernel("attention_64", 64, 64),
@@ -30,7 +30,7 @@ pub(crate) const KERNELS: [(usize, Kernel); 5] = [
     kernel("attention_128", 128, 32),
 ];
 
-/// Shared memory holds queries, keys and values in two halves of 16 bits, rows eight elements longer than a head.
+/// Shared memory holds queries, keys and values as two 16-bit halves, in rows eight elements longer than a head.
 const fn kernel(name: &'static str, width: usize, keys: usize) -> (usize, Kernel) {
     let shared = (2 * (QUERIES + 2 * keys) * (width + 8) * 2) as u32;
     (width, Kernel { stem: "attention", name, threads: 128, shared, args: size_of::<AttentionArgs>() })

@@ -21,7 +21,7 @@ arguments! { CausalAttentionArgs, 96, {
     unused: u32,
 } }
 
-/// Heads of a block, a warp each.
+/// Heads per block, one warp each.
 const HEADS: usize = 4;
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<CausalAttentionArgs>("causal_attention", 32 * HEADS as u32);

@@ -21,17 +21,17 @@ arguments! { LinearArgs, 120, {
     layout: Tokens,
 } }
 
-/// Outputs of a block, and how the device takes to such blocks.
+/// The tile of a block, and the device's estimated cost for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     rows: usize,
     cols: usize,
     threads: u32,
-    /// Slabs of 64 bytes a row in shared memory; none where the size is the kernel's own.
+    /// Slabs of 64 bytes per row in shared memory; 0 if the kernel fixes the size.
     stages: usize,
-    /// Blocks that a multiprocessor has at a time, by their shared memory on the smallest device.
+    /// Blocks resident on a multiprocessor at once, limited by shared memory on the smallest device.
     resident: usize,
-    /// Time for an output beside that of the largest tile, in percent: small tiles read operands more often. An estimate.
+    /// Estimated time per output relative to the largest tile, in percent: small tiles read operands more often.
     percent: usize,
 }
 
@@ -49,7 +49,7 @@ const fn kernel(name: &'static str, tile: Tile) -> Kernel {
     Kernel { stem: "linear", name, threads: tile.threads, shared, args: size_of::<LinearArgs>() }
 }
 
-/// By type of the operands: a kernel for each tile, then one with the smallest tile for rows that start anywhere.
+/// By type of the operands: a kernel for each tile, then one with the smallest tile for unaligned rows.
 const F16: [Kernel; 4] = [
     kernel("linear_f16_128x128", TILES[0]),
     kernel("linear_f16_64x128", TILES[1]),
@@ -120,7 +120,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     on.run(&kernel, [n.div_ceil(tile.cols), m.div_ceil(tile.rows), 1], &args)
 }
 
-/// The tile whose blocks, in as many rounds as the device needs for them, take the least time.
+/// Chooses the tile whose waves of blocks take the least time.
 fn best_tile(m: usize, n: usize, multiprocessors: usize) -> usize {
     let time = |tile: &Tile| {
         let blocks = m.div_ceil(tile.rows) * n.div_ceil(tile.cols);
@@ -130,7 +130,7 @@ fn best_tile(m: usize, n: usize, multiprocessors: usize) -> usize {
     (0..TILES.len()).min_by_key(|&i| time(&TILES[i])).unwrap_or(0)
 }
 
-/// The epilogue as the kernels number it.
+/// The kernels' number for the epilogue.
 fn epilogue(of: &Epilogue) -> u32 {
     match of {
         Epilogue::Store => 0,
@@ -146,7 +146,7 @@ fn epilogue(of: &Epilogue) -> u32 {
 mod tests {
     use super::*;
 
-    /// Orin's multiprocessors, and those of a large card.
+    /// Numbers of multiprocessors of Orin and of a large card.
     const DEVICES: [usize; 2] = [16, 132];
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) mod solver_step;
 pub(crate) mod swiglu;
 pub(crate) mod unpatchify;
 
-/// Every kernel there is.
+/// Every kernel.
 #[cfg(test)]
 pub(crate) fn all() -> Vec<crate::modules::Kernel> {
     let mut all = vec![

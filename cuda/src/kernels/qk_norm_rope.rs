@@ -18,7 +18,7 @@ arguments! { QkNormRopeArgs, 72, {
     eps: f32,
 } }
 
-/// Heads of a block, a warp each.
+/// Heads per block, one warp each.
 const HEADS: usize = 4;
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<QkNormRopeArgs>("qk_norm_rope", 32 * HEADS as u32);

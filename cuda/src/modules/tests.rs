@@ -1,5 +1,4 @@
-//! What can be known of the compiled kernels without a device: their names, their arguments and their blocks are those that
-//! launches have.
+//! Checks of the compiled kernels without a device: their names, arguments and blocks match the launches.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the matrix runs on: one row for each way to run the kernels.
+//! The rows of the matrix: one for each way to run the kernels.
 
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ pub type Run = Box<dyn Fn(&Case) -> Result<Vec<u8>, String>>;
 
 /// A way to run the kernels.
 pub struct Row {
-    /// What failures and summaries call it.
+    /// Its name in failures and summaries.
     pub name: String,
     /// Rows of the same word give the same bytes.
     pub same_bytes: String,
@@ -100,7 +100,7 @@ pub(super) fn cpu(isa: Isa) -> [Row; 6] {
     })
 }
 
-/// One tier of the first Vulkan device, the validation layers watching.
+/// One tier of the first Vulkan device, with the validation layers on.
 fn vulkan(tier: Tier) -> Row {
     let name = format!("vulkan/{tier}");
     let run: Result<Run, String> = match crate::vulkan::gpu(tier) {
@@ -206,7 +206,7 @@ where
     Ok(after)
 }
 
-/// Says once what is skipped, past the test harness's capture.
+/// Prints once what is skipped, bypassing the test harness's capture.
 ///
 /// # Panics
 /// Where `DENOIR_REQUIRE`, words between commas, names a row that cannot run.
@@ -226,7 +226,7 @@ fn announce(rows: &[Row]) {
     }
 }
 
-/// This many threads for each kernel, which take the tasks from the last to the first.
+/// Runs each kernel on this many threads, which take the tasks from last to first.
 struct Threads(usize);
 
 // SAFETY: the count goes down by one for each task, and the scope ends when all threads have.

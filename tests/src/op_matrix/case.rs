@@ -1,11 +1,11 @@
-//! One kernel with its arguments, and how well it must compute.
+//! A kernel with its arguments and tolerances.
 
 use denoir::AlignedBytes;
 use denoir_core::backend::{Program, run};
 use denoir_core::ops::{Bounds, Epilogue, Linear, Memory, NormModulate, Op, QuantizeRows};
 use denoir_core::{DType, View};
 
-/// What an element may differ by: `abs + rel · |reference|`.
+/// Tolerance of an element: `abs + rel · |reference|`.
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
     /// Absolute part.
@@ -63,7 +63,7 @@ impl Tolerance {
 pub struct Output {
     /// Where.
     pub view: View,
-    /// How well.
+    /// Its tolerance.
     pub tolerance: Tolerance,
 }
 
@@ -78,7 +78,7 @@ pub struct Case {
     pub arena: Vec<u8>,
     /// What the kernel writes.
     pub outputs: Vec<Output>,
-    /// What it may overwrite with anything.
+    /// Views that the kernel may overwrite with anything.
     pub scratch: Option<View>,
 }
 

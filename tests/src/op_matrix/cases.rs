@@ -1,4 +1,4 @@
-//! The table: one file a kernel, under the kernel's stem.
+//! The table of cases: one file per kernel, with the kernel's stem.
 
 mod attention;
 mod causal_attention;

@@ -1,5 +1,5 @@
-//! Random regions for one case: views that start anywhere an element may, rows that are padded, bytes between them
-//! that nobody may touch.
+//! Random regions for one case: views that start at any element boundary, padded rows, and guard bytes that nobody may
+//! touch.
 
 use denoir::AlignedBytes;
 use denoir_core::QuantResidual;

@@ -1,5 +1,5 @@
-//! The parts of a descriptor, by name, for tests that make them wrong. Patterns name every field, so that a new one
-//! does not stay out.
+//! The parts of a descriptor, by name, for tests that corrupt them. Patterns name every field, so that a new one cannot
+//! be forgotten.
 
 use denoir_core::ops::*;
 use denoir_core::{Modulation, TokenLayout, View, Weight};

@@ -1,4 +1,4 @@
-//! The cases of a kernel, which are drawn when they are needed.
+//! The cases of a kernel, drawn on demand.
 
 use super::case::Case;
 use super::draw::Draw;

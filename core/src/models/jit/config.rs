@@ -26,7 +26,7 @@ pub struct JitConfig {
     pub bottleneck: usize,
     /// In-context class tokens.
     pub context_tokens: usize,
-    /// The block before which they join.
+    /// The block before which the context tokens join.
     pub context_start: usize,
 }
 
@@ -111,7 +111,7 @@ impl JitConfig {
         self.channels * self.patch_size * self.patch_size
     }
 
-    /// How an image is cut into patches.
+    /// The division of an image into patches.
     pub(crate) const fn patches(&self) -> Patches {
         Patches { grid: self.grid(), size: self.patch_size }
     }
@@ -126,7 +126,7 @@ impl JitConfig {
         self.hidden / self.heads
     }
 
-    /// The label that stands for "no class".
+    /// The label of the null class.
     pub const fn null_label(&self) -> usize {
         self.classes
     }
@@ -136,7 +136,7 @@ impl JitConfig {
         (6 * self.depth + 2) * self.hidden
     }
 
-    /// Floating-point operations of one evaluation of one image without adaLN, counting two for a multiply-add.
+    /// Floating-point operations of one evaluation of one image without adaLN; a multiply-add counts as two.
     pub fn flop(&self) -> u64 {
         let (h, n) = (self.hidden as u64, self.image_tokens() as u64);
         let full = n + self.context_tokens as u64;

@@ -5,11 +5,11 @@ use crate::backend::{Backend, OpError, Recorder};
 use crate::models::block::{EPS, Pass};
 use crate::ops::{ClassCondition, ContextTokens, Epilogue, NormModulate, PixelOrder, Rope, RopePairs};
 
-/// The modulation vectors of every block for `times` time points and `labels` labels, from the sinusoids in
+/// Computes the modulation vectors of every block for `times` time points and `labels` labels, from the sinusoids in
 /// `plan.modulation.t_wave` and the labels in `plan.chunk_labels`: row `time · labels + label` of the table.
 ///
-/// They depend on nothing else, so they are computed for many steps at once, and the weights that make them, a
-/// quarter to a third of the network, are read once in a chunk instead of once in a pass.
+/// They depend on nothing else, so they are computed for many steps at once. Their weights, a quarter to a third of the
+/// network, are then read once per chunk instead of once per pass.
 ///
 /// # Errors
 /// Errors of the backend.
@@ -77,7 +77,7 @@ pub fn forward<B: Backend>(
     final_layer(k, model, plan, images)
 }
 
-/// Image tokens are rotated by their place, context tokens are not.
+/// Image tokens are rotated by their position; context tokens are not.
 fn pass<'p>(model: &JitModel, plan: &'p JitPlan, layout: &TokenLayout) -> Pass<'p> {
     Pass {
         plan: &plan.blocks,

@@ -7,7 +7,7 @@ use crate::models::plan::{MAX_BATCH, PlanError};
 use crate::ops::MAX_HEAD_DIM;
 use crate::tensor::Precision;
 
-/// Labels of a pass, the null class's for the second branch.
+/// Labels of a pass, with the null class for the second branch.
 type PassLabels = Vec<u32, { 2 * MAX_BATCH }>;
 
 /// The labels of a job.
@@ -15,12 +15,12 @@ type PassLabels = Vec<u32, { 2 * MAX_BATCH }>;
 pub struct Session {
     /// Label of each image of a pass over both branches.
     labels: PassLabels,
-    /// One per image at most, and the null class: the variants of the modulation table.
+    /// The variants of the modulation table: at most one per image, and the null class.
     distinct: Vec<u32, { MAX_BATCH + 1 }>,
 }
 
 impl Session {
-    /// `labels` are at most [`MAX_BATCH`].
+    /// `labels` has at most [`MAX_BATCH`] entries.
     fn new(labels: &[u32], null: u32, both: bool) -> Session {
         let mut session = Session { labels: labels.iter().copied().collect(), distinct: Vec::new() };
         session.labels.extend(labels.iter().map(|_| null));
@@ -37,7 +37,7 @@ impl Session {
 
 impl Network for JitModel {
     type Plan = JitPlan;
-    /// A class for each image.
+    /// One class per image.
     type Condition<'c> = &'c [u32];
     type Session = Session;
 
@@ -55,7 +55,7 @@ impl Network for JitModel {
         labels.len()
     }
 
-    /// The first half of a head's pairs turns with the patch's row, the second with its column.
+    /// The first half of a head's pairs is rotated by the patch's row, the second by its column.
     fn write_constants<B: Backend>(&self, plan: &JitPlan, backend: &mut B) -> Result<(), OpError<B::Error>> {
         let (grid, head_dim) = (self.config.grid(), self.config.head_dim());
         let half = head_dim / 2;

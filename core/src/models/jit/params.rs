@@ -83,8 +83,8 @@ impl JitModel {
         Ok(model)
     }
 
-    /// The matrices that every evaluation reads, which a backend may want in another order. Not those of the
-    /// modulation, which are read once for many evaluations.
+    /// The matrices that every evaluation reads, which a backend may repack. Excludes those of the modulation, which
+    /// are read once for many evaluations.
     pub fn matrices(&self) -> impl Iterator<Item = Weight> + Clone {
         let blocks = self.blocks.iter().flat_map(BlockParams::matrices);
         self.patch_embed.matrices().chain(blocks).chain([self.final_linear.weight])
@@ -95,7 +95,7 @@ impl JitModel {
         self.blocks.iter().map(|block| &block.modulation.weight).chain([&self.final_modulation.weight])
     }
 
-    /// The type of most of the weights: that of the first block's FFN.
+    /// The type of most weights, that is of the first block's FFN.
     pub fn weight_type(&self) -> DType {
         self.blocks.first().map_or(DType::F32, |b| b.w12.weight.data.dtype)
     }

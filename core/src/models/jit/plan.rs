@@ -5,7 +5,7 @@ use crate::models::plan::{BlockPlan, BlockSizes, Bump, ModulationPlan, PlanError
 use crate::tensor::Precision;
 use crate::{TokenLayout, View};
 
-/// The modulation table of one chunk of steps grows up to this size.
+/// Maximum size of the modulation table of one chunk of steps.
 const TABLE_BYTES: usize = 8 << 20;
 
 /// The position of every activation in one arena. Sizes are those of a guided pass: two branches of `batch` images.
@@ -17,11 +17,11 @@ pub struct JitPlan {
     pub precision: Precision,
     /// The sampler's buffers.
     pub trajectory: Trajectory,
-    /// Modulation vectors; as many variants as distinct labels, at most one for each image and the null class.
+    /// Modulation vectors. The variants are the distinct labels, at most one per image plus the null class.
     pub modulation: ModulationPlan,
     /// The blocks' buffers.
     pub blocks: BlockPlan,
-    /// `(1, 2 · batch)` u32: each image's label.
+    /// `(1, 2 · batch)` u32: the label of each image.
     pub labels: View,
     /// `(1, batch + 1)` u32: the distinct labels of a job.
     pub chunk_labels: View,

@@ -83,7 +83,7 @@ impl Qwen3Config {
         require(self.rope_base.is_finite() && self.rope_base > 1.0, ROPE_BASE, "must be a number above 1")
     }
 
-    /// Columns of queries, keys and values together.
+    /// Total columns of queries, keys and values.
     pub const fn qkv_width(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }

@@ -4,27 +4,27 @@ use super::{Qwen3Model, Qwen3Plan, forward};
 use crate::backend::{Backend, OpError, Program, run};
 use crate::ops::MAX_HEAD_DIM;
 
-/// Why prompts were not encoded. `E` is the backend's error.
+/// Errors of encoding prompts. `E` is the backend's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError<E> {
-    /// Another number of prompts than the plan is for, or a prompt of more tokens.
+    /// The number of prompts differs from the plan's, or a prompt has too many tokens.
     Prompts,
-    /// A token that the vocabulary does not have.
+    /// A token is not in the vocabulary.
     Token {
         /// The token.
         id: u32,
-        /// Tokens of the vocabulary.
+        /// Number of tokens in the vocabulary.
         vocabulary: usize,
     },
-    /// The output slice has another length than the hidden states need.
+    /// The output slice does not have the length of the hidden states.
     Output {
-        /// Values given.
+        /// Given number of values.
         len: usize,
-        /// Values needed.
+        /// Required number of values.
         needed: usize,
     },
-    /// The result holds an infinity or NaN: the weights are damaged, or overflow their type.
+    /// The result contains an infinity or NaN: the weights are damaged or overflow their type.
     NotFinite,
     /// A kernel failed.
     Op(OpError<E>),
@@ -75,9 +75,9 @@ impl<'m, B: Backend> Encoder<'m, B> {
         Ok(encoder)
     }
 
-    /// The last hidden states of `prompts`, one list of tokens for each of the plan's prompts, into `hidden`,
-    /// `(prompts, tokens, hidden)`. Prompts are padded on the right with `pad`, and nothing sees the padding; the
-    /// tokens of padding have hidden states all the same, and a network may read them.
+    /// Writes the last hidden states of `prompts`, one list of tokens for each of the plan's prompts, to `hidden`,
+    /// `(prompts, tokens, hidden)`. Prompts are padded on the right with `pad`. No token attends to padding, but
+    /// padding tokens have hidden states too, and a network may read them.
     ///
     /// # Errors
     /// [`EncodeError`].
@@ -114,7 +114,7 @@ impl<'m, B: Backend> Encoder<'m, B> {
         self.backend.write(&plan.lengths.cols_from(prompt, 1), bytemuck::bytes_of(&(ids.len() as u32)))
     }
 
-    /// Pair `k` of token `i` turns by `i / base^(2k / head_dim)`.
+    /// Rotates pair `k` of token `i` by `i / base^(2k / head_dim)`.
     fn write_rope(&mut self) -> Result<(), OpError<B::Error>> {
         let (head_dim, base) = (self.model.config.head_dim, self.model.config.rope_base);
         for token in 0..self.plan.tokens {
@@ -129,8 +129,8 @@ impl<'m, B: Backend> Encoder<'m, B> {
     }
 }
 
-/// One prompt's hidden states, `(tokens, hidden)`, as a network takes them: rounded to bfloat16, cut or zero-padded to
-/// its text width. Both have the same number of rows.
+/// Converts one prompt's hidden states, `(tokens, hidden)`, to a network's input: rounds them to bfloat16, and cuts or
+/// zero-pads them to its text width. Both have the same number of rows.
 pub fn prompt_embeds(hidden: &[f32], hidden_width: usize, embeds: &mut [f32], width: usize) {
     for (from, to) in hidden.chunks(hidden_width.max(1)).zip(embeds.chunks_mut(width.max(1))) {
         let values = from.iter().map(|&x| bf16::from_f32(x).to_f32()).chain(core::iter::repeat(0.0));

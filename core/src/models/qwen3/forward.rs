@@ -9,7 +9,7 @@ use crate::ops::{
 };
 use crate::{DType, View, Weight};
 
-/// Tokens and lengths in `plan.ids` and `plan.lengths` to the last hidden states in `plan.out`.
+/// Runs the network from tokens and lengths in `plan.ids` and `plan.lengths` to the last hidden states in `plan.out`.
 ///
 /// # Errors
 /// Errors of the backend.
@@ -90,8 +90,8 @@ fn ffn_branch<B: Backend>(
     linear(k, plan, &layer.down, out, out_scale, plan.x, Epilogue::Residual)
 }
 
-/// out = w · norm(x) of each pair of weights and output. Where the weights are of several types, the norm is made for
-/// each.
+/// out = w · norm(x) for each pair of weights and output. If the weights have several types, the norm is computed for
+/// each type.
 fn normed<B: Backend>(
     k: &mut Recorder<'_, B>,
     plan: &Qwen3Plan,
@@ -111,7 +111,7 @@ fn normed<B: Backend>(
     Ok(())
 }
 
-/// out = epilogue(x · wᵀ); Q8_0 blocks some rows at a time.
+/// out = epilogue(x · wᵀ), for Q8_0 blocks a few rows at a time.
 fn linear<B: Backend>(
     k: &mut Recorder<'_, B>,
     plan: &Qwen3Plan,
@@ -141,7 +141,7 @@ fn linear<B: Backend>(
     }
 }
 
-/// The type of the activations that meet this matrix.
+/// The activation type for this matrix.
 const fn input_of(plan: &Qwen3Plan, matrix: &Matrix) -> DType {
     match matrix {
         Matrix::Plain(weight) => plan.precision.input_of(weight),

@@ -40,7 +40,7 @@ pub struct LayerParams {
     pub output: Matrix,
     /// `(1, hidden)` f32.
     pub ffn_norm: View,
-    /// `(ffn_hidden, hidden)`: what SiLU is applied to.
+    /// `(ffn_hidden, hidden)`: its output is the input of SiLU.
     pub gate: Matrix,
     /// `(ffn_hidden, hidden)`.
     pub up: Matrix,
@@ -49,7 +49,7 @@ pub struct LayerParams {
 }
 
 impl Qwen3Model {
-    /// Finds every tensor and checks its shape and type. The output head is not looked at.
+    /// Finds every tensor and checks its shape and type. Ignores the output head.
     ///
     /// # Errors
     /// [`ModelError`], naming the missing or wrong key or tensor.

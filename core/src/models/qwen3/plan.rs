@@ -9,15 +9,15 @@ use crate::{DType, View};
 const MAX_PROMPTS: usize = 64;
 /// Maximum number of tokens of a prompt.
 const MAX_TOKENS: usize = 4096;
-/// Rows of a Q8_0 matrix that are dequantised at a time: few enough to stay in the last-level cache.
+/// Number of Q8_0 rows dequantised together, few enough to stay in the last-level cache.
 const SLAB_ROWS: usize = 256;
 
 /// The position of every activation in one arena. Rows are prompts times tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Qwen3Plan {
-    /// Prompts that are encoded together.
+    /// Number of prompts encoded together.
     pub prompts: usize,
-    /// Tokens of each, padding included.
+    /// Number of tokens per prompt, padding included.
     pub tokens: usize,
     /// Bytes of the arena.
     pub arena_bytes: usize,
@@ -37,7 +37,7 @@ pub struct Qwen3Plan {
     pub scale: View,
     /// `(rows, (heads + 2 · kv_heads) · head_dim)` f32: queries, keys, values.
     pub qkv: View,
-    /// `(rows, heads · head_dim)` f32: attention's output where the next layer is int8.
+    /// `(rows, heads · head_dim)` f32: attention's output if the next layer is int8.
     pub attended: View,
     /// `(rows, heads · head_dim)`, padded: input of attention's last layer. Its type is chosen at each use.
     pub attended_z: View,
@@ -45,9 +45,9 @@ pub struct Qwen3Plan {
     pub ffn: View,
     /// `(rows, ffn_hidden)`, padded: input of the FFN's last layer. Its type is chosen at each use.
     pub ffn_z: View,
-    /// `(rows, hidden / 32 · 34)` bytes: embeddings of the tokens where they are Q8_0 blocks.
+    /// `(rows, hidden / 32 · 34)` bytes: embeddings of the tokens, if they are Q8_0 blocks.
     pub blocks: Option<View>,
-    /// f32: rows of a Q8_0 matrix on their way to a linear layer, as many as fit.
+    /// f32: dequantised rows of a Q8_0 matrix, as many as fit.
     pub slab: Option<View>,
     /// `(rows, hidden)` f32: the last hidden state after the final norm.
     pub out: View,
@@ -57,7 +57,7 @@ impl Qwen3Plan {
     /// Plans the activations of `prompts` prompts of `tokens` tokens each.
     ///
     /// # Errors
-    /// [`PlanError`] for no or too many prompts or tokens, or sizes beyond the address space.
+    /// [`PlanError`] for zero or too many prompts or tokens, or sizes beyond the address space.
     pub fn new(
         model: &Qwen3Model,
         prompts: usize,

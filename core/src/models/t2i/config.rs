@@ -108,7 +108,7 @@ impl T2iConfig {
         self.channels * self.patch_size * self.patch_size
     }
 
-    /// How an image is cut into patches.
+    /// The division of an image into patches.
     pub(crate) const fn patches(&self) -> Patches {
         Patches { grid: self.grid(), size: self.patch_size }
     }
@@ -128,13 +128,13 @@ impl T2iConfig {
         self.hidden / self.heads
     }
 
-    /// Width of the modulation table: six vectors for each text block, then for each image block.
+    /// Width of the modulation table: six vectors per text block, then six per image block.
     pub const fn modulation_width(&self) -> usize {
         6 * (self.text_depth + self.depth) * self.hidden
     }
 
-    /// Floating-point operations of one evaluation of one image with its text, without adaLN, counting two for a
-    /// multiply-add.
+    /// Floating-point operations of one evaluation of one image with its text, without adaLN; a multiply-add counts as
+    /// two.
     pub fn flop(&self) -> u64 {
         let (h, n, text) = (self.hidden as u64, self.image_tokens() as u64, self.text_length as u64);
         let matrices = 4 * h * h + 3 * h * self.ffn_hidden as u64;

@@ -6,10 +6,11 @@ use crate::models::plan::typed;
 use crate::ops::{Epilogue, GatherRows, LayerNorm, PixelOrder, QkNormRope, QuantizeRows, RmsNorm, Rope, RopePairs};
 use crate::{DType, TokenLayout};
 
-/// The modulation vectors of every block for `times` time points, from the sinusoids in `plan.modulation.t_wave`.
+/// Computes the modulation vectors of every block for `times` time points, from the sinusoids in
+/// `plan.modulation.t_wave`.
 ///
-/// They depend on the time alone, so all steps' are computed up front, and the quarter of the network that makes them
-/// need not stay in memory.
+/// They depend only on the time, so those of all steps are computed up front. Their weights, a quarter of the network,
+/// then need not stay in memory.
 ///
 /// # Errors
 /// Errors of the backend.
@@ -35,7 +36,7 @@ pub fn modulation<B: Backend>(
     Ok(())
 }
 
-/// The first `texts` of `plan.texts`, refined at the time of the modulation rows in `plan.modulation.rows`, to
+/// Refines the first `texts` of `plan.texts` at the time of the modulation rows in `plan.modulation.rows`, to
 /// `plan.text`.
 ///
 /// # Errors
@@ -74,8 +75,8 @@ pub fn refine<B: Backend>(
     Ok(())
 }
 
-/// (k, v) = kv_y(y), k = norm(k), for every image block: from the first `texts` of `plan.text` to `plan.text_kv`. The
-/// text is not rotated.
+/// (k, v) = kv_y(y), k = norm(k), for every image block: from the first `texts` of `plan.text` to `plan.text_kv`. Text
+/// keys are not rotated.
 ///
 /// # Errors
 /// Errors of the backend.

@@ -1,6 +1,6 @@
-//! PixelGen, text to image (arXiv 2602.02493): image tokens attend to the image and to a text that a few blocks of its
-//! own have refined. The text's blocks see the time but not the image, so the text is refined once for all images of a
-//! batch, and with it every block's text keys and values.
+//! PixelGen, text to image (arXiv 2602.02493): image tokens attend to the image and to a text, which a few text blocks
+//! have refined. The text blocks depend on the time but not on the image, so one refined text serves all images of a
+//! batch, and so do its keys and values for every block.
 
 mod config;
 mod forward;

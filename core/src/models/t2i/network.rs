@@ -8,26 +8,26 @@ use crate::models::plan::{MAX_BATCH, PlanError};
 use crate::ops::MAX_HEAD_DIM;
 use crate::tensor::Precision;
 
-/// What the images of a batch show: one text for all of them.
+/// The condition of a batch: one prompt for all images.
 #[derive(Clone, Copy, Debug)]
 pub struct PromptEmbeds<'c> {
     /// `(text length, text width)`: the prompt's embedding, padding included.
     pub prompt: &'c [f32],
-    /// `(text length, text width)`: the negative prompt's; read where any evaluation is guided.
+    /// `(text length, text width)`: the negative prompt's embedding; read if any evaluation is guided.
     pub negative: &'c [f32],
     /// Number of images.
     pub images: usize,
 }
 
 impl<'c> PromptEmbeds<'c> {
-    /// The texts that are read for these branches.
+    /// The texts to read for these branches.
     fn read(self, branches: Branches) -> impl Iterator<Item = &'c [f32]> {
         let negative = (branches == Branches::Both).then_some(self.negative);
         core::iter::once(self.prompt).chain(negative)
     }
 }
 
-/// Nothing: the texts are on the device.
+/// No state: the texts are on the device.
 #[derive(Clone, Copy, Debug)]
 pub struct Session(());
 
@@ -50,7 +50,7 @@ impl Network for T2iModel {
         texts.images
     }
 
-    /// x and y alternate from pair to pair; the positions run from 0 to the grid's side, both included, and so are no
+    /// x and y alternate from pair to pair. The positions run from 0 to the grid's side, both included, and so are not
     /// whole numbers.
     fn write_constants<B: Backend>(&self, plan: &T2iPlan, backend: &mut B) -> Result<(), OpError<B::Error>> {
         let (grid, head_dim) = (self.config.grid(), self.config.head_dim());
@@ -113,8 +113,8 @@ impl Network for T2iModel {
         modulation(k, self, plan, times)
     }
 
-    /// Refines the texts and makes their keys and values: the prompt's, and the negative prompt's where the pass is guided.
-    /// The modulation rows of a pass serve its texts too: all are the time's.
+    /// Refines the texts and computes their keys and values: for the prompt, and for the negative prompt if the pass is
+    /// guided. The texts use the modulation rows of the pass, because all rows depend only on the time.
     fn at_time<B: Backend>(&self, plan: &T2iPlan, backend: &mut B, guided: bool) -> Result<(), OpError<B::Error>> {
         let texts = if guided { TEXTS } else { 1 };
         run(backend, Program::replayed("refine", [texts, 0]), |k| refine(k, self, plan, texts))?;

@@ -40,10 +40,10 @@ pub struct T2iModel {
     pub final_linear: Dense,
 }
 
-/// An image block: the same as a text block, and the text's keys and values.
+/// An image block: a text block, plus the layer for text keys and values.
 #[derive(Clone, Copy, Debug)]
 pub struct JointBlock {
-    /// What works on image tokens.
+    /// The part that processes image tokens.
     pub image: BlockParams,
     /// `(2 · hidden, hidden)`.
     pub kv_y: Dense,
@@ -94,8 +94,8 @@ impl T2iModel {
         Ok(model)
     }
 
-    /// The matrices that every evaluation reads, which a backend may want in another order. Not those of the
-    /// modulation, which are read once for many evaluations.
+    /// The matrices that every evaluation reads, which a backend may repack. Excludes those of the modulation, which
+    /// are read once for many evaluations.
     pub fn matrices(&self) -> impl Iterator<Item = Weight> + Clone {
         let ends = self.patch_embed.matrices().chain([self.text_proj.weight, self.final_linear.weight]);
         let texts = self.text_blocks.iter().flat_map(BlockParams::matrices);
@@ -108,7 +108,7 @@ impl T2iModel {
         self.all_blocks().map(|block| &block.modulation.weight)
     }
 
-    /// The type of most of the weights: that of the first block's FFN.
+    /// The type of most weights, that is of the first block's FFN.
     pub fn weight_type(&self) -> DType {
         self.blocks.first().map_or(DType::F32, |b| b.image.w12.weight.data.dtype)
     }

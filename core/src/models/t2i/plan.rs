@@ -5,10 +5,10 @@ use crate::models::plan::{BlockPlan, BlockSizes, Bump, ModulationPlan, PlanError
 use crate::tensor::Precision;
 use crate::{TokenLayout, View};
 
-/// The modulation table of one chunk of steps grows up to this size: every step of upstream's sampler at the published
-/// size, so that the weights that make it are read once in an image.
+/// Maximum size of the modulation table of one chunk of steps. It holds every step of upstream's sampler at the
+/// published size, so that the modulation weights are read once per image.
 const TABLE_BYTES: usize = 32 << 20;
-/// Texts of a batch: the prompt of all its images, and the negative prompt.
+/// Texts of a batch: the prompt of all images, and the negative prompt.
 pub(super) const TEXTS: usize = 2;
 
 /// The position of every activation in one arena. Sizes are those of a guided pass: two branches of `batch` images.
@@ -22,11 +22,11 @@ pub struct T2iPlan {
     pub trajectory: Trajectory,
     /// Modulation vectors; one variant.
     pub modulation: ModulationPlan,
-    /// What the blocks work in, the text's and the image's in turn.
+    /// The blocks' buffers, used by text and image blocks in turn.
     pub blocks: BlockPlan,
     /// `(2 · text length, text width)` f32: the prompt, then the negative prompt.
     pub texts: View,
-    /// `(1, 2 · batch)` u32: each image's text.
+    /// `(1, 2 · batch)` u32: the text of each image.
     pub text_of_image: View,
     /// `(2 · text length, hidden)` f32: the projected text before its norm.
     pub text_z: View,
@@ -88,7 +88,7 @@ impl T2iPlan {
         })
     }
 
-    /// The rows of a pass over `images` images: queries, and keys, to which each image adds its text.
+    /// The rows of a pass over `images` images: queries, and keys, which include each image's text.
     pub const fn layouts(&self, model: &T2iModel, images: usize) -> (TokenLayout, TokenLayout) {
         let queries = TokenLayout { images, image_tokens: model.config.image_tokens(), context_tokens: 0 };
         (queries, TokenLayout { context_tokens: model.config.text_length, ..queries })
