@@ -53,7 +53,7 @@ pub fn of(kernel: &str) -> Table {
     table
 }
 
-/// What a producer writes of a centre.
+/// A producer's outputs for a centre.
 fn centre_outputs(centre: &Centre, value: Tolerance, row: Tolerance) -> [(View, Tolerance); 3] {
     [(centre.row, row), (centre.scale, value.of_scale()), (centre.value, value)]
 }

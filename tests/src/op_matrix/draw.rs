@@ -123,7 +123,7 @@ impl Draw {
     /// A matrix of these elements, row after row.
     ///
     /// # Panics
-    /// Where there are fewer or more of them.
+    /// If their number differs from the matrix's.
     pub fn tensor(&mut self, region: Region, dtype: DType, (rows, cols): (usize, usize), bytes: &[u8]) -> View {
         let view = self.place(region, dtype, rows, cols);
         let region = match region {
@@ -187,7 +187,7 @@ impl Draw {
         TokenLayout { images, image_tokens: rows / images - context_tokens, context_tokens }
     }
 
-    /// Bytes of any bits: what the rounding of int8 weights left over.
+    /// Random bytes, as residuals of int8 weights.
     pub fn rest(&mut self, rows: usize, cols: usize) -> usize {
         let bytes = rows * Rest::bytes(cols);
         self.matrix(Region::Weights, DType::I8, (1, bytes), |rng, _, _| f64::from(rng.bits() as i8)).offset
@@ -224,7 +224,7 @@ impl Draw {
     /// The case, with some bytes after the last view.
     ///
     /// # Panics
-    /// Where there is no memory.
+    /// If memory runs out.
     pub fn finish(mut self, op: Op, outputs: impl IntoIterator<Item = (View, Tolerance)>) -> Case {
         for bytes in [&mut self.weights, &mut self.arena] {
             bytes.resize_with(bytes.len() + 67, || self.rng.bits() as u8);
