@@ -1,4 +1,4 @@
-//! `denoir verify`: compares this build with what PyTorch computed, tensor by tensor.
+//! `denoir verify`: compares this build with PyTorch's results, tensor by tensor.
 
 mod outcome;
 
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print failures and the summary only
+    /// Print only failures and the summary
     #[arg(short, long)]
     quiet: bool,
 }
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     report(args, &outcomes)
 }
 
-/// The files named, and those in the folders named, in order.
+/// Lists the named files, and the files in the named folders, in order.
 fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for path in paths {

@@ -47,7 +47,7 @@ pub enum Error {
     },
     /// A matrix or a kernel's grid is larger than kernels can count.
     TooLarge {
-        /// What it is.
+        /// The matrix or grid.
         what: &'static str,
         /// Its size.
         size: u64,

@@ -102,7 +102,7 @@ impl Pipeline {
     /// last, without host work between evaluations. The first call starts the measurement. Only CUDA provides it.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub fn take_device_times(&mut self) -> Result<Vec<f64>, Error> {
         self.engine.take_device_times()
     }

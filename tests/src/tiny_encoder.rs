@@ -26,7 +26,7 @@ pub fn tokenizer_json() -> String {
 /// Writes the folder, with its weights in this type.
 ///
 /// # Errors
-/// What the disk reports.
+/// Errors of the disk.
 pub fn write(at: &Path, ty: Float) -> std::io::Result<()> {
     let tensor = |(name, shape): (&str, &[u64])| {
         let values = (0..shape.iter().product()).map(|i| ((i % 7) as f32 - 3.0) / 4.0).collect();

@@ -25,7 +25,7 @@ pub fn options(tier: Option<Tier>) -> Options {
 /// Checks that the validation layers reported no errors or warnings.
 ///
 /// # Errors
-/// What they said.
+/// Their messages.
 pub fn quiet() -> Result<(), String> {
     match MESSAGES.all() {
         all if all.is_empty() => Ok(()),

@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// A buffer or a kernel's operand is larger than the device allows.
     TooLarge {
-        /// What it is.
+        /// The buffer or operand.
         what: &'static str,
         /// Bytes.
         bytes: u64,

@@ -125,8 +125,8 @@ pub mod tokenizer {
     );
 }
 
-/// Number of channels of SwiGLU's output that are rotated together before `w3`, whose rows are stored rotated to match:
-/// 16. Absent if nothing is rotated.
+/// Number of channels of SwiGLU's output that are rotated together (16) before `w3`, whose rows are stored rotated to
+/// match. Absent if nothing is rotated.
 pub const FEED_FORWARD_ROTATION: &str = "denoir.feed_forward_rotation";
 /// Type of the matrices, as on the command line: `f32`, `f16`, `bf16` or `int8`.
 pub const WEIGHT_TYPE: &str = "denoir.weight_type";

@@ -26,7 +26,7 @@ pub struct Row {
     pub same_bytes: String,
     /// The kernels that run differently here; `None`: all do.
     pub only: Option<&'static [&'static str]>,
-    /// Whether it runs linear layers with aligned rows alone.
+    /// Whether it runs only linear layers with aligned rows.
     pub aligned: bool,
     /// Whether tensor cores add 16-bit products: they truncate sums.
     pub tensor_cores: bool,
@@ -122,9 +122,9 @@ fn vulkan(tier: Tier) -> Row {
     Row { only, tensor_cores: tier == Tier::Matrix, ..Row::new(name, run) }
 }
 
-/// The first CUDA device: a row with the tiles that the backend chooses, and one for each tile. All give the same bytes. An
-/// emulated device has another name, as it is not what `DENOIR_REQUIRE=cuda` asks for; it also runs the threads of a block
-/// in reverse order, which changes the bytes where there is a race.
+/// The first CUDA device: a row with the tiles that the backend chooses, and one for each tile. All give the same
+/// bytes. An emulated device has another name, because it does not satisfy `DENOIR_REQUIRE=cuda`. It also runs the
+/// threads of a block in reverse order, which changes the bytes if there is a race.
 fn cuda() -> Vec<Row> {
     let gpu = match crate::cuda::gpu() {
         Ok(gpu) => gpu,

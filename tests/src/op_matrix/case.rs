@@ -10,7 +10,7 @@ use denoir_core::{DType, View};
 pub struct Tolerance {
     /// Absolute part.
     pub abs: f64,
-    /// What is added to the absolute part where tensor cores add, which truncate what other devices round.
+    /// Addition to the absolute part for tensor cores, which truncate sums that other devices round.
     pub truncation: f64,
     /// Relative part.
     pub rel: f64,
@@ -31,9 +31,9 @@ impl Tolerance {
         Tolerance { abs, truncation: 0.0, rel, off_by_one: 0.0, why }
     }
 
-    /// The same where tensor cores add up `k` products of 16 bits and partial sums are near 1. They truncate each sum
-    /// of eight products to an f32: by half a unit in the last place on average, always towards zero, where rounding goes
-    /// either way (`add_block` in cuda/emulator/device.cpp).
+    /// The same for tensor cores that add up `k` 16-bit products with partial sums near 1. They truncate each sum of
+    /// eight products to an f32: by half a unit in the last place on average and always towards zero, whereas rounding
+    /// goes either way (`add_block` in cuda/emulator/device.cpp).
     pub fn truncated_sums(self, k: usize) -> Tolerance {
         Tolerance { truncation: k.div_ceil(8) as f64 * (-24f64).exp2(), ..self }
     }
@@ -76,7 +76,7 @@ pub struct Case {
     pub weights: AlignedBytes,
     /// The arena before the kernel runs.
     pub arena: Vec<u8>,
-    /// What the kernel writes.
+    /// The outputs of the kernel.
     pub outputs: Vec<Output>,
     /// Views that the kernel may overwrite with anything.
     pub scratch: Option<View>,
@@ -137,7 +137,8 @@ impl Case {
         }
     }
 
-    /// Compares the outputs with the reference's, by the limits of tensor cores or of others; the largest difference of f32 results as a share of what is allowed.
+    /// Compares the outputs with the reference's, within the tolerances for tensor cores or for other devices. Returns
+    /// the largest difference of f32 results as a share of the tolerance.
     pub(super) fn compare(&self, mut got: Vec<u8>, mut want: Vec<u8>, tensor_cores: bool) -> Result<f64, String> {
         self.untouched(&got)?;
         let mut worst = 0f64;

@@ -171,7 +171,7 @@ impl Draw {
         TokenLayout { images, image_tokens: rows / images - context_tokens, context_tokens }
     }
 
-    /// Bytes of any bits: what the rounding of int8 weights left over.
+    /// Random bytes, as residuals of int8 weights.
     pub fn residual(&mut self, rows: usize, cols: usize) -> usize {
         let bytes = rows * QuantResidual::bytes(cols);
         self.matrix(Region::Weights, DType::I8, (1, bytes), |rng, _, _| f64::from(rng.bits() as i8)).offset
@@ -208,7 +208,7 @@ impl Draw {
     /// The case, with some bytes after the last view.
     ///
     /// # Panics
-    /// Where there is no memory.
+    /// If memory runs out.
     pub fn finish(mut self, op: Op, outputs: impl IntoIterator<Item = (View, Tolerance)>) -> Case {
         for bytes in [&mut self.weights, &mut self.arena] {
             bytes.resize_with(bytes.len() + 67, || self.rng.bits() as u8);

@@ -173,7 +173,7 @@ fn optional<'a>(views: Vec<Named<'a, Option<View>>>) -> impl Iterator<Item = Nam
     views.into_iter().filter_map(|(name, view)| Some((name, view.as_mut()?)))
 }
 
-/// What a producer calls the views of a centre.
+/// A producer's names for the views of a centre.
 const OUT_CENTRE: [&str; 3] = ["out_centre", "out_centre_scale", "out_centre_value"];
 
 fn centre_views<'a>(

@@ -8,7 +8,7 @@ use crate::op_matrix::{Case, Table, Tolerance};
 const HEAD_DIMS: [usize; 7] = [4, 16, 64, 72, 80, 104, 128];
 const KEYS: [usize; 9] = [1, 5, 31, 32, 33, 63, 64, 65, 129];
 
-/// How scores grow over the keys: what an online softmax has to rescale.
+/// The growth of scores over the keys, for which an online softmax must rescale.
 #[derive(Clone, Copy, Debug)]
 enum Scores {
     /// Near ±1.

@@ -8,9 +8,9 @@ use crate::op_matrix::{Case, Output, Table, Tolerance};
 /// Activations and weights: the rows of the contract's table.
 const TYPES: [(DType, DType); 6] = [(F32, F32), (F32, F16), (F32, BF16), (F16, F16), (BF16, BF16), (I8, I8)];
 const EPILOGUES: [&str; 5] = ["store", "silu", "add_periodic", "residual", "gated_residual"];
-/// Types of what a fused SwiGLU writes.
+/// Output types of a fused SwiGLU.
 const PRODUCTS: [DType; 3] = [F32, F16, BF16];
-/// m, n, k of layers of real models, cut down to what the reference can do in a moment.
+/// m, n, k of layers of real models, reduced until the reference is fast enough.
 const REAL: [(usize, usize, usize); 4] = [(96, 96, 1152), (33, 288, 1152), (17, 100, 3413), (37, 101, 520)];
 
 /// x · w is near 1, and so are its partial sums. Where one lane adds all of them up, k roundings of 2^-25 each wander
@@ -74,12 +74,12 @@ struct Form {
     centred: Option<Finer>,
 }
 
-/// What the centre of int8 activations is multiplied by.
+/// The weights that multiply the centre of int8 activations.
 #[derive(Clone, Copy, PartialEq)]
 enum Finer {
     /// The weights.
     No,
-    /// The weights with what their rounding left over.
+    /// The weights plus their residuals.
     QuantResidual,
 }
 
@@ -149,7 +149,7 @@ fn swiglu(
     Case { op, weights, arena, outputs: vec![Output { view: out, tolerance }], scratch }
 }
 
-/// Weights, with what is left over where centres are multiplied by it.
+/// Weights, with residuals if centres are multiplied by them.
 fn matrix(d: &mut Draw, dtype: DType, (n, k): (usize, usize), centred: Option<Finer>) -> Weight {
     let mut w = d.weight(dtype, n, k);
     if centred == Some(Finer::QuantResidual) {
