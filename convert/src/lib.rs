@@ -66,7 +66,7 @@ pub struct Options {
     /// The set of weights: `ema` or `raw`, or upstream's `model_ema1`, `model_ema2`, `model`. `None`: upstream's EMA.
     pub weights: Option<String>,
     /// Type of the matrices. With [`DType::I8`] those of attention and FFN are I8 with a scale per row, the others
-    /// BF16, and the rows of `mlp.w3` are rotated. Vectors and positions are always F32. `None`: BF16, or for a text
+    /// F16, and the rows of `mlp.w3` are rotated. Vectors and positions are always F32. `None`: BF16, or for a text
     /// encoder its own type.
     pub dtype: Option<DType>,
     /// Configuration file: see [`config`].
