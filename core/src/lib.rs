@@ -40,6 +40,7 @@
 #![no_std]
 
 pub mod backend;
+mod built;
 pub mod checked;
 pub mod cpu;
 mod error;

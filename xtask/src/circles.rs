@@ -13,10 +13,11 @@ use crate::error::Error;
 const ROOMS: &[(&str, &[&str])] = &[
     ("checked", &[]),
     ("tensor", &[]),
+    ("built", &["tensor"]),
     ("gguf", &["checked", "tensor"]),
-    ("ops", &["tensor"]),
+    ("ops", &["built", "tensor"]),
     ("backend", &["ops", "tensor"]),
-    ("cpu", &["backend", "checked", "ops", "tensor"]),
+    ("cpu", &["backend", "built", "checked", "ops", "tensor"]),
     ("models", &["backend", "gguf", "ops", "tensor"]),
     ("sampling", &["backend", "gguf", "models", "ops", "tensor"]),
     ("self_test", &["backend", "ops", "tensor"]),

@@ -229,7 +229,7 @@ impl Kernel<'_> {
     ///
     /// # Safety
     /// As [`Tiles::tile`].
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     unsafe fn attend_panel<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<'_, S>, place: Place) {
         let head_dim = place.head_dim;
         let half = place.count <= S::PANEL / 2;
@@ -275,7 +275,7 @@ impl Kernel<'_> {
     }
 
     /// Turns a panel's queries into columns.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn take_queries<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<'_, S>, place: Place) {
         for first in (0..place.count).step_by(S::LANES) {
             for (i, to) in b.rows.chunks_mut(b.wide).enumerate().take(S::LANES.min(place.count - first)) {
@@ -299,7 +299,7 @@ impl Kernel<'_> {
     }
 
     /// Brings a block's values side by side: rows that lie a power of two apart would share a few lines of the cache.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn take_values<S: Simd, const PAIRS: bool>(
         &self,
         s: S,
@@ -335,7 +335,7 @@ impl Kernel<'_> {
     ///
     /// # Safety
     /// `start..start + keys` are keys of the image, at most [`KEYS`].
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     unsafe fn score<S: Simd, const PAIRS: bool>(
         &self,
         s: S,
@@ -384,14 +384,14 @@ const fn groups<const PAIRS: bool>(n: usize) -> usize {
 
 /// # Safety
 /// The promises of [`Columns`].
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 unsafe fn columns<S: Simd, const PAIRS: bool>(s: S, c: &Columns) {
     // SAFETY: the caller promises what [`Columns`] asks for.
     unsafe { if PAIRS { s.columns_bf16(c) } else { s.columns(c) } }
 }
 
 /// Rounds a head, times `scale`, to pairs of bfloat16; pairs past its end are 0.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn to_pairs<S: Simd>(s: S, to: &mut [f32], head: &[f32], scale: f32) {
     let to = to[..head.len().next_multiple_of(MAX_LANES) / 2].as_mut_ptr().cast::<bf16>();
     for c in (0..head.len()).step_by(S::LANES) {
@@ -403,7 +403,7 @@ fn to_pairs<S: Simd>(s: S, to: &mut [f32], head: &[f32], scale: f32) {
 const _: () = assert!(MAX_HEAD_DIM.is_multiple_of(MAX_LANES));
 
 /// Weights of a block of keys from its scores, down the columns.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn weigh<S: Simd, const PAIRS: bool>(s: S, b: &mut Scratch<'_, S>, keys: usize, half: bool) {
     let end = if half { S::PANEL / 2 } else { S::PANEL };
     for c in (0..end).step_by(S::LANES) {

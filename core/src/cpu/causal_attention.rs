@@ -2,6 +2,7 @@ use super::memory::{Arena, Source};
 use super::rounded::Rounded;
 use super::simd::Simd;
 use super::tiles::Tiles;
+use crate::built;
 use crate::ops::{CausalAttention, MAX_HEAD_DIM};
 
 pub(super) struct Kernel<'a> {
@@ -36,6 +37,8 @@ pub(super) unsafe fn tiles<'a>(op: &CausalAttention, memory: &Arena<'a>) -> (usi
 }
 
 impl Tiles for Kernel<'_> {
+    const IS_BUILT: bool = built::TEXT;
+
     /// One query head of one token. Text is short and encoded once: key after key is fast enough.
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, index: usize) {

@@ -3,6 +3,7 @@ use half::f16;
 use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
 use super::tiles::Tiles;
+use crate::built;
 use crate::ops::{BLOCK, BLOCK_BYTES, DequantizeBlocks};
 
 pub(super) struct Kernel<'a> {
@@ -19,6 +20,8 @@ pub(super) unsafe fn tiles<'a>(op: &DequantizeBlocks, memory: &Arena<'a>) -> (us
 }
 
 impl Tiles for Kernel<'_> {
+    const IS_BUILT: bool = built::TEXT;
+
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, _: S, r: usize) {
         // SAFETY: a tile is a row.

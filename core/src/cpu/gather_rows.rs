@@ -3,6 +3,7 @@ use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
 use super::tiles::Tiles;
 use crate::DType;
+use crate::built;
 use crate::ops::GatherRows;
 
 pub(super) struct Kernel<'a> {
@@ -31,6 +32,8 @@ pub(super) unsafe fn tiles<'a>(op: &GatherRows, memory: &Arena<'a>) -> (usize, K
 }
 
 impl Tiles for Kernel<'_> {
+    const IS_BUILT: bool = built::TEXT;
+
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
         let row = self.index.row(0)[r / self.count] as usize * self.count + r % self.count;

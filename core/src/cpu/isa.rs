@@ -1,9 +1,9 @@
 //! Instruction sets: what this machine has, and running a kernel with one of them.
 
 use super::shape::Shape;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
 use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(feature = "simd", target_arch = "aarch64"))]
 use super::simd::{Dot, I8mm, Neon};
 use super::simd::{Scalar, Simd};
 use super::tiles::Tiles;
@@ -24,7 +24,7 @@ macro_rules! levels {
         enum Level {
             Scalar,
             $(
-                #[cfg(target_arch = $arch)]
+                #[cfg(all(feature = "simd", target_arch = $arch))]
                 $level($token),
             )*
         }
@@ -38,7 +38,7 @@ macro_rules! levels {
                 [
                     Some(Level::Scalar),
                     $(
-                        #[cfg(target_arch = $arch)]
+                        #[cfg(all(feature = "simd", target_arch = $arch))]
                         <$token>::detect().map(Level::$level),
                     )*
                 ]
@@ -48,14 +48,14 @@ macro_rules! levels {
             }
 
             /// The name of every instruction set that there are kernels for on this architecture.
-            pub const NAMES: &'static [&'static str] = &["scalar", $(#[cfg(target_arch = $arch)] $name),*];
+            pub const NAMES: &'static [&'static str] = &["scalar", $(#[cfg(all(feature = "simd", target_arch = $arch))] $name),*];
 
             /// The name on the command line.
             pub const fn name(self) -> &'static str {
                 match self.0 {
                     Level::Scalar => "scalar",
                     $(
-                        #[cfg(target_arch = $arch)]
+                        #[cfg(all(feature = "simd", target_arch = $arch))]
                         Level::$level(_) => $name,
                     )*
                 }
@@ -67,7 +67,7 @@ macro_rules! levels {
             match isa.0 {
                 Level::Scalar => shape_of::<Scalar>(),
                 $(
-                    #[cfg(target_arch = $arch)]
+                    #[cfg(all(feature = "simd", target_arch = $arch))]
                     Level::$level(_) => shape_of::<$token>(),
                 )*
             }
@@ -77,7 +77,7 @@ macro_rules! levels {
             match isa.0 {
                 Level::Scalar => Scalar::BF16,
                 $(
-                    #[cfg(target_arch = $arch)]
+                    #[cfg(all(feature = "simd", target_arch = $arch))]
                     Level::$level(_) => <$token>::BF16,
                 )*
             }
@@ -87,13 +87,16 @@ macro_rules! levels {
         /// keeps on the stack.
         #[inline(never)]
         pub(super) fn launch<K: Tiles>(isa: Isa, executor: &dyn Executor, count: usize, kernel: &K) {
+            if !K::IS_BUILT {
+                return;
+            }
             // Not every architecture has levels that differ in products.
             let _ = K::PRODUCTS;
             match isa.0 {
                 // SAFETY: executors promise to run each tile once.
                 Level::Scalar => executor.run(count, &|i| kernel.prepared(|kernel| unsafe { kernel.tile(Scalar, i) })),
                 $(
-                    #[cfg(target_arch = $arch)]
+                    #[cfg(all(feature = "simd", target_arch = $arch))]
                     Level::$level(s) => {
                         if K::PRODUCTS {
                             // SAFETY: the executor runs each tile once, and the token proves the features.
@@ -110,7 +113,7 @@ macro_rules! levels {
         }
 
         $(
-            #[cfg(target_arch = $arch)]
+            #[cfg(all(feature = "simd", target_arch = $arch))]
             #[target_feature(enable = $features)]
             unsafe fn $tile(kernel: &impl Tiles, s: $token, index: usize) {
                 // SAFETY: the caller runs each tile once, on a machine with the features.

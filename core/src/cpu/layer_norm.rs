@@ -2,6 +2,7 @@ use super::memory::{Arena, Source};
 use super::rounded::{Rounded, Values};
 use super::simd::Simd;
 use super::tiles::Tiles;
+use crate::built;
 use crate::ops::LayerNorm;
 
 pub(super) struct Kernel<'a> {
@@ -21,6 +22,8 @@ pub(super) unsafe fn tiles<'a>(op: &LayerNorm, memory: &Arena<'a>) -> (usize, Ke
 }
 
 impl Tiles for Kernel<'_> {
+    const IS_BUILT: bool = built::TEXT;
+
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
         let x = self.x.row(r);

@@ -128,7 +128,9 @@ impl<'a> Arena<'a> {
     /// The view was checked against `bounds`, and nobody writes to it while the result lives.
     pub(super) unsafe fn bytes_of_rows(&self, view: &View) -> Source<'a, u8> {
         let size = view.dtype.size();
-        let view = View { dtype: DType::I8, cols: view.cols * size, stride: view.stride * size, ..*view };
+        // Where there is one row, or none, the stride may be any number.
+        let (cols, stride) = (view.cols.saturating_mul(size), view.stride.saturating_mul(size));
+        let view = View { dtype: DType::I8, cols, stride, ..*view };
         // SAFETY: the same bytes.
         unsafe { self.source(&view) }
     }

@@ -38,6 +38,7 @@ pub use isa::Isa;
 pub use pack::{pack, packed_bytes};
 
 use crate::backend::{Backend, ModelFile, Program};
+use crate::built;
 use crate::ops::{Bounds, Op, SharedMean};
 use crate::tensor::Precision;
 use crate::{Region, View};
@@ -127,7 +128,7 @@ impl Cpu<'_> {
         op: Option<&SharedMean>,
         (count, kernel): (usize, shared_mean::RoundedRows<'_, R>),
     ) {
-        if let Some(centre) = op {
+        if let Some(centre) = op.filter(|_| built::INT8) {
             // SAFETY: the caller promises both.
             let (images, means) = unsafe { shared_mean::tiles(centre, &kernel.rows, &self.memory) };
             self.launch((images, means));

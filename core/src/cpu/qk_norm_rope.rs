@@ -65,7 +65,7 @@ impl Tiles for Kernel<'_> {
     }
 }
 
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn norm<S: Simd>(s: S, head: &mut [f32], inverse: S::F32, weight: &[f32]) {
     for (x, w) in head.chunks_mut(S::LANES).zip(weight.chunks(S::LANES)) {
         s.store_some(x, s.mul(s.mul(s.load_some(x), inverse), s.load_some(w)));
@@ -73,7 +73,7 @@ fn norm<S: Simd>(s: S, head: &mut [f32], inverse: S::F32, weight: &[f32]) {
 }
 
 /// Norms a head and rotates its channel pairs `2k, 2k + 1` by the angles of a row.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn norm_and_rotate<S: Simd>(s: S, head: &mut [f32], inverse: S::F32, weight: &[f32], waves: &[f32]) {
     let factors = weight.chunks(S::LANES).zip(waves.chunks(S::LANES));
     for (x, (w, waves)) in head.chunks_mut(S::LANES).zip(factors) {
@@ -83,7 +83,7 @@ fn norm_and_rotate<S: Simd>(s: S, head: &mut [f32], inverse: S::F32, weight: &[f
 }
 
 /// Rotates the channel pairs `k, k + head_dim / 2` of a head by the angles of a row.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn rotate_halves(head: &mut [f32], waves: &[f32]) {
     let (first, second) = head.split_at_mut(head.len() / 2);
     for ((a, b), &[cos, sin]) in first.iter_mut().zip(second).zip(waves.as_chunks::<2>().0) {

@@ -2,6 +2,7 @@ use super::memory::{Arena, Source};
 use super::rounded::{Rounded, Values};
 use super::simd::Simd;
 use super::tiles::Tiles;
+use crate::built;
 use crate::ops::RmsNorm;
 
 pub(super) struct Kernel<'a> {
@@ -29,6 +30,8 @@ pub(super) unsafe fn tiles<'a>(op: &RmsNorm, memory: &Arena<'a>) -> (usize, Kern
 }
 
 impl Tiles for Kernel<'_> {
+    const IS_BUILT: bool = built::TEXT;
+
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
         let (x, weight) = (self.x.row(r), self.weight.row(0));

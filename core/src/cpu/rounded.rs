@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 
 use super::memory::{Arena, Target};
-use super::simd::{MAX_LANES, Simd};
+use super::simd::{Element, MAX_LANES, Simd};
+use crate::built;
 use crate::{DType, View};
 
 /// Rows of activations before they are rounded.
@@ -46,14 +47,17 @@ impl<'a> Rounded<'a> {
     ///
     /// # Safety
     /// No other tile touches the row.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     pub(super) unsafe fn store_row<S: Simd>(&self, s: S, r: usize, len: usize, values: impl Values<S>) {
-        let Rounded::I8(out, scales) = self else {
-            for start in (0..len).step_by(S::LANES) {
-                // SAFETY: the caller promises that no other tile touches the row.
-                unsafe { self.store_vector(s, r, start, S::LANES.min(len - start), values.at(s, start)) };
+        let (out, scales) = match self {
+            Rounded::I8(out, scales) if built::INT8 => (out, scales),
+            _ => {
+                for start in (0..len).step_by(S::LANES) {
+                    // SAFETY: the caller promises that no other tile touches the row.
+                    unsafe { self.store_vector(s, r, start, S::LANES.min(len - start), values.at(s, start)) };
+                }
+                return;
             }
-            return;
         };
         let mut max = s.splat(0.0);
         for start in (0..len).step_by(S::LANES) {
@@ -83,7 +87,7 @@ impl<'a> Rounded<'a> {
     ///
     /// # Safety
     /// No other tile touches them.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     pub(super) unsafe fn store_part<S: Simd>(&self, s: S, r: usize, start: usize, from: &[f32]) {
         for (i, part) in from.chunks(S::LANES).enumerate() {
             // SAFETY: the caller promises that no other tile touches the row.
@@ -95,25 +99,30 @@ impl<'a> Rounded<'a> {
     ///
     /// # Safety
     /// As [`Rounded::store_part`].
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     pub(super) unsafe fn store_vector<S: Simd>(&self, s: S, r: usize, start: usize, len: usize, x: S::F32) {
         // SAFETY: the caller promises that no other tile touches the row; arrays hold at least LANES elements.
         unsafe {
             match self {
                 Rounded::F32(out) => s.store_some(out.part(r, start, len), x),
-                Rounded::F16(out) if len == S::LANES => s.store_f16(out.part(r, start, len).as_mut_ptr(), x),
-                Rounded::BF16(out) if len == S::LANES => s.store_bf16(out.part(r, start, len).as_mut_ptr(), x),
-                Rounded::F16(out) => {
+                Rounded::F16(out) if f16::ACTIVATIONS && len == S::LANES => {
+                    s.store_f16(out.part(r, start, len).as_mut_ptr(), x)
+                }
+                Rounded::BF16(out) if bf16::ACTIVATIONS && len == S::LANES => {
+                    s.store_bf16(out.part(r, start, len).as_mut_ptr(), x)
+                }
+                Rounded::F16(out) if f16::ACTIVATIONS => {
                     let mut lanes = [f16::ZERO; MAX_LANES];
                     s.store_f16(lanes.as_mut_ptr(), x);
                     out.part(r, start, len).copy_from_slice(&lanes[..len]);
                 }
-                Rounded::BF16(out) => {
+                Rounded::BF16(out) if bf16::ACTIVATIONS => {
                     let mut lanes = [bf16::ZERO; MAX_LANES];
                     s.store_bf16(lanes.as_mut_ptr(), x);
                     out.part(r, start, len).copy_from_slice(&lanes[..len]);
                 }
-                Rounded::I8(..) => {}
+                // int8 is no float type; the others were refused.
+                Rounded::F16(_) | Rounded::BF16(_) | Rounded::I8(..) => {}
             }
         }
     }

@@ -4,6 +4,7 @@ use super::memory::{Arena, Source, Target};
 use super::rounded::{Rounded, Rows, Values};
 use super::simd::Simd;
 use super::tiles::Tiles;
+use crate::built;
 use crate::ops::SharedMean;
 use crate::{TokenLayout, View};
 
@@ -135,8 +136,8 @@ impl<R: Rows> Tiles for RoundedRows<'_, R> {
         // SAFETY: a tile is a row.
         unsafe {
             match &self.centres {
-                Some(centres) => self.out.store_row(s, r, self.cols, centres.taken_from(r, values)),
-                None => self.out.store_row(s, r, self.cols, values),
+                Some(centres) if built::INT8 => self.out.store_row(s, r, self.cols, centres.taken_from(r, values)),
+                _ => self.out.store_row(s, r, self.cols, values),
             }
         }
     }

@@ -3,6 +3,8 @@ use super::simd::Simd;
 /// A kernel cut into tiles. Implementations are `#[inline(always)]`, so that their code is compiled with the
 /// instruction set of the caller.
 pub(super) trait Tiles: Sync {
+    /// Whether this build has the kernel.
+    const IS_BUILT: bool = true;
     /// Whether the code differs between levels of one vector width, which differ in products only.
     const PRODUCTS: bool = false;
 

@@ -1,5 +1,6 @@
 use super::MAX_HEAD_DIM;
 use super::memory::{Bounds, InvalidOp, Memory, require};
+use crate::built;
 use crate::{DType, View};
 
 /// `out = softmax(q · kᵀ / √head_dim) · v` within each sequence, where token `i` attends to the tokens `j ≤ i` that are
@@ -34,6 +35,7 @@ impl CausalAttention {
     /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "causal_attention";
+        require(built::TEXT, AT, built::NEEDS_TEXT)?;
         let (rows, width) = (self.out.rows, self.out.cols);
         require(self.kv_heads > 0 && self.heads > 0, AT, "no heads")?;
         require(self.heads.is_multiple_of(self.kv_heads), AT, "key heads do not divide the heads")?;

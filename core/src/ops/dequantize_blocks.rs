@@ -1,6 +1,7 @@
 use half::f16;
 
 use super::memory::{Bounds, InvalidOp, Memory, require};
+use crate::built;
 use crate::{DType, View};
 
 /// Elements of a Q8_0 block.
@@ -22,6 +23,7 @@ impl DequantizeBlocks {
     /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "dequantize_blocks";
+        require(built::TEXT, AT, built::NEEDS_TEXT)?;
         require(self.out.cols.is_multiple_of(BLOCK), AT, "a row is no whole number of blocks")?;
         let bytes = (self.out.cols / BLOCK).saturating_mul(BLOCK_BYTES);
         bounds.shaped(AT, &self.x, DType::I8, self.out.rows, bytes)?;

@@ -1,4 +1,5 @@
 use super::memory::{Bounds, InvalidOp, Memory, require};
+use crate::built;
 use crate::{DType, View};
 
 /// `out[i · count + j] = x[index[i] · count + j]` for `j < count`: groups of rows picked by number, such as the
@@ -20,6 +21,7 @@ impl GatherRows {
     /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "gather_rows";
+        require(built::TEXT, AT, built::NEEDS_TEXT)?;
         bounds.view(AT, &self.x)?;
         require(self.x.dtype != DType::U32, AT, "wrong element type")?;
         require(self.count > 0 && self.x.rows.is_multiple_of(self.count), AT, "groups of another size")?;

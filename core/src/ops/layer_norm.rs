@@ -1,4 +1,5 @@
-use super::memory::{Bounds, InvalidOp, Memory};
+use super::memory::{Bounds, InvalidOp, Memory, require};
+use crate::built;
 use crate::{DType, View};
 
 /// `out = (x − mean(x)) / √(mean((x − mean(x))²) + eps)`, row by row, without weight or bias.
@@ -21,6 +22,7 @@ impl LayerNorm {
     /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "layer_norm";
+        require(built::TEXT, AT, built::NEEDS_TEXT)?;
         bounds.shaped(AT, &self.x, DType::F32, self.out.rows, self.out.cols)?;
         bounds.activations(AT, &self.out, &self.out_scale, &[&self.x])
     }

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use crate::built;
 use crate::{DType, Modulation, Region, TokenLayout, View, Weight};
 
 /// A descriptor that does not fit its regions.
@@ -41,6 +42,9 @@ impl Bounds {
     /// No view that passes has a dimension of `usize::MAX`. Checks multiply sizes with `saturating_mul`, so a product
     /// that overflows never matches a view's shape.
     pub(crate) fn view(&self, at: &'static str, v: &View) -> Result<(), InvalidOp> {
+        if let Some(what) = built::missing(v.dtype, v.region == Region::Weights) {
+            return Err(InvalidOp { at, what });
+        }
         let size = match v.region {
             Region::Weights => self.weights,
             Region::Arena => self.arena,

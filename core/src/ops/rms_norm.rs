@@ -1,4 +1,5 @@
-use super::memory::{Bounds, InvalidOp, Memory};
+use super::memory::{Bounds, InvalidOp, Memory, require};
+use crate::built;
 use crate::{DType, View};
 
 /// `out[r] = x[r] / √(mean(x[r]²) + eps) · weight + position[r mod period]`, row by row.
@@ -25,6 +26,7 @@ impl RmsNorm {
     /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "rms_norm";
+        require(built::TEXT, AT, built::NEEDS_TEXT)?;
         let (rows, hidden) = (self.out.rows, self.out.cols);
         bounds.shaped(AT, &self.x, DType::F32, rows, hidden)?;
         bounds.shaped(AT, &self.weight, DType::F32, 1, hidden)?;

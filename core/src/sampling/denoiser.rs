@@ -364,6 +364,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
     }
 
     /// Sinusoids of the time points: 128 cosines, then 128 sines.
+    #[inline(never)] // its row is not to lie on the stack while kernels run
     fn waves(&mut self, times: impl Iterator<Item = f64>) -> Result<(), OpError<B::Error>> {
         for (row, t) in times.enumerate() {
             let mut wave = [0f32; TIMESTEP_WIDTH];

@@ -334,17 +334,46 @@ impl Evaluation {
 
 /// The decimal number from which an f32 in a file was written: 0.9, not 0.89999998. Comparisons of time points with
 /// interval ends then give the same results as upstream.
+///
+/// That number is the one with the fewest decimal places that rounds to `x`. By hand: to print and to parse floats would
+/// be a tenth of a small machine's program.
 fn decimal(x: f32) -> f64 {
-    let mut text = heapless::String::<64>::new();
-    match core::fmt::write(&mut text, format_args!("{x}")) {
-        Ok(()) => text.parse().unwrap_or(f64::from(x)),
-        Err(_) => f64::from(x),
+    let exact = f64::from(x);
+    let mut scale = 1.0;
+    // Powers of ten are exact up to this one, and so the quotient is the f64 that is nearest to the decimal number.
+    while scale <= 1e22 {
+        let nearest = libm::round(exact * scale) / scale;
+        if nearest as f32 == x {
+            return nearest;
+        }
+        scale *= 10.0;
     }
+    exact
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_read_as_it_was_written() {
+        let mut text = heapless::String::<64>::new();
+        let mut same = |x: f32| {
+            text.clear();
+            core::fmt::write(&mut text, format_args!("{x}")).expect("room");
+            let written: f64 = text.parse().expect("a number");
+            assert_eq!(decimal(x), written, "{x}");
+        };
+        for bits in (1.0e-4f32.to_bits()..1.0e6f32.to_bits()).step_by(257) {
+            same(f32::from_bits(bits));
+            same(-f32::from_bits(bits));
+        }
+        for thousandth in 0..20_000u16 {
+            same(f32::from(thousandth) / 1000.0);
+        }
+        assert!(decimal(f32::NAN).is_nan());
+        assert_eq!(decimal(f32::INFINITY), f64::INFINITY);
+    }
 
     const BASE: Settings = Settings {
         method: Method::Heun,

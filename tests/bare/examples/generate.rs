@@ -1,8 +1,9 @@
-//! Writes `tiny.gguf` and `tiny.golden`, or with `--check` says whether they are what this would write. To be run as
+//! Writes three models, `tiny.gguf`, `int8.gguf` and `f32.gguf`, and their golden images, or with `--check` says whether
+//! the files are what this would write. To be run as
 //! `cargo xtask generate`.
 //!
 //! Weights are drawn from the normal distribution, one seed per tensor, scaled so that every layer changes the image.
-//! The golden image is what the host's scalar kernels draw; that they are right is for the goldens of `fixtures/`,
+//! A golden image is what the host's scalar kernels draw; that they are right is for the goldens of `fixtures/`,
 //! here they have to be the same everywhere.
 
 use std::fs;
@@ -19,7 +20,6 @@ use half::{bf16, f16};
 const HIDDEN: usize = 16;
 const FFN: usize = 42; // int(int(4 · 16) · 2 / 3), no multiple of 4 as in the published sizes
 const HEAD_DIM: usize = 8;
-const DEPTH: usize = 2;
 const PATCH: usize = 4;
 const GRID: usize = 4;
 const BOTTLENECK: usize = 6;
@@ -28,28 +28,52 @@ const CONTEXT: usize = 2;
 const ALIGNMENT: usize = 64;
 
 fn main() -> ExitCode {
-    let model = File::tiny().bytes();
-    let golden = match golden(&model) {
-        Ok(golden) => golden,
-        Err(e) => {
-            eprintln!("generate: {e}");
-            return ExitCode::FAILURE;
-        }
-    };
     let check = std::env::args().any(|arg| arg == "--check");
     let mut ok = true;
-    for (name, bytes) in [("tiny.gguf", model), ("tiny.golden", golden)] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-        if check && fs::read(&path).ok().as_ref() != Some(&bytes) {
-            eprintln!("generate: tests/bare/{name} is not what its generator makes; run `cargo xtask generate`");
-            ok = false;
-        } else if !check && let Err(e) = fs::write(&path, bytes) {
-            eprintln!("generate: tests/bare/{name}: {e}");
-            ok = false;
+    for (stem, types) in [("tiny", ALL), ("int8", INT8), ("f32", F32)] {
+        let model = File::tiny(types).bytes();
+        match golden(&model) {
+            Ok(golden) => {
+                ok &= put(&format!("{stem}.gguf"), &model, check) & put(&format!("{stem}.golden"), &golden, check)
+            }
+            Err(e) => {
+                eprintln!("generate: {stem}: {e}");
+                ok = false;
+            }
         }
     }
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+/// Writes a file, or checks it; whether that went well.
+fn put(name: &str, bytes: &[u8], check: bool) -> bool {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if check && fs::read(&path).ok().as_deref() != Some(bytes) {
+        eprintln!("generate: tests/bare/{name} is not what its generator makes; run `cargo xtask generate`");
+        return false;
+    }
+    if !check && let Err(e) = fs::write(&path, bytes) {
+        eprintln!("generate: tests/bare/{name}: {e}");
+        return false;
+    }
+    true
+}
+
+/// The types of a model's matrices.
+#[derive(Clone, Copy)]
+struct Types {
+    /// Attention and FFN of the first block, those of the second.
+    blocks: [[DType; 2]; 2],
+    /// The others, by turns.
+    others: [DType; 3],
+}
+
+/// Every type somewhere.
+const ALL: Types =
+    Types { blocks: [[DType::I8; 2], [DType::F16, DType::BF16]], others: [DType::BF16, DType::F32, DType::F16] };
+/// As the converter writes int8.
+const INT8: Types = Types { blocks: [[DType::I8; 2]; 2], others: [DType::F16; 3] };
+const F32: Types = Types { blocks: [[DType::F32; 2]; 2], others: [DType::F32; 3] };
 
 fn golden(model: &[u8]) -> Result<Vec<u8>, Error> {
     let mut memory = Box::new(Aligned([[0u8; ARENA_BYTES]; 2]));
@@ -72,7 +96,8 @@ struct File {
 }
 
 impl File {
-    fn tiny() -> File {
+    fn tiny(types: Types) -> File {
+        let [first, second, third] = types.others;
         let mut f = File::default();
         f.string(keys::ARCHITECTURE, keys::ARCH_JIT);
         f.u32(keys::ALIGNMENT, ALIGNMENT);
@@ -80,7 +105,7 @@ impl File {
         f.u32(keys::jit::PATCH_SIZE, PATCH);
         f.u32(keys::jit::IN_CHANNELS, 3);
         f.u32(keys::jit::EMBEDDING_LENGTH, HIDDEN);
-        f.u32(keys::jit::BLOCK_COUNT, DEPTH);
+        f.u32(keys::jit::BLOCK_COUNT, types.blocks.len());
         f.u32(keys::jit::HEAD_COUNT, HIDDEN / HEAD_DIM);
         f.u32(keys::jit::FEED_FORWARD_LENGTH, FFN);
         f.u32(keys::jit::CLASS_COUNT, CLASSES);
@@ -93,28 +118,27 @@ impl File {
         f.f32(keys::SAMPLER_GUIDANCE_LO, 0.1);
         f.f32(keys::SAMPLER_GUIDANCE_HI, 0.9);
 
-        f.affine("t_embedder.mlp.0", HIDDEN, 256, DType::BF16);
-        f.affine("t_embedder.mlp.2", HIDDEN, HIDDEN, DType::F32);
-        f.matrix("y_embedder.embedding_table.weight", CLASSES + 1, HIDDEN, DType::BF16, 0.5);
-        f.matrix("x_embedder.proj1.weight", BOTTLENECK, 3 * PATCH * PATCH, DType::F16, 0.2);
-        f.affine("x_embedder.proj2", HIDDEN, BOTTLENECK, DType::BF16);
+        f.affine("t_embedder.mlp.0", HIDDEN, 256, first);
+        f.affine("t_embedder.mlp.2", HIDDEN, HIDDEN, second);
+        f.matrix("y_embedder.embedding_table.weight", CLASSES + 1, HIDDEN, first, 0.5);
+        f.matrix("x_embedder.proj1.weight", BOTTLENECK, 3 * PATCH * PATCH, third, 0.2);
+        f.affine("x_embedder.proj2", HIDDEN, BOTTLENECK, first);
         f.matrix("pos_embed", GRID * GRID, HIDDEN, DType::F32, 0.5);
         f.matrix("in_context_posemb", CONTEXT, HIDDEN, DType::F32, 0.5);
-        for i in 0..DEPTH {
-            let dtype = |second| if i == 0 { DType::I8 } else { second };
+        for (i, [attention, ffn]) in types.blocks.into_iter().enumerate() {
             f.norm(&format!("blocks.{i}.norm1.weight"), HIDDEN);
-            f.affine(&format!("blocks.{i}.attn.qkv"), 3 * HIDDEN, HIDDEN, dtype(DType::F16));
+            f.affine(&format!("blocks.{i}.attn.qkv"), 3 * HIDDEN, HIDDEN, attention);
             f.norm(&format!("blocks.{i}.attn.q_norm.weight"), HEAD_DIM);
             f.norm(&format!("blocks.{i}.attn.k_norm.weight"), HEAD_DIM);
-            f.affine(&format!("blocks.{i}.attn.proj"), HIDDEN, HIDDEN, dtype(DType::F16));
+            f.affine(&format!("blocks.{i}.attn.proj"), HIDDEN, HIDDEN, attention);
             f.norm(&format!("blocks.{i}.norm2.weight"), HIDDEN);
-            f.affine(&format!("blocks.{i}.mlp.w12"), 2 * FFN, HIDDEN, dtype(DType::BF16));
-            f.affine(&format!("blocks.{i}.mlp.w3"), HIDDEN, FFN, dtype(DType::BF16));
-            f.affine(&format!("blocks.{i}.adaLN_modulation.1"), 6 * HIDDEN, HIDDEN, DType::F16);
+            f.affine(&format!("blocks.{i}.mlp.w12"), 2 * FFN, HIDDEN, ffn);
+            f.affine(&format!("blocks.{i}.mlp.w3"), HIDDEN, FFN, ffn);
+            f.affine(&format!("blocks.{i}.adaLN_modulation.1"), 6 * HIDDEN, HIDDEN, third);
         }
         f.norm("final_layer.norm_final.weight", HIDDEN);
-        f.affine("final_layer.adaLN_modulation.1", 2 * HIDDEN, HIDDEN, DType::BF16);
-        f.affine("final_layer.linear", 3 * PATCH * PATCH, HIDDEN, DType::F32);
+        f.affine("final_layer.adaLN_modulation.1", 2 * HIDDEN, HIDDEN, first);
+        f.affine("final_layer.linear", 3 * PATCH * PATCH, HIDDEN, second);
         f
     }
 

@@ -8,10 +8,6 @@ use denoir_core::Aligned;
 #[cfg(target_os = "none")]
 mod machine;
 
-/// Bytes of the stack that drawing may take.
-#[cfg(target_os = "none")]
-const STACK_BYTES: usize = if cfg!(target_arch = "arm") { 16 << 10 } else { 64 << 10 };
-
 static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../tiny.gguf"));
 static GOLDEN: &[u8] = include_bytes!("../tiny.golden");
 static mut ARENA: Aligned<[u8; ARENA_BYTES]> = Aligned([0; ARENA_BYTES]);
@@ -29,7 +25,9 @@ unsafe fn arena() -> &'static mut [u8] {
 #[cfg(not(target_os = "none"))]
 fn main() -> std::process::ExitCode {
     // SAFETY: the only call, in a program of one thread.
-    let result = denoir_bare::verify(&MODEL.0, GOLDEN, unsafe { arena() }, &mut |isa, rms| println!("{isa}: {rms:e}"));
+    let result = denoir_bare::verify(&MODEL.0, GOLDEN, unsafe { arena() }, &mut |isa, rms| {
+        println!("{isa}: {} billionths", denoir_bare::billionths(rms))
+    });
     match result {
         Ok(used) => println!("denoir-bare: the golden image, {used} bytes of arena"),
         Err(e) => {
@@ -47,7 +45,7 @@ extern "C" fn bare_main() -> ! {
     // SAFETY: the start code calls this once, and there are no other threads.
     let arena = unsafe { arena() };
     let result = denoir_bare::verify(&MODEL.0, GOLDEN, arena, &mut |isa, rms| {
-        machine::print(format_args!("{isa}: {rms:e}\n"));
+        machine::print(format_args!("{isa}: {} billionths\n", denoir_bare::billionths(rms)));
     });
     let stack = machine::stack_used();
     match &result {
@@ -58,10 +56,10 @@ extern "C" fn bare_main() -> ! {
         }
         Err(e) => machine::print(format_args!("denoir-bare: {e}\n")),
     }
-    if stack > STACK_BYTES {
-        machine::print(format_args!("denoir-bare: more than {STACK_BYTES} bytes of stack\n"));
+    if stack > machine::STACK_BYTES {
+        machine::print(format_args!("denoir-bare: more than {} bytes of stack\n", machine::STACK_BYTES));
     }
-    machine::exit(result.is_ok() && stack <= STACK_BYTES)
+    machine::exit(result.is_ok() && stack <= machine::STACK_BYTES)
 }
 
 #[cfg(target_os = "none")]

@@ -7,6 +7,7 @@ use super::super::rounded::Rounded;
 use super::super::simd::Simd;
 use super::super::simd::block::MAX_ROWS;
 use crate::TokenLayout;
+use crate::built;
 use crate::ops::{self, Linear};
 
 /// What a linear layer does to sums before they are written.
@@ -57,8 +58,11 @@ impl<'a> Epilogue<'a> {
     }
 
     /// Asks for the lines that [`Epilogue::block`] will write, and read where it adds to them.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     pub(super) fn fetch<S: Simd>(&self, s: S, at: Rect) {
+        if built::SMALL {
+            return;
+        }
         match self.out {
             Rounded::F32(out) => fetch(s, out, at),
             Rounded::F16(out) => fetch(s, out, at),
@@ -72,7 +76,7 @@ impl<'a> Epilogue<'a> {
     ///
     /// # Safety
     /// No other tile touches the place.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     pub(super) unsafe fn block<S: Simd>(
         &self,
         s: S,
@@ -156,7 +160,7 @@ impl<'a> Epilogue<'a> {
     }
 
     /// Gives every vector of products, bias included, to `put`.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn write<S: Simd>(&self, s: S, from: Block<'_, impl Scale<S>>, put: impl Fn(S::F32, Vector)) {
         let at = from.at;
         let bias = self.bias.as_ref().map(|bias| &bias.row(0)[at.col..at.col + at.cols]);
@@ -171,7 +175,7 @@ impl<'a> Epilogue<'a> {
 }
 
 /// Gives a vector of columns from column `c` on, or the first `len` of one, to `put`, row by row.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn write_columns<S: Simd>(
     s: S,
     from: &Block<'_, impl Scale<S>>,
@@ -188,7 +192,7 @@ fn write_columns<S: Simd>(
     }
 }
 
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn fetch<S: Simd, T: Pod>(s: S, out: Target<'_, T>, at: Rect) {
     for i in 0..at.rows {
         // SAFETY: only the addresses are used.
@@ -209,6 +213,8 @@ struct Block<'a, F> {
 
 /// How sums become products of the layer's true factors.
 pub(super) trait Scale<S: Simd> {
+    /// Whether sums and products differ.
+    const SCALES: bool = true;
     /// What it knows of a vector of columns.
     type Columns: Copy;
     /// For the first `len` columns from column `c` of the block on.
@@ -253,6 +259,7 @@ impl<S: Simd> Scale<S> for WithMean<'_> {
 }
 
 impl<S: Simd> Scale<S> for Unscaled {
+    const SCALES: bool = false;
     type Columns = ();
 
     #[inline(always)]
@@ -306,7 +313,7 @@ impl Vector {
 }
 
 /// Makes products of the sums where they are, whole vectors, with the bias of their columns.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 pub(super) fn in_place<S: Simd>(
     s: S,
     at: Rect,

@@ -9,6 +9,7 @@ use super::epilogue::{Epilogue, Rect, Scale, Scaled, Unscaled, WithMean, in_plac
 use super::operands::{Matrix, Operands};
 use super::shared_mean::{Panel, Products};
 use super::slices::{Slice, Weights};
+use crate::built;
 use crate::ops::Linear;
 
 pub(super) struct Panels<'a> {
@@ -107,7 +108,7 @@ impl Panels<'_> {
     ///
     /// # Safety
     /// `block` is what the block of this kind takes, and a whole number of them fits the sums.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     unsafe fn blocks<S: Simd>(
         &self,
         s: S,
@@ -157,7 +158,7 @@ enum Sink<'a> {
     /// Nowhere: they become a gate, with its bias.
     Gate(Option<&'a [f32]>, &'a mut [f32]),
     /// To the output, with the gate beside them where there is one.
-    Out(&'a Epilogue<'a>, (&'a [f32], &'a [f32])),
+    Out(&'a Epilogue<'a>, (&'a mut [f32], &'a [f32])),
 }
 
 impl Sink<'_> {
@@ -165,14 +166,19 @@ impl Sink<'_> {
     ///
     /// # Safety
     /// No other tile touches the place.
-    #[inline(always)]
-    unsafe fn take<S: Simd>(&mut self, s: S, block: Rect, part: Rect, scale: impl Scale<S>) {
+    #[cfg_attr(feature = "simd", inline(always))]
+    unsafe fn take<S: Simd, F: Scale<S>>(&mut self, s: S, block: Rect, part: Rect, scale: F) {
         let rows = (part.row - block.row) * S::PANEL..(part.row - block.row + part.rows) * S::PANEL;
         match self {
             Sink::Gate(bias, sums) => in_place(s, part, &mut sums[rows], S::PANEL, scale, *bias),
             // SAFETY: the caller promises that no other tile touches the rectangle.
             Sink::Out(epilogue, (sums, gate)) => unsafe {
-                epilogue.block(s, part, (&sums[rows.clone()], &gate[rows]), S::PANEL, scale);
+                if built::SMALL && F::SCALES {
+                    in_place(s, part, &mut sums[rows.clone()], S::PANEL, scale, None);
+                    epilogue.block(s, part, (&sums[rows.clone()], &gate[rows]), S::PANEL, Unscaled);
+                } else {
+                    epilogue.block(s, part, (&sums[rows.clone()], &gate[rows]), S::PANEL, scale);
+                }
             },
         }
     }
@@ -180,7 +186,7 @@ impl Sink<'_> {
 
 /// # Safety
 /// No other tile touches the place.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 unsafe fn write_block<S: Simd>(
     s: S,
     matrix: &Matrix<'_>,
@@ -189,9 +195,10 @@ unsafe fn write_block<S: Simd>(
     (products, slice): (&mut Products<S>, &mut Slice<S>),
     mut sink: Sink<'_>,
 ) {
-    let Operands::I8 { x_scale, w_scale, .. } = &matrix.operands else {
+    let (x_scale, w_scale) = match &matrix.operands {
+        Operands::I8 { x_scale, w_scale, .. } if built::INT8 => (x_scale, w_scale),
         // SAFETY: the caller promises that no other tile touches the rectangle.
-        return unsafe { sink.take(s, at, at, Unscaled) };
+        _ => return unsafe { sink.take(s, at, at, Unscaled) },
     };
     let excess = weight.excess::<S>(panel, slice);
     let scale = Scaled {
@@ -245,5 +252,5 @@ impl<'a> Ahead<'a> {
 /// Where row `row` starts, and the bytes from a row to the next.
 #[inline(always)]
 fn at<T: bytemuck::Pod>(x: &Source<'_, T>, row: usize) -> (*const u8, usize) {
-    (x.row(row).as_ptr().cast(), x.stride * size_of::<T>())
+    (x.row(row).as_ptr().cast(), x.stride.saturating_mul(size_of::<T>()))
 }

@@ -7,6 +7,7 @@ use super::super::memory::Source;
 use super::super::simd::{Element, MAX_LANES, Simd};
 use super::epilogue::{Epilogue, Rect, Unscaled};
 use super::operands::Operands;
+use crate::built;
 use crate::ops::Linear;
 
 /// Output columns of a register tile.
@@ -29,7 +30,8 @@ pub(super) fn tiles<'a>(op: &Linear, operands: Operands<'a>, epilogue: Epilogue<
 impl Rows<'_> {
     /// # Safety
     /// Each tile runs once.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
+    #[cfg_attr(not(feature = "simd"), inline(never))] // not in one frame with panels
     pub(super) unsafe fn tile<S: Simd>(&self, s: S, index: usize) {
         let first = index * TILE_COLS;
         let end = (first + TILE_COLS).min(self.epilogue.cols);
@@ -54,7 +56,7 @@ impl Rows<'_> {
     ///
     /// # Safety
     /// No other tile touches the place.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     unsafe fn register_tile<S: Simd, const R: usize>(&self, s: S, at: Rect) {
         let products = match &self.operands {
             Operands::F32(x, w) => sums::<S, _, _, R>(s, at, x, w),
@@ -70,13 +72,16 @@ impl Rows<'_> {
 }
 
 /// f32 dot products of `R` rows of `x` with [`COLS`] rows of `w`.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn sums<S: Simd, X: Element, W: Element, const R: usize>(
     s: S,
     at: Rect,
     x: &Source<'_, X>,
     w: &Source<'_, W>,
 ) -> [[f32; COLS]; R] {
+    if !X::ACTIVATIONS || !W::WEIGHTS {
+        return [[0.0; COLS]; R];
+    }
     let mut vectors = [[s.splat(0.0); COLS]; R];
     let mut walk = Walk::<X, W, R, MAX_LANES>::new(at, x, w, S::LANES);
     while let Some((x, w)) = walk.next() {
@@ -99,7 +104,7 @@ fn sums<S: Simd, X: Element, W: Element, const R: usize>(
 }
 
 /// int8 dot products, scaled to f32.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn scaled<S: Simd, const R: usize>(
     s: S,
     at: Rect,
@@ -108,6 +113,9 @@ fn scaled<S: Simd, const R: usize>(
     x_scale: &[f32],
     w_scale: &[f32],
 ) -> [[f32; COLS]; R] {
+    if !built::INT8 {
+        return [[0.0; COLS]; R];
+    }
     let mut sums = [[s.zero_i32(); COLS]; R];
     let mut walk = Walk::<i8, i8, R, MAX_BYTES>::new(at, x, w, S::BYTES);
     while let Some((x, w)) = walk.next() {
@@ -142,7 +150,7 @@ struct Walk<X, W, const R: usize, const WIDTH: usize> {
 }
 
 impl<X: Pod, W: Pod, const R: usize, const WIDTH: usize> Walk<X, W, R, WIDTH> {
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn new(at: Rect, x: &Source<'_, X>, w: &Source<'_, W>, width: usize) -> Self {
         let left = w.cols;
         let mut walk = Walk {
@@ -168,7 +176,7 @@ impl<X: Pod, W: Pod, const R: usize, const WIDTH: usize> Walk<X, W, R, WIDTH> {
     }
 
     /// The next stretch: pointers to `width` elements of each row.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn next(&mut self) -> Option<([*const X; R], [*const W; COLS])> {
         if self.left >= self.width {
             let now = (self.x, self.w);

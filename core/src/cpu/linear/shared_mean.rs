@@ -6,6 +6,7 @@ use super::super::simd::{MAX_LANES, Simd};
 use super::slices::{Slice, Weights};
 use crate::QuantResidual;
 use crate::TokenLayout;
+use crate::built;
 use crate::ops::SharedMean;
 
 /// The centres of the rows that a layer multiplies.
@@ -33,7 +34,7 @@ pub(super) struct Products<S: Simd> {
 }
 
 /// Images whose products are kept.
-const SLOTS: usize = 8;
+const SLOTS: usize = if built::SMALL { 2 } else { 8 };
 
 impl<S: Simd> Products<S> {
     /// None yet.
@@ -66,7 +67,7 @@ impl<'a> SharedMeans<'a> {
     ///
     /// # Safety
     /// The panel's weights are int8, in columns of `k`.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     pub(super) unsafe fn write<S: Simd>(
         &self,
         s: S,
@@ -113,7 +114,7 @@ const MAX_VECTORS: usize = 4;
 ///
 /// # Safety
 /// The panel has a rest of the row's words.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 unsafe fn codes<S: Simd>(
     s: S,
     row: &[i8],
@@ -154,7 +155,7 @@ unsafe fn codes<S: Simd>(
 
 /// # Safety
 /// `rest` is readable for a word of each column of a panel.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 unsafe fn add_codes<S: Simd>(
     s: S,
     sums: &mut [[S::I32; 2]; MAX_VECTORS],

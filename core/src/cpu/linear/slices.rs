@@ -70,7 +70,7 @@ impl<'a> Loose<'a> {
     }
 
     /// Packs what follows byte `from` of a panel's columns; the bytes of a column that this gave.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn pack<S: Simd>(&self, s: S, panel: usize, from: usize, to: &mut Slice<S>) -> usize {
         if S::UNSIGNED && self.dtype == DType::I8 {
             self.add_excess::<S>(panel, from, &mut to.excess);
@@ -102,7 +102,7 @@ impl<'a> Weights<'a> {
     }
 
     /// A panel's weights from element `k` of its columns on, of `size` bytes each, and how many they are of `end - k`.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     pub(super) fn from<S: Simd>(
         &self,
         s: S,
@@ -130,7 +130,7 @@ impl<'a> Weights<'a> {
     }
 
     /// The panel's [`QuantResidual`](crate::QuantResidual) from word `word` of its columns on, and how many words of `end - word`.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     pub(super) fn residual_from<S: Simd>(
         &self,
         s: S,
@@ -150,7 +150,7 @@ impl<'a> Weights<'a> {
 }
 
 /// Packs what follows byte `from` of a panel's rows; the bytes of a row that this gave.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 fn pack_rows<S: Simd>(s: S, rows: &Source<'_, u8>, word: Word, panel: usize, from: usize, to: &mut Slice<S>) -> usize {
     const { assert!(Slice::<S>::COLUMN.is_multiple_of(CHUNK)) };
     let (first, bytes) = (panel * S::PANEL, Slice::<S>::COLUMN.min(rows.cols - from));

@@ -2,8 +2,10 @@
 
 use bytemuck::Zeroable;
 
+use crate::built;
+
 /// Rows of a block at most.
-pub(in crate::cpu) const MAX_ROWS: usize = 32;
+pub(in crate::cpu) const MAX_ROWS: usize = if built::SMALL { 4 } else { 32 };
 /// Columns of a panel at most.
 pub(in crate::cpu) const MAX_PANEL: usize = 64;
 /// Bytes to which a panel's columns are padded along `k`.

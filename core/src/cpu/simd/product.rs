@@ -1,15 +1,18 @@
 //! Products of rows of activations with a panel of packed weights: one loop for every element type.
 
-use half::f16;
+use half::{bf16, f16};
 
-use super::Simd;
 use super::block::{Block, Columns};
+use super::{Element, Simd};
+use crate::built;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
 /// How elements of one pair of types are multiplied, a group of consecutive `k` at a time.
 pub(in crate::cpu) trait Product<S: Simd> {
+    /// Whether this build multiplies these types.
+    const IS_BUILT: bool;
     /// Elements of a group.
     const GROUP: usize;
     /// In how many parts a group is multiplied, so that one part's weights fit the registers beside the sums.
@@ -45,8 +48,11 @@ pub(in crate::cpu) trait Product<S: Simd> {
 ///
 /// # Safety
 /// The block's promises.
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 pub(in crate::cpu) unsafe fn block<S: Simd, P: Product<S>, const R: usize, const V: usize>(s: S, b: &mut Block<'_>) {
+    if !P::IS_BUILT {
+        return;
+    }
     let mut sums = [[P::zero(s); V]; R];
     if b.add {
         for (i, sums) in sums.iter_mut().enumerate() {
@@ -131,7 +137,7 @@ unsafe fn step<S: Simd, P: Product<S>, const R: usize, const V: usize>(
 ///
 /// # Safety
 /// The promises of [`Columns`].
-#[inline(always)]
+#[cfg_attr(feature = "simd", inline(always))]
 pub(in crate::cpu) unsafe fn columns<S, P, const R: usize, const V: usize>(s: S, c: &Columns)
 where
     S: Simd,
@@ -224,6 +230,7 @@ macro_rules! single {
         pub(in crate::cpu) struct $name;
 
         impl<S: Simd> Product<S> for $name {
+            const IS_BUILT: bool = <$x>::ACTIVATIONS && <$w>::WEIGHTS;
             const GROUP: usize = 1;
             const X_BYTES: usize = size_of::<$x>();
             const W_BYTES: usize = size_of::<$w>();
@@ -286,6 +293,7 @@ single! {
 pub(in crate::cpu) struct WideBF16;
 
 impl<S: Simd> Product<S> for WideBF16 {
+    const IS_BUILT: bool = bf16::WEIGHTS;
     const GROUP: usize = 2;
     const PARTS: usize = 2;
     const X_BYTES: usize = 4;
@@ -330,10 +338,14 @@ impl<S: Simd> Product<S> for WideBF16 {
 }
 
 /// bf16 · bf16, by the instruction set's products of pairs.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 has them so far"))]
+#[cfg_attr(
+    not(all(feature = "simd", target_arch = "x86_64")),
+    allow(dead_code, reason = "only AVX-512 has them so far")
+)]
 pub(in crate::cpu) struct BF16;
 
 impl<S: Simd> Product<S> for BF16 {
+    const IS_BUILT: bool = bf16::ACTIVATIONS;
     const GROUP: usize = 2;
     const X_BYTES: usize = 2;
     const W_BYTES: usize = 2;
@@ -380,6 +392,7 @@ impl<S: Simd> Product<S> for BF16 {
 pub(in crate::cpu) struct WidenedBF16;
 
 impl<S: Simd> Product<S> for WidenedBF16 {
+    const IS_BUILT: bool = bf16::ACTIVATIONS;
     const GROUP: usize = 2;
     const PARTS: usize = 2;
     const X_BYTES: usize = 2;
@@ -429,6 +442,7 @@ impl<S: Simd> Product<S> for WidenedBF16 {
 pub(in crate::cpu) struct I8;
 
 impl<S: Simd> Product<S> for I8 {
+    const IS_BUILT: bool = built::INT8;
     const GROUP: usize = 4;
     const X_BYTES: usize = 1;
     const W_BYTES: usize = 1;

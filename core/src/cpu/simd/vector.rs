@@ -4,6 +4,7 @@ use bytemuck::Pod;
 use half::{bf16, f16};
 
 use super::block::{Block, Columns, Row, Rows};
+use crate::built;
 
 /// Most f32 lanes of any instruction set.
 pub(in crate::cpu) const MAX_LANES: usize = 16;
@@ -162,7 +163,10 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `from` is readable for `LANES` pairs.
     unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> Self::F32;
     /// Adds to each lane the products of its pair of bfloat16 and the pair `x`. Where [`Simd::BF16`] says so.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 has it so far"))]
+    #[cfg_attr(
+        not(all(feature = "simd", target_arch = "x86_64")),
+        allow(dead_code, reason = "only AVX-512 has it so far")
+    )]
     #[inline(always)]
     fn dot_bf16(self, sums: Self::F32, _w: Self::Bytes, _x: Self::Bytes) -> Self::F32 {
         sums
@@ -218,7 +222,10 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     ///
     /// # Safety
     /// The promises of [`Columns`].
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 has them so far"))]
+    #[cfg_attr(
+        not(all(feature = "simd", target_arch = "x86_64")),
+        allow(dead_code, reason = "only AVX-512 has them so far")
+    )]
     #[inline(always)]
     unsafe fn columns_bf16(self, _c: &Columns) {}
     /// Rounds to bfloat16, ties to even, and writes each pair of lanes as one. Where [`Simd::BF16`] says so.
@@ -236,7 +243,7 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     ///
     /// # Safety
     /// `from` is readable and `to` writable for the square.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
         for r in 0..Self::LANES {
             for c in 0..Self::LANES {
@@ -259,13 +266,13 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn end_blocks(self) {}
 
     /// Loads the first elements of a slice; lanes past its end are 0.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn load_some(self, from: &[f32]) -> Self::F32 {
         f32::load_some(self, from)
     }
 
     /// Stores as many lanes as the slice has room for.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn store_some(self, to: &mut [f32], x: Self::F32) {
         if to.len() >= Self::LANES {
             // SAFETY: long enough.
@@ -276,7 +283,7 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// The lanes as an array; those past `LANES` are 0.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn lanes(self, x: Self::F32) -> [f32; MAX_LANES] {
         let mut lanes = [0.0; MAX_LANES];
         // SAFETY: MAX_LANES elements.
@@ -285,7 +292,7 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// `e^x` within 2 units in the last place; e^-87 below -87 and e^88 above 88, so neither 0 nor infinite.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn exp(self, x: Self::F32) -> Self::F32 {
         // x = n · ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial, of which six terms suffice in f32.
         let x = self.min(self.splat(88.0), self.max(self.splat(-87.0), x));
@@ -301,7 +308,7 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// `x / (1 + e^-x)`; below -88, where that is 0 to within 1e-36, its value at -88.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn silu(self, x: Self::F32) -> Self::F32 {
         let x = self.max(self.splat(-88.0), x);
         let e = self.exp(self.sub(self.splat(0.0), x));
@@ -309,13 +316,13 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// `1 / √x` in all lanes. Not libm's root: its instruction would wait for the upper halves of the registers.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn inverse_root(self, x: f32) -> Self::F32 {
         self.div(self.splat(1.0), self.sqrt(self.splat(x)))
     }
 
     /// `Σ x²`
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn sum_of_squares(self, x: &[f32]) -> f32 {
         // Four sums in registers: the loop inside has no index that is not known.
         let mut sums = [self.splat(0.0); 4];
@@ -331,13 +338,21 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
 
 /// A float element that widens to f32 as it is loaded.
 pub(in crate::cpu) trait Element: Pod {
+    /// Whether this build multiplies weights of this type.
+    const WEIGHTS: bool;
+    /// Whether this build multiplies activations of this type.
+    const ACTIVATIONS: bool;
+
     /// # Safety
     /// `from` is readable for `S::LANES` elements.
     unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::F32;
 
     /// Loads the first elements of a slice; lanes past its end are 0.
-    #[inline(always)]
+    #[cfg_attr(feature = "simd", inline(always))]
     fn load_some<S: Simd>(s: S, from: &[Self]) -> S::F32 {
+        if !Self::WEIGHTS {
+            return s.splat(0.0);
+        }
         if from.len() >= S::LANES {
             // SAFETY: long enough.
             return unsafe { Self::load(s, from.as_ptr()) };
@@ -350,6 +365,9 @@ pub(in crate::cpu) trait Element: Pod {
 }
 
 impl Element for f32 {
+    const WEIGHTS: bool = true;
+    const ACTIVATIONS: bool = true;
+
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, from: *const f32) -> S::F32 {
         // SAFETY: the caller promises that a vector can be read.
@@ -358,6 +376,9 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
+    const WEIGHTS: bool = built::F16;
+    const ACTIVATIONS: bool = built::F16 && built::NARROW;
+
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, from: *const f16) -> S::F32 {
         // SAFETY: the caller promises that a vector can be read.
@@ -366,6 +387,9 @@ impl Element for f16 {
 }
 
 impl Element for bf16 {
+    const WEIGHTS: bool = built::BF16;
+    const ACTIVATIONS: bool = built::BF16 && built::NARROW;
+
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, from: *const bf16) -> S::F32 {
         // SAFETY: the caller promises that a vector can be read.

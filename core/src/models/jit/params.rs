@@ -53,6 +53,7 @@ impl JitModel {
     ///
     /// # Errors
     /// As [`JitModel::from_gguf`].
+    #[inline(never)] // its temporaries would lie in the caller's frame while it draws
     pub fn read_into<'s>(gguf: &Gguf<'_>, slot: &'s mut MaybeUninit<JitModel>) -> Result<&'s mut JitModel, ModelError> {
         let config = JitConfig::from_gguf(gguf)?;
         let c = &config;
