@@ -10,7 +10,7 @@ use core::fmt::{self, Write};
 use arch::semihosting;
 
 /// Bytes of the stack that drawing may take.
-pub const STACK_BYTES: usize = if cfg!(target_arch = "arm") { 16 << 10 } else { 64 << 10 };
+pub(crate) const STACK_BYTES: usize = if cfg!(target_arch = "arm") { 16 << 10 } else { 64 << 10 };
 
 /// Prints one character; the argument is its address.
 const SYS_WRITEC: usize = 0x03;

@@ -7,6 +7,7 @@ use denoir_core::cpu::Isa;
 use denoir_core::{Aligned, Room};
 
 #[cfg(target_os = "none")]
+#[allow(dead_code, reason = "this program says nothing")]
 mod machine;
 
 #[cfg(feature = "int8")]
