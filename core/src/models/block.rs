@@ -1,7 +1,7 @@
 //! The transformer block that the image networks share, as a flat list of kernels.
 
 use crate::backend::{Backend, OpError, Recorder};
-use crate::models::params::{BlockParams, Dense};
+use crate::models::params::{BlockParams, Dense, GatedPair};
 use crate::models::plan::{BlockPlan, typed};
 use crate::ops::{Attention, Epilogue, Linear, NormModulate, QkNormRope, QuantizeRows, Rope, SharedMean, Swiglu};
 use crate::tensor::Precision;
@@ -90,12 +90,12 @@ impl Pass<'_> {
         column: usize,
     ) -> Result<(), OpError<B::Error>> {
         let (column, rows) = (column + 3 * self.hidden(), self.queries.rows());
-        let z = self.normed(k, block.norm2, column, &block.w12.weight)?;
+        let z = self.normed(k, block.norm2, column, &block.w12.both.weight)?;
         let x = self.plan.ffn.rows_from(0, rows);
         let dtype = self.precision.input_of(&block.w3.weight);
         let (out, out_scale) = typed(self.plan.ffn_z, self.plan.ffn_scale, dtype, rows);
         if self.precision.fused_swiglu {
-            let [gate, value] = block.w12.halves();
+            let GatedPair { gate, value, .. } = block.w12;
             let swiglu = Epilogue::Swiglu { gate: gate.weight, bias: gate.bias };
             // An int8 row's scale needs the whole row.
             k.linear(&z.through(&value, if out_scale.is_some() { x } else { out }, swiglu))?;
@@ -103,7 +103,7 @@ impl Pass<'_> {
                 k.quantize_rows(&QuantizeRows { x, out, out_scale, centre: None, rotated: block.rotated })?;
             }
         } else {
-            k.linear(&z.through(&block.w12, x, Epilogue::Store))?;
+            k.linear(&z.through(&block.w12.both, x, Epilogue::Store))?;
             k.swiglu(&Swiglu { x, out, out_scale, rotated: block.rotated })?;
         }
         k.linear(&block.w3.of(out, out_scale, self.tokens, self.gated(column)))

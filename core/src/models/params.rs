@@ -16,12 +16,6 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// The first half of its rows (the gate) and the second half (the gated values).
-    pub(crate) fn halves(&self) -> [Dense; 2] {
-        let half = self.weight.data.rows / 2;
-        [self.rows_from(0, half), self.rows_from(half, half)]
-    }
-
     fn rows_from(&self, start: usize, count: usize) -> Dense {
         let Weight { data, scale, residual } = self.weight;
         let vector = |view: Option<View>| view.map(|view| view.cols_from(start, count));
@@ -34,6 +28,24 @@ impl Dense {
     /// `out = epilogue(x · wᵀ + bias)`.
     pub(crate) const fn of(&self, x: View, x_scale: Option<View>, out: View, epilogue: Epilogue) -> Linear {
         Linear { x, x_scale, centre: None, w: self.weight, bias: self.bias, out, epilogue }
+    }
+}
+
+/// The two layers of SwiGLU, which are stored as one.
+#[derive(Clone, Copy, Debug)]
+pub struct GatedPair {
+    /// `(2 · ffn_hidden, hidden)`: both, for a device that multiplies them as one matrix.
+    pub both: Dense,
+    /// `(ffn_hidden, hidden)`: the first half of the rows.
+    pub gate: Dense,
+    /// `(ffn_hidden, hidden)`: the second half, the values that are gated.
+    pub value: Dense,
+}
+
+impl GatedPair {
+    pub(crate) fn new(both: Dense) -> GatedPair {
+        let half = both.weight.data.rows / 2;
+        GatedPair { both, gate: both.rows_from(0, half), value: both.rows_from(half, half) }
     }
 }
 
@@ -80,7 +92,7 @@ pub struct BlockParams {
     /// `(1, hidden)` f32.
     pub norm2: View,
     /// `(2 · ffn_hidden, hidden)`.
-    pub w12: Dense,
+    pub w12: GatedPair,
     /// `(hidden, ffn_hidden)`.
     pub w3: Dense,
     /// Whether `w3` is rotated, so that its input must be rotated too ([`rotate`](crate::ops::rotate)).
@@ -92,8 +104,7 @@ pub struct BlockParams {
 impl BlockParams {
     /// The matrices that every evaluation reads, split as for a backend that fuses SwiGLU.
     pub(crate) fn matrices(&self) -> impl Iterator<Item = Weight> + Clone + use<> {
-        let [gate, value] = self.w12.halves();
-        [self.qkv, self.proj, gate, value, self.w3].into_iter().map(|layer| layer.weight)
+        [self.qkv, self.proj, self.w12.gate, self.w12.value, self.w3].into_iter().map(|layer| layer.weight)
     }
 }
 

@@ -184,11 +184,11 @@ impl BlockPlan {
         mut blocks: impl Iterator<Item = &'m BlockParams> + Clone,
     ) -> Result<(BlockPlan, usize), PlanError> {
         let BlockSizes { images, rows, key_rows, hidden: h, ffn_hidden } = sizes;
-        let z_size = precision.widest(blocks.clone().flat_map(|b| [&b.qkv.weight, &b.proj.weight, &b.w12.weight]));
+        let z_size = precision.widest(blocks.clone().flat_map(|b| [&b.qkv.weight, &b.proj.weight, &b.w12.both.weight]));
         let ffn_size = precision.widest(blocks.clone().map(|b| &b.w3.weight));
         let z = a.padded(rows, h, z_size)?;
         let z_scale = a.f32(1, rows)?;
-        let is_int8 = |b: &BlockParams| [&b.qkv, &b.proj, &b.w12].iter().any(|layer| layer.weight.scale.is_some());
+        let is_int8 = |b: &BlockParams| [&b.qkv, &b.proj, &b.w12.both].iter().any(|layer| layer.weight.scale.is_some());
         let centre = match precision.centred && blocks.any(is_int8) {
             true => Some(SharedMean {
                 row: a.padded(images, h, 1)?,

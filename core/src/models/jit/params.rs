@@ -5,7 +5,7 @@ use heapless::Vec;
 use super::config::{JitConfig, MAX_DEPTH};
 use crate::gguf::Gguf;
 use crate::models::error::ModelError;
-use crate::models::params::{BlockParams, Dense, Tensors};
+use crate::models::params::{BlockParams, Dense, GatedPair, Tensors};
 use crate::models::patches::PatchEmbedParams;
 use crate::models::plan::TIMESTEP_WIDTH;
 use crate::{DType, Region, View, Weight};
@@ -98,7 +98,7 @@ impl JitModel {
 
     /// The type of most weights, that is of the first block's FFN.
     pub fn weight_type(&self) -> DType {
-        self.blocks.first().map_or(DType::F32, |b| b.w12.weight.data.dtype)
+        self.blocks.first().map_or(DType::F32, |b| b.w12.both.weight.data.dtype)
     }
 }
 
@@ -111,7 +111,7 @@ fn block(file: &Tensors<'_>, c: &JitConfig, i: usize) -> Result<BlockParams, Mod
         k_norm: file.float(format_args!("blocks.{i}.attn.k_norm.weight"), 1, head_dim)?,
         proj: file.affine(format_args!("blocks.{i}.attn.proj"), h, h)?,
         norm2: file.float(format_args!("blocks.{i}.norm2.weight"), 1, h)?,
-        w12: file.affine(format_args!("blocks.{i}.mlp.w12"), 2 * ffn, h)?,
+        w12: GatedPair::new(file.affine(format_args!("blocks.{i}.mlp.w12"), 2 * ffn, h)?),
         w3: file.affine(format_args!("blocks.{i}.mlp.w3"), h, ffn)?,
         rotated: file.rotated()?,
         modulation: file.affine(format_args!("blocks.{i}.adaLN_modulation.1"), 6 * h, h)?,

@@ -6,7 +6,7 @@ use super::config::{MAX_TEXT_DEPTH, T2iConfig};
 use crate::gguf::Gguf;
 use crate::models::error::ModelError;
 use crate::models::jit::MAX_DEPTH;
-use crate::models::params::{BlockParams, Dense, Tensors};
+use crate::models::params::{BlockParams, Dense, GatedPair, Tensors};
 use crate::models::patches::PatchEmbedParams;
 use crate::models::plan::TIMESTEP_WIDTH;
 use crate::{DType, View, Weight};
@@ -110,7 +110,7 @@ impl T2iModel {
 
     /// The type of most weights, that is of the first block's FFN.
     pub fn weight_type(&self) -> DType {
-        self.blocks.first().map_or(DType::F32, |b| b.image.w12.weight.data.dtype)
+        self.blocks.first().map_or(DType::F32, |b| b.image.w12.both.weight.data.dtype)
     }
 
     /// Every block in the order of the modulation table: the text's, then the image's.
@@ -133,7 +133,7 @@ fn block(
         k_norm: file.float(format_args!("{at}.attn.k_norm.weight"), 1, head_dim)?,
         proj: file.affine(format_args!("{at}.attn.proj"), h, h)?,
         norm2: file.float(format_args!("{at}.norm2.weight"), 1, h)?,
-        w12: file.linear(format_args!("{at}.mlp.w12"), 2 * ffn, h)?,
+        w12: GatedPair::new(file.linear(format_args!("{at}.mlp.w12"), 2 * ffn, h)?),
         w3: file.linear(format_args!("{at}.mlp.w3"), h, ffn)?,
         rotated: file.rotated()?,
         modulation: file.affine(format_args!("{at}.adaLN_modulation.0"), 6 * h, h)?,
