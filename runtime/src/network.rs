@@ -1,3 +1,5 @@
+use std::mem::MaybeUninit;
+
 use denoir_core::Precision;
 use denoir_core::backend::{Backend, TapFn, Tapped};
 use denoir_core::gguf::{Gguf, Name, keys};
@@ -36,8 +38,8 @@ impl AnyNetwork {
     /// [`ModelError`] if denoir does not run the architecture or the file lacks something.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<AnyNetwork, ModelError> {
         match gguf.string(keys::ARCHITECTURE)? {
-            keys::ARCH_JIT => boxed(gguf, JitModel::from_gguf).map(AnyNetwork::Jit),
-            keys::ARCH_T2I => boxed(gguf, T2iModel::from_gguf).map(AnyNetwork::T2i),
+            keys::ARCH_JIT => boxed(gguf, JitModel::read_into).map(AnyNetwork::Jit),
+            keys::ARCH_T2I => boxed(gguf, T2iModel::read_into).map(AnyNetwork::T2i),
             other => {
                 let name: Name = other.chars().take(16).filter(char::is_ascii).collect();
                 Err(ModelError::Architecture(name))
@@ -102,6 +104,11 @@ impl AnyNetwork {
         each!(self, n => n.plan(batch, precision).map(|plan| plan.arena_bytes()))
     }
 
+    /// Channels of a head of attention.
+    pub(crate) fn head_dim(&self) -> usize {
+        each!(self, n => n.config.head_dim())
+    }
+
     /// Number of time points whose modulation vectors are computed together.
     pub(crate) fn chunk_times(&self, batch: usize) -> Result<usize, PlanError> {
         each!(self, n => n.plan(batch, Precision::WIDE).map(|plan| plan.modulation().chunk_times))
@@ -153,9 +160,14 @@ where
     Ok(Denoiser::new(network, plan, backend)?)
 }
 
-/// Moves a model to the heap. Models are large and the caller's stack may be small, so each passes through a separate
-/// frame that is gone before the next is built.
-#[inline(never)]
-pub(crate) fn boxed<N>(gguf: &Gguf<'_>, read: fn(&Gguf<'_>) -> Result<N, ModelError>) -> Result<Box<N>, ModelError> {
-    Ok(Box::write(Box::new_uninit(), read(gguf)?))
+/// Reads a model on the heap, where it stays: it is large, and the caller's stack may be small.
+pub(crate) fn boxed<N>(gguf: &Gguf<'_>, read: ReadInto<N>) -> Result<Box<N>, ModelError> {
+    let mut slot = Box::new_uninit();
+    let model: *const N = read(gguf, &mut slot)?;
+    assert!(std::ptr::eq(model, slot.as_ptr()));
+    // SAFETY: `read` returned a reference to a model in the slot.
+    Ok(unsafe { slot.assume_init() })
 }
+
+/// [`JitModel::read_into`] and the like.
+type ReadInto<N> = for<'s> fn(&Gguf<'_>, &'s mut MaybeUninit<N>) -> Result<&'s mut N, ModelError>;

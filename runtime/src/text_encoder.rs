@@ -66,7 +66,7 @@ impl TextEncoder {
             let name: Name = architecture.chars().take(16).filter(char::is_ascii).collect();
             return Err(failed(ModelError::NoTextEncoder(name)));
         }
-        let model = boxed(&gguf, Qwen3Model::from_gguf).map_err(failed)?;
+        let model = boxed(&gguf, Qwen3Model::read_into).map_err(failed)?;
         let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|e| Error::Tokenizer(path.to_owned(), e))?;
         Ok(TextEncoder { model, tokenizer, file })
     }

@@ -19,6 +19,8 @@ pub(super) const ENTRY: Entry =
 #[derive(Debug)]
 struct CpuEngine {
     arena: AlignedBytes,
+    /// Attention's, which would be a large part of a small stack.
+    scratch: AlignedBytes,
     packed: Packed,
     pool: Pool,
     isa: Isa,
@@ -33,8 +35,9 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     let arena_bytes = model.network().arena_bytes(options.batch(), isa.precision())?;
     let arena = AlignedBytes::zeroed(arena_bytes)?;
     let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;
+    let scratch = AlignedBytes::zeroed(isa.scratch_bytes(model.network().head_dim(), pool.threads()))?;
     let packed = Packed::new(model, isa, &pool)?;
-    let engine = Box::new(CpuEngine { arena, packed, pool, isa });
+    let engine = Box::new(CpuEngine { arena, scratch, packed, pool, isa });
     Ok(Opened { engine, device: device(), warnings: Vec::new() })
 }
 
@@ -55,7 +58,7 @@ impl Engine for CpuEngine {
         let cpu = Cpu::new(model.bytes(), self.arena.as_mut_slice(), &self.pool, self.isa).map_err(misaligned)?;
         // The modulation's matrices, a quarter to a third of a network, run once for many steps: given back one by one, they are
         // never in memory as a whole.
-        let cpu = cpu.with_packed(self.packed.bytes()).with_file(model);
+        let cpu = cpu.with_scratch(self.scratch.as_mut_slice()).with_packed(self.packed.bytes()).with_file(model);
         model.network().with_tapped(batch, cpu, tap, f)
     }
 
