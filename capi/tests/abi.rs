@@ -346,6 +346,16 @@ fn a_pipeline_in_use_says_so() {
     assert_eq!(inside.status, DENOIR_ERROR_BUSY);
 }
 
+/// musl gives a thread 128 KiB, where the thread's own data lies too.
+#[test]
+fn a_small_thread_opens_and_draws() {
+    let draw = || {
+        let handles = Handles::new();
+        assert_eq!(handles.generate(&handles.request(), &mut handles.pixels(), 0), DENOIR_OK);
+    };
+    std::thread::Builder::new().stack_size(96 << 10).spawn(draw).unwrap().join().unwrap();
+}
+
 #[test]
 fn noise_is_the_engines() {
     let h = Handles::new();
