@@ -17,8 +17,9 @@
 // `DENOIR_ERROR_INTERNAL`, a bug in the library; free the handles of that call. `denoir_context_message` gives the
 // message.
 //
-// Threads. Any thread with 256 KiB of stack may call any function. Several threads may use a model, context or device
-// list at once. A pipeline serves one call at a time: a second one returns `DENOIR_ERROR_BUSY`.
+// Threads. Any thread with 128 KiB of stack, musl's default, may call any function; a GPU's driver may need more.
+// Several threads may use a model, context or device list at once. A pipeline serves one call at a time: a second one
+// returns `DENOIR_ERROR_BUSY`.
 //
 // Callbacks run on the thread that called the library. They must return normally: no exception or `longjmp` may leave
 // one.
