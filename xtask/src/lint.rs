@@ -30,6 +30,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "core/src/backend/",
     "core/src/room.rs",
     "runtime/src/file.rs",
+    "runtime/src/network.rs",
     "runtime/src/pool.rs",
     "convert/src/lib.rs",
     "vulkan/src/",
