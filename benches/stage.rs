@@ -64,7 +64,7 @@ impl Layout {
     }
 
     /// What the rows of one image have in common.
-    fn centre(&mut self, tokens: usize, hidden: usize) -> SharedMean {
+    fn shared_mean(&mut self, tokens: usize, hidden: usize) -> SharedMean {
         let row = self.view(Region::Arena, DType::I8, [1, hidden], true);
         let (scale, value) = (self.arena(DType::F32, [1, 1]), self.arena(DType::F32, [1, hidden]));
         SharedMean { row, scale, value, layout: one_image(tokens) }
@@ -93,9 +93,9 @@ impl Stage {
         let (w, gate) = (weight(), (layer == Layer::Gated).then(weight));
         let (x, x_scale) = l.activations(isa.precision().input_of(&w), [m, k]);
         let out = l.arena(DType::F32, [m, cols]);
-        let centre = (int8 && layer != Layer::Plain).then(|| l.centre(m, k));
+        let shared_mean = (int8 && layer != Layer::Plain).then(|| l.shared_mean(m, k));
         let epilogue = gate.map_or(Epilogue::Store, |gate| Epilogue::Swiglu { gate, bias: None });
-        let op = Linear { x, x_scale, centre, w, bias: None, out, epilogue };
+        let op = Linear { x, x_scale, shared_mean, w, bias: None, out, epilogue };
         let mut stage = l.stage(Op::Linear(op), isa, 2.0 * (m * n * k) as f64);
         let weights = [Some(w), gate].into_iter().flatten();
         let len = packed_bytes(weights.clone(), isa).expect("a size");
@@ -122,10 +122,20 @@ impl Stage {
         let (x, weight) = (l.arena(DType::F32, [tokens, hidden]), l.weights(DType::F32, [1, hidden]));
         let (table, rows) = (l.arena(DType::F32, [1, 2 * hidden]), l.arena(DType::U32, [1, 1]));
         let (out, out_scale) = l.activations(out, [tokens, hidden]);
-        let centre = out_scale.is_some().then(|| l.centre(tokens, hidden));
+        let shared_mean = out_scale.is_some().then(|| l.shared_mean(tokens, hidden));
         let (modulation, layout) = (Modulation { table, rows }, one_image(tokens));
-        let op =
-            NormModulate { x, weight, eps: 1e-6, modulation, shift: 0, scale: hidden, layout, out, out_scale, centre };
+        let op = NormModulate {
+            x,
+            weight,
+            eps: 1e-6,
+            modulation,
+            shift: 0,
+            scale: hidden,
+            layout,
+            out,
+            out_scale,
+            shared_mean,
+        };
         l.stage(Op::NormModulate(op), isa, 0.0)
     }
 
@@ -146,8 +156,8 @@ impl Stage {
         let x = l.arena(DType::F32, [tokens, hidden]);
         let out = l.view(Region::Arena, DType::I8, [tokens, hidden], true);
         let out_scale = l.arena(DType::F32, [1, tokens]);
-        let centre = (!rotated).then(|| l.centre(tokens, hidden));
-        l.stage(Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre, rotated }), isa, 0.0)
+        let shared_mean = (!rotated).then(|| l.shared_mean(tokens, hidden));
+        l.stage(Op::QuantizeRows(QuantizeRows { x, out, out_scale, shared_mean, rotated }), isa, 0.0)
     }
 
     /// Runs the kernel some times.

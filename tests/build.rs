@@ -1,5 +1,5 @@
-//! Compiles the CUDA kernels for this processor, with a driver that runs them: see `cuda/emulator/README.md`. Without a C++
-//! compiler the tests that need it say so and are skipped.
+//! Compiles the CUDA kernels for this processor, with a driver that runs them: see `cuda/emulator/README.md`. Without a
+//! C++ compiler the tests that need it say so and are skipped.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Pictures from words: encoders as folder and file, embeddings encoded elsewhere, and what is said where one is missing.
+//! Pictures from words: encoders as folder and file, embeddings encoded elsewhere, and what is said where one is
+//! missing.
 
 mod common;
 

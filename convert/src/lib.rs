@@ -317,8 +317,8 @@ impl Mapped {
             && map.as_ptr_range().contains(&part.as_ptr())
         {
             let offset = part.as_ptr() as usize - map.as_ptr() as usize;
-            // SAFETY: the map is of a file and read-only, so pages that are dropped come back the same. A failure leaves
-            // the pages where they are.
+            // SAFETY: the map is of a file and read-only, so pages that are dropped come back the same. A failure
+            // leaves the pages where they are.
             let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len()) };
         }
     }

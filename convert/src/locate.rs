@@ -6,7 +6,8 @@ use crate::error::ConvertError;
 /// `.safetensors` file.
 ///
 /// # Errors
-/// [`ConvertError::Read`] for a folder that cannot be listed, [`ConvertError::Folder`] for one that holds none or several.
+/// [`ConvertError::Read`] for a folder that cannot be listed, [`ConvertError::Folder`] for one that holds none or
+/// several.
 pub fn locate(path: &Path) -> Result<PathBuf, ConvertError> {
     if !path.is_dir() {
         return Ok(path.to_owned());

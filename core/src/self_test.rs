@@ -42,7 +42,7 @@ impl Case {
         let op = Linear {
             x,
             x_scale: scaled(x_scale),
-            centre: None,
+            shared_mean: None,
             w: Weight { data: w, scale: scaled(w_scale), residual: None },
             bias: None,
             out,
@@ -92,8 +92,8 @@ impl Case {
         self.out.rows * self.out.cols * size_of::<f32>()
     }
 
-    /// Runs the case on a backend that was opened over its weights and an arena of its size: the arena's first bytes in,
-    /// the output's first bytes out, up to [`out_bytes`](Case::out_bytes). A second run replays the first.
+    /// Runs the case on a backend that was opened over its weights and an arena of its size: the arena's first bytes
+    /// in, the output's first bytes out, up to [`out_bytes`](Case::out_bytes). A second run replays the first.
     ///
     /// # Errors
     /// What the device reports.

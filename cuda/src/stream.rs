@@ -239,8 +239,8 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let _entered = self.context.enter_to_drop();
-        // SAFETY: made in this context, where they were made at all. The wait comes before what it waits for goes; a lost
-        // device has nothing under way.
+        // SAFETY: made in this context, where they were made at all. The wait comes before what it waits for goes; a
+        // lost device has nothing under way.
         unsafe {
             if !self.raw.is_null() {
                 let _ = sys::cuStreamSynchronize(self.raw);

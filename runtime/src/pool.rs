@@ -88,8 +88,8 @@ impl Pool {
     }
 }
 
-// SAFETY: `Shared::take_tiles` hands out each number below `tasks` once, to this thread and its workers, and `run` waits
-// until nobody is inside, a panic notwithstanding.
+// SAFETY: `Shared::take_tiles` hands out each number below `tasks` once, to this thread and its workers, and `run`
+// waits until nobody is inside, a panic notwithstanding.
 unsafe impl Executor for Pool {
     fn threads(&self) -> usize {
         self.workers.len() + 1
@@ -149,7 +149,8 @@ impl Shared {
             if !self.enter() {
                 continue;
             }
-            // SAFETY: this worker came in by the open gate, so the kernel is published; it stays until the worker leaves.
+            // SAFETY: this worker came in by the open gate, so the kernel is published; it stays until the worker
+            // leaves.
             if let Some(task) = unsafe { *self.task.get() } {
                 // SAFETY: the kernel stays published until this worker leaves.
                 let task = unsafe { &*task };

@@ -1,5 +1,5 @@
-//! CUDA: the goldens, graphs, memory, and what happens when a call fails. The op matrix has the kernels one by one. Where
-//! this machine has no driver, the kernels and the driver are emulated.
+//! CUDA: the goldens, graphs, memory, and what happens when a call fails. The op matrix has the kernels one by one.
+//! Where this machine has no driver, the kernels and the driver are emulated.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -71,7 +71,7 @@ fn one_and_eight_small(gpu: &Gpu, exponent: i32) -> Result<f64> {
     d.fill(&w, |_, _, c| if c < 8 { 1.0 } else { f64::from(12 - exponent).exp2() });
     let out = d.output(DType::F32, 1, 1);
     let w = Weight { data: w, scale: None, residual: None };
-    let op = Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue: Epilogue::Store };
+    let op = Linear { x, x_scale: None, shared_mean: None, w, bias: None, out, epilogue: Epilogue::Store };
     let case = d.finish(Op::Linear(op), []);
     let mut cuda = gpu.backend(Arc::new(case.weights.as_slice().to_vec()), case.arena.len())?;
     let mut after = drive(&mut cuda, &case).map_err(anyhow::Error::msg)?;
@@ -118,8 +118,8 @@ fn graphs_are_captured_once_and_draw_the_same() -> Result<()> {
     })
 }
 
-/// Makes calls of `job` fail, each in a run of its own: the first hundred, then one of `every`. Returns how many calls a
-/// run makes.
+/// Makes calls of `job` fail, each in a run of its own: the first hundred, then one of `every`. Returns how many calls
+/// a run makes.
 fn each_call_fails(
     faults: &Faults,
     every: usize,

@@ -51,7 +51,7 @@ fn silu_is_good_to_four_units_in_the_last_place() {
     let x = d.matrix(Region::Arena, DType::F32, (ARGUMENTS, 1), |_, r, _| argument(r));
     let w = Weight { data: d.matrix(Region::Weights, DType::F32, (1, 1), |_, _, _| 1.0), scale: None, residual: None };
     let out = d.output(DType::F32, ARGUMENTS, 1);
-    let op = Op::Linear(Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue: Epilogue::Silu });
+    let op = Op::Linear(Linear { x, x_scale: None, shared_mean: None, w, bias: None, out, epilogue: Epilogue::Silu });
     worst(&d.finish(op, [(out, Tolerance::exact("compared here"))]), &out);
 }
 

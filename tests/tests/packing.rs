@@ -1,5 +1,5 @@
-//! One seed gives one image, whether the weights are packed or not: a caller of core without memory to spare draws what the
-//! command line draws.
+//! One seed gives one image, whether the weights are packed or not: a caller of core without memory to spare draws what
+//! the command line draws.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -189,7 +189,8 @@ impl Stream {
 
     /// The bytes just staged.
     fn staging_bytes(&mut self, staged: usize, len: usize) -> &mut [u8] {
-        // SAFETY: a slot is open only when its last submission is done, and no copy recorded since then has these bytes.
+        // SAFETY: a slot is open only when its last submission is done, and no copy recorded since then has these
+        // bytes.
         unsafe { self.staging.bytes_mut(staged..staged + len) }
     }
 

@@ -77,8 +77,8 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
     }
 }
 
-/// Dependencies between the workspace's crates that [`ARROWS`] does not allow, and those between files that `circles` does
-/// not. Tests may depend on anything.
+/// Dependencies between the workspace's crates that [`ARROWS`] does not allow, and those between files that `circles`
+/// does not. Tests may depend on anything.
 fn arrows(project: &Project) -> Result<Vec<String>, Error> {
     let text = tool::output(&mut project.cargo(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: Value =

@@ -132,8 +132,8 @@ pub struct Program {
     pub name: &'static str,
     /// The counts that the kernels depend on.
     pub sizes: [usize; 2],
-    /// Whether it runs often enough to be recorded, and its weights to be kept at hand. Otherwise each of its kernels runs
-    /// at once, and reads its weights once.
+    /// Whether it runs often enough to be recorded, and its weights to be kept at hand. Otherwise each of its kernels
+    /// runs at once, and reads its weights once.
     pub replayed: bool,
     /// Whether somebody looks at tensors between its kernels, so that it must not be recorded.
     pub watched: bool,

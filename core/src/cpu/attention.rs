@@ -79,8 +79,8 @@ pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Ke
 }
 
 impl Isa {
-    /// Bytes for [`Cpu::with_scratch`](super::Cpu::with_scratch) that keep this many threads busy with heads of `head_dim`
-    /// channels.
+    /// Bytes for [`Cpu::with_scratch`](super::Cpu::with_scratch) that keep this many threads busy with heads of
+    /// `head_dim` channels.
     pub fn scratch_bytes(self, head_dim: usize, threads: usize) -> usize {
         scratch_bytes(shape(self).panel, head_dim.min(MAX_HEAD_DIM)) * tiles_of(threads)
     }
@@ -99,14 +99,16 @@ pub(super) const fn scratch_bytes(panel: usize, head_dim: usize) -> usize {
     4 * ((2 * wide + KEYS + 3) * panel + (KEYS + MAX_LANES) * wide + keys)
 }
 
-/// What a tile works in: 24 to 60 KiB where a panel has 16 columns and a head 32 to 128 channels, 48 to 140 KiB where it has
+/// What a tile works in: 24 to 60 KiB where a panel has 16 columns and a head 32 to 128 channels, 48 to 140 KiB where
+/// it has
 /// 64. Queries are columns: keys and values are then read as they lie, and the softmax goes down the rows without sums
 /// across lanes.
 ///
 /// Where products are of bfloat16 pairs, an element of `q`, `weights`, `keys` and `values` is a pair: of channels in
 /// the first and third, of keys in the others, of which there are half as many rows.
 struct Scratch<'s, S: Simd> {
-    /// `(wide, queries)`: queries, divided by the root of `head_dim`. `wide` is `head_dim`, rounded up to whole vectors.
+    /// `(wide, queries)`: queries, divided by the root of `head_dim`. `wide` is `head_dim`, rounded up to whole
+    /// vectors.
     q: &'s mut [S::Panel],
     /// `(KEYS, queries)`: scores of a block of keys, then their weights.
     weights: &'s mut [S::Panel],
@@ -131,13 +133,14 @@ impl<'s, S: Simd> Scratch<'s, S> {
     /// Everything zero.
     ///
     /// # Safety
-    /// [`scratch_bytes`] at `first` are writable, start at a multiple of 64, and are this tile's for as long as it runs.
+    /// [`scratch_bytes`] at `first` are writable, start at a multiple of 64, and are this tile's for as long as it
+    /// runs.
     #[inline(always)]
     unsafe fn new(first: *mut u8, head_dim: usize) -> Scratch<'s, S> {
         let wide = head_dim.next_multiple_of(MAX_LANES);
         let (panels, floats) = (2 * wide + KEYS, (KEYS + MAX_LANES) * wide + if S::BF16 { KEYS * wide / 2 } else { 0 });
-        // SAFETY: as promised: at most `scratch_bytes`, zeros, each of them part of one slice. Rows of a panel's width come
-        // first, so that they start at multiples of 64.
+        // SAFETY: as promised: at most `scratch_bytes`, zeros, each of them part of one slice. Rows of a panel's width
+        // come first, so that they start at multiples of 64.
         let (panels, floats) = unsafe {
             first.write_bytes(0, panels * size_of::<S::Panel>() + 4 * floats);
             let rest = first.add(panels * size_of::<S::Panel>());

@@ -3,9 +3,10 @@
 /// Runs the tasks of one kernel. Kernels give the same result for any number of threads and any order of tasks.
 ///
 /// # Safety
-/// [`Executor::run`] calls `task` once with each number below `tasks` and with no other (where a call panics, the rest may
-/// be left out), and neither returns nor unwinds before all of these calls have ended. At most [`Executor::threads`] of them are under way at once. Tasks write to memory that
-/// is theirs by their number, without a lock.
+/// [`Executor::run`] calls `task` once with each number below `tasks` and with no other (where a call panics, the rest
+/// may be left out), and neither returns nor unwinds before all of these calls have ended. At most
+/// [`Executor::threads`] of them are under way at once. Tasks write to memory that is theirs by their number, without a
+/// lock.
 pub unsafe trait Executor: Sync {
     /// How many tasks can run at once, at least 1, and always the same.
     fn threads(&self) -> usize;

@@ -83,8 +83,8 @@ macro_rules! levels {
             }
         }
 
-        /// Runs tiles `0..count` of `kernel`, compiled for `isa`. Not inlined: a caller's frame would hold what every kernel
-        /// keeps on the stack.
+        /// Runs tiles `0..count` of `kernel`, compiled for `isa`. Not inlined: a caller's frame would hold what every
+        /// kernel keeps on the stack.
         #[inline(never)]
         pub(super) fn launch<K: Tiles>(isa: Isa, executor: &dyn Executor, count: usize, kernel: &K) {
             if !K::IS_BUILT {

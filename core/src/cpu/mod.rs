@@ -119,7 +119,8 @@ impl<'a> Cpu<'a> {
 }
 
 impl Cpu<'_> {
-    /// Launches a kernel that takes a centre out of its rows: first the centres, then the rows, which are read again.
+    /// Launches a kernel that takes a shared mean out of its rows: first the shared means, then the rows, which are
+    /// read again.
     ///
     /// # Safety
     /// The descriptors were checked, and no other kernel runs.
@@ -128,9 +129,9 @@ impl Cpu<'_> {
         op: Option<&SharedMean>,
         (count, kernel): (usize, shared_mean::RoundedRows<'_, R>),
     ) {
-        if let Some(centre) = op.filter(|_| built::INT8) {
+        if let Some(shared_mean) = op.filter(|_| built::INT8) {
             // SAFETY: the caller promises both.
-            let (images, means) = unsafe { shared_mean::tiles(centre, &kernel.rows, &self.memory) };
+            let (images, means) = unsafe { shared_mean::tiles(shared_mean, &kernel.rows, &self.memory) };
             self.launch((images, means));
         }
         self.launch((count, kernel));
@@ -167,14 +168,14 @@ unsafe impl Backend for Cpu<'_> {
                 Op::ContextTokens(op) => self.launch(context_tokens::tiles(op, memory)),
                 Op::Patchify(op) => self.launch(patchify::tiles(op, memory)),
                 Op::Unpatchify(op) => self.launch(unpatchify::tiles(op, memory)),
-                Op::NormModulate(op) => self.centred(op.centre.as_ref(), norm_modulate::tiles(op, memory)),
+                Op::NormModulate(op) => self.centred(op.shared_mean.as_ref(), norm_modulate::tiles(op, memory)),
                 Op::RmsNorm(op) => self.launch(rms_norm::tiles(op, memory)),
                 Op::LayerNorm(op) => self.launch(layer_norm::tiles(op, memory)),
                 Op::QkNormRope(op) => self.launch(qk_norm_rope::tiles(op, memory)),
                 Op::Attention(op) => self.launch(attention::tiles(op, memory)),
                 Op::CausalAttention(op) => self.launch(causal_attention::tiles(op, memory)),
                 Op::Swiglu(op) => self.launch(swiglu::tiles(op, memory)),
-                Op::QuantizeRows(op) => self.centred(op.centre.as_ref(), quantize_rows::tiles(op, memory)),
+                Op::QuantizeRows(op) => self.centred(op.shared_mean.as_ref(), quantize_rows::tiles(op, memory)),
                 Op::GatherRows(op) => self.launch(gather_rows::tiles(op, memory)),
                 Op::DequantizeBlocks(op) => {
                     self.launch(dequantize_blocks::tiles(op, memory));

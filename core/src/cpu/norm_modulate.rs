@@ -30,7 +30,7 @@ pub(super) unsafe fn tiles<'a>(op: &NormModulate, memory: &Arena<'a>) -> (usize,
             scale: op.scale,
             layout: op.layout,
         };
-        RoundedRows::new(rows, memory, &op.out, op.out_scale.as_ref(), op.centre.as_ref())
+        RoundedRows::new(rows, memory, &op.out, op.out_scale.as_ref(), op.shared_mean.as_ref())
     }
 }
 

@@ -2,11 +2,11 @@
 //! by side.
 //!
 //! A panel holds [`Simd::PANEL`] rows of the weight matrix `(n, k)`, which are columns of the product. Inside it,
-//! groups of `k` follow each other, four bytes to a column (f16: two): `[k / group][panel][group]`. This is the
-//! order of `vpdpbusd`, `vdpbf16ps`, `sdot` and AMX's tiles alike; int8 for `smmla` has eight bytes to a column. `n`
-//! and `k` are padded with zeros. Where an instruction set multiplies unsigned activations, int8 panels end with 128
-//! times the sum of each column, i32. What follows is the [`QuantResidual`](crate::QuantResidual) of int8 weights, where they have one,
-//! as words `[k / 16][panel]`.
+//! groups of `k` follow each other, four bytes to a column (f16: two): `[k / group][panel][group]`. This is the order
+//! of `vpdpbusd`, `vdpbf16ps`, `sdot` and AMX's tiles alike; int8 for `smmla` has eight bytes to a column. `n` and `k`
+//! are padded with zeros. Where an instruction set multiplies unsigned activations, int8 panels end with 128 times the
+//! sum of each column, i32. What follows is the [`QuantResidual`](crate::QuantResidual) of int8 weights, where they
+//! have one, as words `[k / 16][panel]`.
 
 use bytemuck::Pod;
 
@@ -50,7 +50,7 @@ impl<'a> PackedWeight<'a> {
 
     /// The panel's [`QuantResidual`](crate::QuantResidual): words of a column follow each other a panel's width apart.
     #[inline(always)]
-    pub(super) fn rest(&self, panel: usize) -> &'a [u8] {
+    pub(super) fn residual(&self, panel: usize) -> &'a [u8] {
         let end = (panel + 1) * self.panel_bytes;
         &self.bytes[end - self.residual_bytes..end]
     }
@@ -192,10 +192,10 @@ fn pack_weight(file: &[u8], weight: &Weight, shape: Shape, to: &mut [u8], panel_
         // SAFETY: panel `panel` of `to`, as just asserted, which no other task writes, as executors promise.
         let to = unsafe { core::slice::from_raw_parts_mut(base.0.add(panel * panel_bytes), panel_bytes) };
         let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
-        let residual_bytes = weight.residual().map_or(0, |rest| rest.cols * shape.panel);
+        let residual_bytes = weight.residual().map_or(0, |residual| residual.cols * shape.panel);
         let (to, rest_to) = to.split_at_mut(panel_bytes - residual_bytes);
-        if let Some(rest) = weight.residual() {
-            let rows = rest.rows_from(panel * shape.panel, shape.panel.min(view.rows - panel * shape.panel));
+        if let Some(residual) = weight.residual() {
+            let rows = residual.rows_from(panel * shape.panel, shape.panel.min(view.rows - panel * shape.panel));
             interleave::<u32>(bytemuck::cast_slice_mut(rest_to), shape.panel, &|r| {
                 if r < rows.rows { &file[rows.offset + r * rows.stride..][..rows.cols] } else { &[] }
             });

@@ -22,7 +22,7 @@ impl Rows for Plain<'_> {
         match self {
             Plain::Kept(x) => x.row(r),
             Plain::Rotated(x) => {
-                // SAFETY: a tile is a row, which nobody else asks for: rotated rows have no centre.
+                // SAFETY: a tile is a row, which nobody else asks for: rotated rows have no shared mean.
                 let row = unsafe { x.row(r) };
                 rotate(s, row);
                 row
@@ -40,6 +40,6 @@ pub(super) unsafe fn tiles<'a>(op: &QuantizeRows, memory: &Arena<'a>) -> (usize,
             true => Plain::Rotated(memory.target(&op.x)),
             false => Plain::Kept(memory.source(&op.x)),
         };
-        RoundedRows::new(rows, memory, &op.out, Some(&op.out_scale), op.centre.as_ref())
+        RoundedRows::new(rows, memory, &op.out, Some(&op.out_scale), op.shared_mean.as_ref())
     }
 }

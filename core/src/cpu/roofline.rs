@@ -75,8 +75,8 @@ macro_rules! tiles {
 const LOOPS: u64 = 2_000_000;
 
 impl Isa {
-    /// Keeps the multipliers of one core busy for some tens of milliseconds with this level's best instruction for a type
-    /// of weights, and returns how many operations it did, two for a multiply-add; `None` where there is no such
+    /// Keeps the multipliers of one core busy for some tens of milliseconds with this level's best instruction for a
+    /// type of weights, and returns how many operations it did, two for a multiply-add; `None` where there is no such
     /// loop. By the caller's clock, this is the peak that linear layers can be measured against.
     #[cfg(target_arch = "x86_64")]
     pub fn spin(self, weights: DType) -> Option<f64> {

@@ -8,7 +8,7 @@ use crate::built;
 use crate::ops::SharedMean;
 use crate::{TokenLayout, View};
 
-/// Writes the centres, one image to a tile.
+/// Writes the shared means, one image to a tile.
 pub(super) struct Means<'a, 'r, R> {
     rows: &'r R,
     row: Rounded<'a>,
@@ -22,7 +22,7 @@ pub(super) struct Means<'a, 'r, R> {
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a, 'r, R: Rows>(
-    centre: &SharedMean,
+    shared_mean: &SharedMean,
     rows: &'r R,
     memory: &Arena<'a>,
 ) -> (usize, Means<'a, 'r, R>) {
@@ -30,15 +30,15 @@ pub(super) unsafe fn tiles<'a, 'r, R: Rows>(
     let kernel = unsafe {
         Means {
             rows,
-            row: Rounded::new(memory, &centre.row, Some(&centre.scale)),
-            rounded: memory.source(&centre.row),
-            scale: memory.source(&centre.scale),
-            value: memory.target(&centre.value),
-            layout: centre.layout,
-            samples: centre.samples(),
+            row: Rounded::new(memory, &shared_mean.row, Some(&shared_mean.scale)),
+            rounded: memory.source(&shared_mean.row),
+            scale: memory.source(&shared_mean.scale),
+            value: memory.target(&shared_mean.value),
+            layout: shared_mean.layout,
+            samples: shared_mean.samples(),
         }
     };
-    (centre.layout.images, kernel)
+    (shared_mean.layout.images, kernel)
 }
 
 impl<R: Rows> Tiles for Means<'_, '_, R> {
@@ -68,7 +68,7 @@ impl<R: Rows> Tiles for Means<'_, '_, R> {
     }
 }
 
-/// The centres that rows are rounded about.
+/// The shared means that rows are rounded about.
 #[derive(Clone, Copy)]
 pub(super) struct SharedMeans<'a> {
     value: Source<'a, f32>,
@@ -77,38 +77,38 @@ pub(super) struct SharedMeans<'a> {
 
 impl<'a> SharedMeans<'a> {
     /// # Safety
-    /// As [`Arena::source`], from when the centres were written.
-    pub(super) unsafe fn new(centre: &SharedMean, memory: &Arena<'a>) -> SharedMeans<'a> {
+    /// As [`Arena::source`], from when the shared means were written.
+    pub(super) unsafe fn new(shared_mean: &SharedMean, memory: &Arena<'a>) -> SharedMeans<'a> {
         // SAFETY: the caller checked the descriptor, and runs no other kernel.
-        SharedMeans { value: unsafe { memory.source(&centre.value) }, layout: centre.layout }
+        SharedMeans { value: unsafe { memory.source(&shared_mean.value) }, layout: shared_mean.layout }
     }
 
     /// What is left of row `r`.
     #[inline(always)]
     pub(super) fn taken_from<V>(&self, r: usize, values: V) -> Left<'a, V> {
-        Left { values, centre: self.value.row(self.layout.image_of(r)) }
+        Left { values, shared_mean: self.value.row(self.layout.image_of(r)) }
     }
 }
 
-/// A row less its centre.
+/// A row less its shared mean.
 pub(super) struct Left<'a, V> {
     values: V,
-    centre: &'a [f32],
+    shared_mean: &'a [f32],
 }
 
 impl<S: Simd, V: Values<S>> Values<S> for Left<'_, V> {
     #[inline(always)]
     fn at(&self, s: S, c: usize) -> S::F32 {
-        s.sub(self.values.at(s, c), s.load_some(&self.centre[c..]))
+        s.sub(self.values.at(s, c), s.load_some(&self.shared_mean[c..]))
     }
 }
 
-/// Rounds rows, a row to a tile, about their centres where there are any.
+/// Rounds rows, a row to a tile, about their shared means where there are any.
 pub(super) struct RoundedRows<'a, R> {
     pub(super) rows: R,
     out: Rounded<'a>,
     cols: usize,
-    centres: Option<SharedMeans<'a>>,
+    shared_means: Option<SharedMeans<'a>>,
 }
 
 impl<'a, R> RoundedRows<'a, R> {
@@ -119,12 +119,12 @@ impl<'a, R> RoundedRows<'a, R> {
         memory: &Arena<'a>,
         out: &View,
         scale: Option<&View>,
-        centre: Option<&SharedMean>,
+        shared_mean: Option<&SharedMean>,
     ) -> (usize, Self) {
         // SAFETY: the caller checked the descriptor, and runs no other kernel.
         unsafe {
-            let centres = centre.map(|centre| SharedMeans::new(centre, memory));
-            (out.rows, RoundedRows { rows, out: Rounded::new(memory, out, scale), cols: out.cols, centres })
+            let shared_means = shared_mean.map(|shared_mean| SharedMeans::new(shared_mean, memory));
+            (out.rows, RoundedRows { rows, out: Rounded::new(memory, out, scale), cols: out.cols, shared_means })
         }
     }
 }
@@ -135,8 +135,10 @@ impl<R: Rows> Tiles for RoundedRows<'_, R> {
         let values = self.rows.values(s, r);
         // SAFETY: a tile is a row.
         unsafe {
-            match &self.centres {
-                Some(centres) if built::INT8 => self.out.store_row(s, r, self.cols, centres.taken_from(r, values)),
+            match &self.shared_means {
+                Some(shared_means) if built::INT8 => {
+                    self.out.store_row(s, r, self.cols, shared_means.taken_from(r, values))
+                }
                 _ => self.out.store_row(s, r, self.cols, values),
             }
         }

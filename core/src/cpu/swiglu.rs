@@ -38,8 +38,8 @@ impl Tiles for Kernel<'_> {
     }
 }
 
-/// [`crate::ops::rotate`]: the channels that are mixed lie a [`ROTATION`]th of the row apart, so each vector holds one of
-/// each of its groups.
+/// [`crate::ops::rotate`]: the channels that are mixed lie a [`ROTATION`]th of the row apart, so each vector holds one
+/// of each of its groups.
 #[cfg_attr(feature = "simd", inline(always))]
 pub(super) fn rotate<S: Simd>(s: S, row: &mut [f32]) {
     let n = row.len() / ROTATION;

@@ -63,7 +63,8 @@ impl Pass<'_> {
         let (h, rows) = (self.hidden(), self.queries.rows());
         let dtype = self.precision.input_of(&block.proj.weight);
         let z = self.input(dtype);
-        // An int8 row's scale needs all heads of the row, so attention's f32 output is quantised by a kernel of its own.
+        // An int8 row's scale needs all heads of the row, so attention's f32 output is quantised by a kernel of its
+        // own.
         let attended = if dtype == DType::I8 { self.plan.attended.rows_from(0, rows) } else { z.rows };
         let keys = self.plan.qkv.rows_from(0, self.keys.rows());
         k.attention(&Attention {
@@ -77,7 +78,13 @@ impl Pass<'_> {
             out: attended,
         })?;
         if let Some(out_scale) = z.scale {
-            k.quantize_rows(&QuantizeRows { x: attended, out: z.rows, out_scale, centre: z.centre, rotated: false })?;
+            k.quantize_rows(&QuantizeRows {
+                x: attended,
+                out: z.rows,
+                out_scale,
+                shared_mean: z.shared_mean,
+                rotated: false,
+            })?;
         }
         k.linear(&z.through(&block.proj, self.tokens, self.gated(column)))
     }
@@ -100,7 +107,7 @@ impl Pass<'_> {
             // An int8 row's scale needs the whole row.
             k.linear(&z.through(&value, if out_scale.is_some() { x } else { out }, swiglu))?;
             if let Some(out_scale) = out_scale {
-                k.quantize_rows(&QuantizeRows { x, out, out_scale, centre: None, rotated: block.rotated })?;
+                k.quantize_rows(&QuantizeRows { x, out, out_scale, shared_mean: None, rotated: block.rotated })?;
             }
         } else {
             k.linear(&z.through(&block.w12.both, x, Epilogue::Store))?;
@@ -128,7 +135,7 @@ impl Pass<'_> {
             layout: self.queries,
             out: z.rows,
             out_scale: z.scale,
-            centre: z.centre,
+            shared_mean: z.shared_mean,
         })?;
         Ok(z)
     }
@@ -136,8 +143,9 @@ impl Pass<'_> {
     /// `plan.z` in this type.
     fn input(&self, dtype: DType) -> Input {
         let (rows, scale) = typed(self.plan.z, self.plan.z_scale, dtype, self.queries.rows());
-        let centre = self.plan.centre.filter(|_| dtype == DType::I8).map(|centre| centre.of(self.queries));
-        Input { rows, scale, centre }
+        let shared_mean =
+            self.plan.shared_mean.filter(|_| dtype == DType::I8).map(|shared_mean| shared_mean.of(self.queries));
+        Input { rows, scale, shared_mean }
     }
 
     /// tokens += gate · y; the gate's column follows shift and scale.
@@ -152,11 +160,11 @@ impl Pass<'_> {
 struct Input {
     rows: View,
     scale: Option<View>,
-    centre: Option<SharedMean>,
+    shared_mean: Option<SharedMean>,
 }
 
 impl Input {
     const fn through(&self, layer: &Dense, out: View, epilogue: Epilogue) -> Linear {
-        Linear { centre: self.centre, ..layer.of(self.rows, self.scale, out, epilogue) }
+        Linear { shared_mean: self.shared_mean, ..layer.of(self.rows, self.scale, out, epilogue) }
     }
 }

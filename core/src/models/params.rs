@@ -27,7 +27,7 @@ impl Dense {
 
     /// `out = epilogue(x · wᵀ + bias)`.
     pub(crate) const fn of(&self, x: View, x_scale: Option<View>, out: View, epilogue: Epilogue) -> Linear {
-        Linear { x, x_scale, centre: None, w: self.weight, bias: self.bias, out, epilogue }
+        Linear { x, x_scale, shared_mean: None, w: self.weight, bias: self.bias, out, epilogue }
     }
 }
 

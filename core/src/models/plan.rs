@@ -146,8 +146,8 @@ pub struct BlockPlan {
     pub z: View,
     /// `(1, rows)` f32: scales of an int8 `z`.
     pub z_scale: View,
-    /// The centre of an int8 `z`, if the backend prefers centred activations.
-    pub centre: Option<SharedMean>,
+    /// The shared mean of an int8 `z`, if the backend prefers centred activations.
+    pub shared_mean: Option<SharedMean>,
     /// `(rows, 3 · hidden)` f32.
     pub qkv: View,
     /// `(rows, hidden)` f32: attention's output if the next layer is int8.
@@ -189,7 +189,7 @@ impl BlockPlan {
         let z = a.padded(rows, h, z_size)?;
         let z_scale = a.f32(1, rows)?;
         let is_int8 = |b: &BlockParams| [&b.qkv, &b.proj, &b.w12.both].iter().any(|layer| layer.weight.scale.is_some());
-        let centre = match precision.centred && blocks.any(is_int8) {
+        let shared_mean = match precision.centred && blocks.any(is_int8) {
             true => Some(SharedMean {
                 row: a.padded(images, h, 1)?,
                 scale: a.f32(1, images)?,
@@ -206,7 +206,7 @@ impl BlockPlan {
         a.restart(shared);
         let ffn = a.f32(rows, if precision.fused_swiglu { ffn_hidden } else { 2 * ffn_hidden })?;
         a.restart(shared);
-        Ok((BlockPlan { z, z_scale, centre, qkv, attended, ffn, ffn_z, ffn_scale }, shared))
+        Ok((BlockPlan { z, z_scale, shared_mean, qkv, attended, ffn, ffn_z, ffn_scale }, shared))
     }
 }
 

@@ -17,8 +17,9 @@ pub struct Linear {
     pub x: View,
     /// `(1, m)` f32, for int8 `x` only.
     pub x_scale: Option<View>,
-    /// The centre that was subtracted from `x` and whose product must be added; int8 only. This product uses `w.rest`.
-    pub centre: Option<SharedMean>,
+    /// The shared mean that was subtracted from `x` and whose product must be added; int8 only. This product uses
+    /// `w.residual`.
+    pub shared_mean: Option<SharedMean>,
     /// `(n, k)`, in the model file or, if dequantised, in the arena.
     pub w: Weight,
     /// `(1, n)` f32.
@@ -73,8 +74,8 @@ impl Linear {
         if let Some(scale) = &self.x_scale {
             bounds.shaped(AT, scale, DType::F32, 1, m)?;
         }
-        if let Some(centre) = &self.centre {
-            centre.check_input(AT, bounds, &self.x, &self.out)?;
+        if let Some(shared_mean) = &self.shared_mean {
+            shared_mean.check_input(AT, bounds, &self.x, &self.out)?;
         }
         if let Some(bias) = &self.bias {
             bounds.shaped(AT, bias, DType::F32, 1, n)?;
@@ -128,16 +129,16 @@ impl Linear {
         }
     }
 
-    /// `x · wᵀ + bias`, including the centre subtracted from `x`.
+    /// `x · wᵀ + bias`, including the shared mean subtracted from `x`.
     fn product(&self, mem: &Memory<'_>, w: &Weight, bias: Option<&View>, r: usize, c: usize) -> f64 {
         let columns = 0..self.x.cols;
         let w_scale = w.scale.map_or(1.0, |s| mem.load(&s, 0, c));
         let mut y = columns.clone().map(|k| mem.load(&self.x, r, k) * mem.load(&w.data, c, k)).sum::<f64>();
         y *= self.x_scale.map_or(1.0, |s| mem.load(&s, 0, r)) * w_scale;
-        if let Some(centre) = &self.centre {
-            let image = centre.layout.image_of(r);
-            let product = columns.map(|k| mem.load(&centre.row, image, k) * finer(mem, w, c, k));
-            y += product.sum::<f64>() * mem.load(&centre.scale, 0, image) * w_scale;
+        if let Some(shared_mean) = &self.shared_mean {
+            let image = shared_mean.layout.image_of(r);
+            let product = columns.map(|k| mem.load(&shared_mean.row, image, k) * finer(mem, w, c, k));
+            y += product.sum::<f64>() * mem.load(&shared_mean.scale, 0, image) * w_scale;
         }
         y + bias.map_or(0.0, |b| mem.load(b, 0, c))
     }

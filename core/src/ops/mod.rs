@@ -138,10 +138,10 @@ impl Op {
     /// The name of the first form used by this kernel that `precision` excludes, if any.
     pub(crate) fn missing_form(&self, precision: &Precision) -> Option<&'static str> {
         let (shared_mean, fused) = match self {
-            Op::Linear(op) => (op.centre.is_some(), matches!(op.epilogue, Epilogue::Swiglu { .. })),
-            Op::NormModulate(op) => (op.centre.is_some(), false),
+            Op::Linear(op) => (op.shared_mean.is_some(), matches!(op.epilogue, Epilogue::Swiglu { .. })),
+            Op::NormModulate(op) => (op.shared_mean.is_some(), false),
             // The rotation is SwiGLU's, but where that is the epilogue of a linear layer.
-            Op::QuantizeRows(op) => (op.centre.is_some(), op.rotated),
+            Op::QuantizeRows(op) => (op.shared_mean.is_some(), op.rotated),
             _ => (false, false),
         };
         match (shared_mean && !precision.centred, fused && !precision.fused_swiglu) {

@@ -3,7 +3,7 @@ use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, Modulation, TokenLayout, View};
 
 /// `out = x / √(mean(x²) + eps) · weight · (1 + scale) + shift`, row by row, with shift and scale per image; minus the
-/// image's centre if requested.
+/// image's shared mean if requested.
 ///
 /// The squares are summed in f32, as upstream does: values from 1e18 on may overflow them.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,8 @@ pub struct NormModulate {
     pub out: View,
     /// `(1, rows)` f32, for int8 `out` only.
     pub out_scale: Option<View>,
-    /// The output for the centre, if it is to be subtracted; int8 `out` only.
-    pub centre: Option<SharedMean>,
+    /// The output for the shared mean, if it is to be subtracted; int8 `out` only.
+    pub shared_mean: Option<SharedMean>,
 }
 
 impl NormModulate {
@@ -45,18 +45,18 @@ impl NormModulate {
         let inputs = [&self.x, &self.weight, table, rows];
         bounds.activations(AT, &self.out, &self.out_scale, &inputs)?;
         let outputs = (&self.out, &self.out_scale);
-        self.centre.as_ref().map_or(Ok(()), |centre| centre.check_output(AT, bounds, outputs, &inputs))
+        self.shared_mean.as_ref().map_or(Ok(()), |shared_mean| shared_mean.check_output(AT, bounds, outputs, &inputs))
     }
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
-        if let Some(centre) = &self.centre {
-            centre.reference(mem, |mem, r, c| self.element(mem, self.root(mem, r), r, c));
+        if let Some(shared_mean) = &self.shared_mean {
+            shared_mean.reference(mem, |mem, r, c| self.element(mem, self.root(mem, r), r, c));
         }
         for r in 0..self.x.rows {
             let (root, image) = (self.root(mem, r), self.layout.image_of(r));
             mem.store_row(&self.out, self.out_scale.as_ref(), r, |mem, c| {
-                let centre = self.centre.map_or(0.0, |centre| mem.load(&centre.value, image, c));
-                self.element(mem, root, r, c) - centre
+                let shared_mean = self.shared_mean.map_or(0.0, |shared_mean| mem.load(&shared_mean.value, image, c));
+                self.element(mem, root, r, c) - shared_mean
             });
         }
     }

@@ -5,7 +5,7 @@ use crate::{DType, View};
 
 /// Symmetric int8 per row: `scale = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`, both in f32 so that every
 /// twin agrees to the bit. Where `127 / max|x|` overflows (below 4e-37, and in a row of zeros) every `q` is 0. If a
-/// centre is requested, it is subtracted from `x` first.
+/// shared mean is requested, it is subtracted from `x` first.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizeRows {
     /// `(rows, cols)` f32, in the arena if it is rotated.
@@ -14,9 +14,9 @@ pub struct QuantizeRows {
     pub out: View,
     /// `(1, rows)` f32.
     pub out_scale: View,
-    /// The output for the centre, if it is to be subtracted.
-    pub centre: Option<SharedMean>,
-    /// Whether each row of `x` is first rotated in place by [`rotate`](super::rotate). Not allowed with a centre.
+    /// The output for the shared mean, if it is to be subtracted.
+    pub shared_mean: Option<SharedMean>,
+    /// Whether each row of `x` is first rotated in place by [`rotate`](super::rotate). Not allowed with a shared mean.
     pub rotated: bool,
 }
 
@@ -31,23 +31,27 @@ impl QuantizeRows {
         bounds.activations(AT, &self.out, &out_scale, &[&self.x])?;
         if self.rotated {
             bounds.output(AT, &self.x, &[])?;
-            require(self.centre.is_none(), AT, "what is rotated has no centre")?;
+            require(self.shared_mean.is_none(), AT, "what is rotated has no shared mean")?;
         }
         let outputs = (&self.out, &out_scale);
-        self.centre.as_ref().map_or(Ok(()), |centre| centre.check_output(AT, bounds, outputs, &[&self.x]))
+        self.shared_mean
+            .as_ref()
+            .map_or(Ok(()), |shared_mean| shared_mean.check_output(AT, bounds, outputs, &[&self.x]))
     }
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {
-        if let Some(centre) = &self.centre {
-            centre.reference(mem, |mem, r, c| mem.load(&self.x, r, c));
+        if let Some(shared_mean) = &self.shared_mean {
+            shared_mean.reference(mem, |mem, r, c| mem.load(&self.x, r, c));
         }
         for r in 0..self.x.rows {
             if self.rotated {
                 rotate_row(mem, &self.x, r);
             }
             mem.store_row(&self.out, Some(&self.out_scale), r, |mem, c| {
-                let centre = self.centre.map_or(0.0, |centre| mem.load(&centre.value, centre.layout.image_of(r), c));
-                mem.load(&self.x, r, c) - centre
+                let shared_mean = self
+                    .shared_mean
+                    .map_or(0.0, |shared_mean| mem.load(&shared_mean.value, shared_mean.layout.image_of(r), c));
+                mem.load(&self.x, r, c) - shared_mean
             });
         }
     }

@@ -1,18 +1,19 @@
 use super::memory::{Bounds, InvalidOp, Memory, require};
 use crate::{DType, TokenLayout, View};
 
-/// Rows of an image that its centre is the mean of, about: more would cost time and hardly move it.
+/// Rows of an image that its shared mean is the mean of, about: more would cost time and hardly move it.
 const SAMPLES: usize = 32;
 
 /// What the tokens of an image have in common, taken out of int8 activations before they are rounded.
 ///
 /// Half of what enters a block's linear layers, and nearly all of what enters the one after attention, is the same in
-/// every token. Rounded with the tokens it takes most of their 255 steps, and the weights' own rounding acts on it alike
-/// in all of them, so that nothing averages out. So a producer ([`NormModulate`](super::NormModulate),
-/// [`QuantizeRows`](super::QuantizeRows)) writes `centre` and rounds `x − centre`, and
-/// [`Linear`](super::Linear) adds `centre · wᵀ`, computed once for an image and with finer weights ([`QuantResidual`](crate::QuantResidual)).
+/// every token. Rounded with the tokens it takes most of their 255 steps, and the weights' own rounding acts on it
+/// alike in all of them, so that nothing averages out. So a producer ([`NormModulate`](super::NormModulate),
+/// [`QuantizeRows`](super::QuantizeRows)) writes `shared_mean` and rounds `x − shared mean`, and
+/// [`Linear`](super::Linear) adds `shared mean · wᵀ`, computed once for an image and with finer weights
+/// ([`QuantResidual`](crate::QuantResidual)).
 ///
-/// An image's centre is the mean of every `n`-th of its image tokens, about 32 of them, rounded to int8 as
+/// An image's shared mean is the mean of every `n`-th of its image tokens, about 32 of them, rounded to int8 as
 /// [`QuantizeRows`](super::QuantizeRows) rounds a row. Any row would be right: what is taken out is added again.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedMean {
@@ -49,7 +50,7 @@ impl SharedMean {
         require(
             layout.image_tokens > 0 && layout.rows() == rows,
             at,
-            "the centre's layout has another number of rows",
+            "the shared mean's layout has another number of rows",
         )?;
         bounds.shaped(at, row, DType::I8, layout.images, k)?;
         bounds.shaped(at, scale, DType::F32, 1, layout.images)?;
@@ -64,7 +65,7 @@ impl SharedMean {
         (out, out_scale): (&View, &Option<View>),
         inputs: &[&View],
     ) -> Result<(), InvalidOp> {
-        require(out.dtype == DType::I8, at, "only int8 activations have a centre")?;
+        require(out.dtype == DType::I8, at, "only int8 activations have a shared mean")?;
         self.check(at, bounds, out.rows, out.cols)?;
         let mut written = [Some(out), out_scale.as_ref(), Some(&self.row), Some(&self.scale), Some(&self.value)];
         for i in 2..written.len() {
@@ -77,13 +78,13 @@ impl SharedMean {
 
     /// What a linear layer reads that writes `out`.
     pub(super) fn check_input(&self, at: &'static str, bounds: &Bounds, x: &View, out: &View) -> Result<(), InvalidOp> {
-        require(x.dtype == DType::I8, at, "only int8 activations have a centre")?;
+        require(x.dtype == DType::I8, at, "only int8 activations have a shared mean")?;
         self.check(at, bounds, x.rows, x.cols)?;
         let views = [&self.row, &self.scale, &self.value];
         require(!views.iter().any(|view| view.overlaps(out)), at, "output overlaps an input")
     }
 
-    /// Writes the centre of rows whose elements are `value(memory, row, column)`.
+    /// Writes the shared mean of rows whose elements are `value(memory, row, column)`.
     pub(super) fn reference(&self, mem: &mut Memory<'_>, value: impl Fn(&Memory<'_>, usize, usize) -> f64) {
         let (first, step) = self.samples();
         for image in 0..self.layout.images {

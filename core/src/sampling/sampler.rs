@@ -335,8 +335,8 @@ impl Evaluation {
 /// The decimal number from which an f32 in a file was written: 0.9, not 0.89999998. Comparisons of time points with
 /// interval ends then give the same results as upstream.
 ///
-/// That number is the one with the fewest decimal places that rounds to `x`. By hand: to print and to parse floats would
-/// be a tenth of a small machine's program.
+/// That number is the one with the fewest decimal places that rounds to `x`. By hand: to print and to parse floats
+/// would be a tenth of a small machine's program.
 fn decimal(x: f32) -> f64 {
     let exact = f64::from(x);
     let mut scale = 1.0;

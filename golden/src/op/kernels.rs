@@ -48,7 +48,7 @@ fn linear(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
         }
         other => return Err(c.fixture.error(&format!("the epilogue {other:?} is not known"))),
     };
-    Ok((Op::Linear(Linear { x, x_scale, centre: None, w, bias, out, epilogue }), vec![("out", out)]))
+    Ok((Op::Linear(Linear { x, x_scale, shared_mean: None, w, bias, out, epilogue }), vec![("out", out)]))
 }
 
 fn class_condition(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
@@ -89,7 +89,7 @@ fn norm_modulate(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
         layout: c.layout("")?,
         out: c.out("out")?,
         out_scale: None,
-        centre: None,
+        shared_mean: None,
     };
     Ok((Op::NormModulate(op), vec![("out", op.out)]))
 }
@@ -167,7 +167,7 @@ fn swiglu(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
 fn quantize_rows(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     let (x, out, out_scale) = (c.x("x")?, c.out("out")?, c.out("out_scale")?);
     Ok((
-        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None, rotated: false }),
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale, shared_mean: None, rotated: false }),
         vec![("out_scale", out_scale), ("out", out)],
     ))
 }

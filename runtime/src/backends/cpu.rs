@@ -56,8 +56,8 @@ impl Engine for CpuEngine {
     fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error> {
         let misaligned = |_| Error::Model(None, ModelError::MisalignedFile);
         let cpu = Cpu::new(model.bytes(), self.arena.as_mut_slice(), &self.pool, self.isa).map_err(misaligned)?;
-        // The modulation's matrices, a quarter to a third of a network, run once for many steps: given back one by one, they are
-        // never in memory as a whole.
+        // The modulation's matrices, a quarter to a third of a network, run once for many steps: given back one by one,
+        // they are never in memory as a whole.
         let cpu = cpu.with_scratch(self.scratch.as_mut_slice()).with_packed(self.packed.bytes()).with_file(model);
         model.network().with_tapped(batch, cpu, tap, f)
     }

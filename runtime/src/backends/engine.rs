@@ -58,8 +58,8 @@ pub(crate) struct Opened {
 /// What an engine gives a denoiser to.
 pub(crate) type Use<'u> = dyn FnMut(&mut dyn Denoise) -> Result<(), Error> + 'u;
 
-/// A device with the memory that a pipeline takes on it. The methods are those of [`Pipeline`](crate::Pipeline); what is
-/// said here holds for an engine that does not say otherwise.
+/// A device with the memory that a pipeline takes on it. The methods are those of [`Pipeline`](crate::Pipeline); what
+/// is said here holds for an engine that does not say otherwise.
 pub(crate) trait Engine: Debug + Send + Sync {
     /// Gives a denoiser over the model with room for `batch` images to `f`, every intermediate tensor to `tap`.
     fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error>;

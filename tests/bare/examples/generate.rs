@@ -1,6 +1,5 @@
-//! Writes three models, `tiny.gguf`, `int8.gguf` and `f32.gguf`, and their golden images, or with `--check` says whether
-//! the files are what this would write. To be run as
-//! `cargo xtask generate`.
+//! Writes three models, `tiny.gguf`, `int8.gguf` and `f32.gguf`, and their golden images, or with `--check` says
+//! whether the files are what this would write. To be run as `cargo xtask generate`.
 //!
 //! Weights are drawn from the normal distribution, one seed per tensor, scaled so that every layer changes the image.
 //! A golden image is what the host's scalar kernels draw; that they are right is for the goldens of `fixtures/`,

@@ -1,5 +1,5 @@
-//! Draws the tiny model `tiny.gguf` and compares the image with `tiny.golden`: the scalar kernels byte by byte, those of
-//! every other instruction set that the machine has within [`TOLERANCE`].
+//! Draws the tiny model `tiny.gguf` and compares the image with `tiny.golden`: the scalar kernels byte by byte, those
+//! of every other instruction set that the machine has within [`TOLERANCE`].
 //!
 //! The model has every kernel and weight type of a class-conditional network: the first block's matrices are int8,
 //! the second's f16 and bf16. Its settings evaluate the guided and the unguided branch.

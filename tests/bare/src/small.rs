@@ -1,5 +1,5 @@
-//! The least program: draws one image, compares it with the golden one and exits, without a word. Its size is the size of
-//! what it takes of `denoir-core`, with the crate's features for one type of weights.
+//! The least program: draws one image, compares it with the golden one and exits, without a word. Its size is the size
+//! of what it takes of `denoir-core`, with the crate's features for one type of weights.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use denoir_bare::VALUES;

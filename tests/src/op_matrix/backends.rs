@@ -37,7 +37,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row that runs every kernel, in the forms that all backends have, and whose bytes are compared with no other row.
+    /// A row that runs every kernel, in the forms that all backends have, and whose bytes are compared with no other
+    /// row.
     pub fn new(name: String, run: Result<Run, String>) -> Row {
         let same_bytes = name.clone();
         Row { name, same_bytes, only: None, aligned: false, tensor_cores: false, every_form: false, run }
@@ -84,8 +85,8 @@ fn absent(name: &str, why: &str) -> Row {
     Row::new(name.into(), Err(why.into()))
 }
 
-/// One CPU instruction set, on one thread and on three, with weights from the file and packed: the same bytes. Programs that
-/// read each weight once sum in an order of their own, packed or not.
+/// One CPU instruction set, on one thread and on three, with weights from the file and packed: the same bytes. Programs
+/// that read each weight once sum in an order of their own, packed or not.
 pub(super) fn cpu(isa: Isa) -> [Row; 6] {
     let (pass, once) = (Program::replayed("op", [0; 2]), Program::once("op", [0; 2]));
     let rows =

@@ -91,11 +91,11 @@ impl Case {
     /// Returns whether the kernel is in a form that only some backends have, as their precision says.
     pub fn optional(&self) -> bool {
         match self.op {
-            Op::Linear(Linear { centre, epilogue, .. }) => {
-                centre.is_some() || matches!(epilogue, Epilogue::Swiglu { .. })
+            Op::Linear(Linear { shared_mean, epilogue, .. }) => {
+                shared_mean.is_some() || matches!(epilogue, Epilogue::Swiglu { .. })
             }
-            Op::NormModulate(NormModulate { centre, .. }) => centre.is_some(),
-            Op::QuantizeRows(QuantizeRows { centre, rotated, .. }) => centre.is_some() || rotated,
+            Op::NormModulate(NormModulate { shared_mean, .. }) => shared_mean.is_some(),
+            Op::QuantizeRows(QuantizeRows { shared_mean, rotated, .. }) => shared_mean.is_some() || rotated,
             _ => false,
         }
     }

@@ -177,8 +177,8 @@ impl Draw {
         self.matrix(Region::Weights, DType::I8, (1, bytes), |rng, _, _| f64::from(rng.bits() as i8)).offset
     }
 
-    /// Places for the centres of a layout, poisoned.
-    pub fn centre(&mut self, layout: TokenLayout, cols: usize) -> SharedMean {
+    /// Places for the shared means of a layout, poisoned.
+    pub fn shared_mean(&mut self, layout: TokenLayout, cols: usize) -> SharedMean {
         let row = self.output(DType::I8, layout.images, cols);
         let scale = self.output(DType::F32, 1, layout.images);
         let value = self.output(DType::F32, layout.images, cols);

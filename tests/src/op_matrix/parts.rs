@@ -31,12 +31,12 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
             layout: _,
             out,
             out_scale,
-            centre,
+            shared_mean,
         }) => {
             let mut views = named![x weight out];
             views.extend(modulation_views(modulation));
             views.extend(optional(named![out_scale]));
-            views.extend(centre_views(centre, OUT_CENTRE));
+            views.extend(shared_mean_views(shared_mean, OUT_SHARED_MEAN));
             views
         }
         Op::RmsNorm(RmsNorm { x, weight, eps: _, position, out, out_scale }) => {
@@ -63,9 +63,9 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
             views.extend(optional(named![out_scale]));
             views
         }
-        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre, rotated: _ }) => {
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale, shared_mean, rotated: _ }) => {
             let mut views = named![x out out_scale];
-            views.extend(centre_views(centre, OUT_CENTRE));
+            views.extend(shared_mean_views(shared_mean, OUT_SHARED_MEAN));
             views
         }
         Op::GatherRows(GatherRows { x, index, count: _, out }) => named![x index out],
@@ -75,11 +75,11 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
 }
 
 fn linear_views(op: &mut Linear) -> Vec<Named<'_, View>> {
-    let Linear { x, x_scale, centre, w, bias, out, epilogue } = op;
+    let Linear { x, x_scale, shared_mean, w, bias, out, epilogue } = op;
     let Weight { data: w, scale: w_scale, residual: _ } = w;
     let mut views = named![x w out];
     views.extend(optional(named![x_scale w_scale bias]));
-    views.extend(centre_views(centre, ["centre", "centre_scale", "centre_value"]));
+    views.extend(shared_mean_views(shared_mean, ["centre", "centre_scale", "centre_value"]));
     match epilogue {
         Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
         Epilogue::Swiglu { gate, bias: gate_bias } => {
@@ -96,8 +96,9 @@ fn linear_views(op: &mut Linear) -> Vec<Named<'_, View>> {
 /// Every number outside the views.
 pub fn numbers(op: &mut Op) -> Vec<Named<'_, usize>> {
     match op {
-        Op::Linear(Linear { epilogue, centre, w: Weight { residual: w_rest, .. }, .. }) => {
-            let mut numbers: Vec<_> = centre.iter_mut().flat_map(|centre| layout_numbers(&mut centre.layout)).collect();
+        Op::Linear(Linear { epilogue, shared_mean, w: Weight { residual: w_rest, .. }, .. }) => {
+            let mut numbers: Vec<_> =
+                shared_mean.iter_mut().flat_map(|shared_mean| layout_numbers(&mut shared_mean.layout)).collect();
             numbers.extend(w_rest.as_mut().map(|rest| ("w_rest", rest)));
             match epilogue {
                 Epilogue::GatedResidual { gate, layout, .. } => {
@@ -111,15 +112,15 @@ pub fn numbers(op: &mut Op) -> Vec<Named<'_, usize>> {
             }
             numbers
         }
-        Op::QuantizeRows(QuantizeRows { centre, .. }) => {
-            centre.iter_mut().flat_map(|centre| layout_numbers(&mut centre.layout)).collect()
+        Op::QuantizeRows(QuantizeRows { shared_mean, .. }) => {
+            shared_mean.iter_mut().flat_map(|shared_mean| layout_numbers(&mut shared_mean.layout)).collect()
         }
         Op::Patchify(Patchify { grid, patch, .. }) | Op::Unpatchify(Unpatchify { grid, patch, .. }) => {
             named![grid patch]
         }
-        Op::NormModulate(NormModulate { shift, scale, layout, centre, .. }) => {
+        Op::NormModulate(NormModulate { shift, scale, layout, shared_mean, .. }) => {
             let mut numbers = named![shift scale];
-            numbers.extend(centre.iter_mut().flat_map(|centre| layout_numbers(&mut centre.layout)));
+            numbers.extend(shared_mean.iter_mut().flat_map(|shared_mean| layout_numbers(&mut shared_mean.layout)));
             numbers.extend(layout_numbers(layout));
             numbers
         }
@@ -173,14 +174,14 @@ fn optional<'a>(views: Vec<Named<'a, Option<View>>>) -> impl Iterator<Item = Nam
     views.into_iter().filter_map(|(name, view)| Some((name, view.as_mut()?)))
 }
 
-/// A producer's names for the views of a centre.
-const OUT_CENTRE: [&str; 3] = ["out_centre", "out_centre_scale", "out_centre_value"];
+/// A producer's names for the views of a shared mean.
+const OUT_SHARED_MEAN: [&str; 3] = ["out_centre", "out_centre_scale", "out_centre_value"];
 
-fn centre_views<'a>(
-    centre: &'a mut Option<SharedMean>,
+fn shared_mean_views<'a>(
+    shared_mean: &'a mut Option<SharedMean>,
     names: [&'static str; 3],
 ) -> impl Iterator<Item = Named<'a, View>> {
-    let views = centre.iter_mut().flat_map(|SharedMean { row, scale, value, layout: _ }| [row, scale, value]);
+    let views = shared_mean.iter_mut().flat_map(|SharedMean { row, scale, value, layout: _ }| [row, scale, value]);
     names.into_iter().zip(views)
 }
 

@@ -237,7 +237,7 @@ pub(super) struct Scaled<'a> {
     pub(super) w: &'a [f32],
 }
 
-/// The same for rows of one image, with what its centre adds.
+/// The same for rows of one image, with what its shared mean adds.
 pub(super) struct WithMean<'a> {
     pub(super) left: Scaled<'a>,
     /// For each column of the block, whole vectors.

@@ -15,8 +15,9 @@
 //!         prefetch a part of the panel that this thread takes next
 //! ```
 //!
-//! A panel comes packed ([`pack`](super::pack())), or is packed here, a slice of `k` at a time (`slices`): the same words in
-//! the same order, and so the same sums. Programs that read each weight once multiply rows as they lie in the file (`rows`).
+//! A panel comes packed ([`pack`](super::pack())), or is packed here, a slice of `k` at a time (`slices`): the same
+//! words in the same order, and so the same sums. Programs that read each weight once multiply rows as they lie in the
+//! file (`rows`).
 
 mod epilogue;
 mod operands;
@@ -55,7 +56,7 @@ pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kerne
             ops::Epilogue::Swiglu { gate, bias } => Some((gate, Matrix::new(op, gate, bias.as_ref(), memory))),
             _ => None,
         };
-        if memory.streams() && op.centre.is_none() && gate.is_none() {
+        if memory.streams() && op.shared_mean.is_none() && gate.is_none() {
             let (count, kernel) = rows::tiles(op, value.operands, epilogue);
             return (count, Kernel(Path::Rows(kernel)));
         }

@@ -11,7 +11,7 @@ use crate::{DType, View, Weight};
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
     pub(super) operands: Operands<'a>,
-    pub(super) centres: Option<SharedMeans<'a>>,
+    pub(super) shared_means: Option<SharedMeans<'a>>,
     /// A gate's own; the other one is added at the end.
     pub(super) bias: Option<Source<'a, f32>>,
 }
@@ -24,7 +24,7 @@ impl<'a> Matrix<'a> {
         unsafe {
             Matrix {
                 operands: Operands::new(op, w, memory),
-                centres: op.centre.as_ref().map(|centre| SharedMeans::new(centre, memory)),
+                shared_means: op.shared_mean.as_ref().map(|shared_mean| SharedMeans::new(shared_mean, memory)),
                 bias: bias.map(|bias| memory.source(bias)),
             }
         }

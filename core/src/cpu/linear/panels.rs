@@ -206,20 +206,20 @@ unsafe fn write_block<S: Simd>(
         x: &x_scale.row(0)[at.row..at.row + at.rows],
         w: &w_scale.row(0)[at.col..at.col + at.cols],
     };
-    let Some(centres) = &matrix.centres else {
+    let Some(shared_means) = &matrix.shared_means else {
         // SAFETY: the caller promises that no other tile touches the rectangle.
         return unsafe { sink.take(s, at, at, scale) };
     };
     // The rows of one image after another.
     let mut row = at.row;
     while row < at.row + at.rows {
-        let (image, rows) = centres.layout.run_from(row);
+        let (image, rows) = shared_means.layout.run_from(row);
         let part = Rect { row, rows: rows.min(at.row + at.rows - row), ..at };
         let x = &scale.x[row - at.row..][..part.rows];
         let (addend, cached) = products.of_image(image);
         if !cached {
             // SAFETY: the panel that the block was multiplied with.
-            unsafe { centres.write(s, image, Panel { weight, panel, k, scale: scale.w }, slice, addend) };
+            unsafe { shared_means.write(s, image, Panel { weight, panel, k, scale: scale.w }, slice, addend) };
             s.begin_blocks(at.rows);
         }
         // SAFETY: the caller promises that no other tile touches the rectangle.

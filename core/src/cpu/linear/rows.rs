@@ -1,5 +1,5 @@
-//! On weights as they lie in memory: dot products along the rows of both matrices. For programs that read each weight once
-//! for a few rows, where packing would cost as much as the products.
+//! On weights as they lie in memory: dot products along the rows of both matrices. For programs that read each weight
+//! once for a few rows, where packing would cost as much as the products.
 
 use bytemuck::Pod;
 
@@ -137,8 +137,8 @@ fn scaled<S: Simd, const R: usize>(
     products
 }
 
-/// Walks `R` rows of `x` and [`COLS`] rows of `w` together, `width` elements at a time, at most `WIDTH`; the last, partial stretch
-/// comes from copies that end in zeros.
+/// Walks `R` rows of `x` and [`COLS`] rows of `w` together, `width` elements at a time, at most `WIDTH`; the last,
+/// partial stretch comes from copies that end in zeros.
 struct Walk<X, W, const R: usize, const WIDTH: usize> {
     x: [*const X; R],
     w: [*const W; COLS],

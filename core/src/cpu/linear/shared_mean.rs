@@ -9,7 +9,7 @@ use crate::TokenLayout;
 use crate::built;
 use crate::ops::SharedMean;
 
-/// The centres of the rows that a layer multiplies.
+/// The shared means of the rows that a layer multiplies.
 #[derive(Clone, Copy)]
 pub(super) struct SharedMeans<'a> {
     pub(super) row: Source<'a, i8>,
@@ -26,8 +26,8 @@ pub(super) struct Panel<'a> {
     pub(super) scale: &'a [f32],
 }
 
-/// What the centres of the images met last add in the columns of a tile. Rows of an image follow each other, but for its
-/// context tokens, so that a few are enough to make each once, or twice in large batches.
+/// What the shared means of the images met last add in the columns of a tile. Rows of an image follow each other, but
+/// for its context tokens, so that a few are enough to make each once, or twice in large batches.
 pub(super) struct Products<S: Simd> {
     images: [usize; SLOTS],
     values: [S::Panel; SLOTS],
@@ -56,10 +56,14 @@ impl<S: Simd> Products<S> {
 impl<'a> SharedMeans<'a> {
     /// # Safety
     /// The descriptor was checked.
-    pub(super) unsafe fn new(centre: &SharedMean, memory: &Arena<'a>) -> SharedMeans<'a> {
+    pub(super) unsafe fn new(shared_mean: &SharedMean, memory: &Arena<'a>) -> SharedMeans<'a> {
         // SAFETY: the caller checked the descriptor.
         unsafe {
-            SharedMeans { row: memory.source(&centre.row), scale: memory.source(&centre.scale), layout: centre.layout }
+            SharedMeans {
+                row: memory.source(&shared_mean.row),
+                scale: memory.source(&shared_mean.scale),
+                layout: shared_mean.layout,
+            }
         }
     }
 
@@ -90,7 +94,7 @@ impl<'a> SharedMeans<'a> {
         }
         let excess = weight.excess::<S>(panel, slice);
         let codes = match weight.has_residual() {
-            // SAFETY: the words of the panel's rest are as many as the row's.
+            // SAFETY: the words of the panel's residual are as many as the row's.
             true => unsafe { codes(s, row, weight, panel, slice) },
             false => [s.splat(0.0); MAX_VECTORS],
         };
@@ -113,7 +117,7 @@ const MAX_VECTORS: usize = 4;
 /// Products of a row with a panel's codes.
 ///
 /// # Safety
-/// The panel has a rest of the row's words.
+/// The panel has a residual of the row's words.
 #[cfg_attr(feature = "simd", inline(always))]
 unsafe fn codes<S: Simd>(
     s: S,
@@ -129,12 +133,12 @@ unsafe fn codes<S: Simd>(
     last[..tail.len()].copy_from_slice(tail);
     let (mut done, end) = (0, row.len().div_ceil(QuantResidual::WORD));
     while done < end {
-        let (mut rest, count) = weight.residual_from(s, panel, done..end, slice);
+        let (mut residual, count) = weight.residual_from(s, panel, done..end, slice);
         for i in done..done + count {
-            // SAFETY: the rest has a word of each column for each of the row's.
+            // SAFETY: the residual has a word of each column for each of the row's.
             unsafe {
-                add_codes(s, &mut sums, words.get(i).unwrap_or(&last), rest);
-                rest = rest.add(size_of::<u32>() * S::PANEL);
+                add_codes(s, &mut sums, words.get(i).unwrap_or(&last), residual);
+                residual = residual.add(size_of::<u32>() * S::PANEL);
             }
         }
         done += count;
@@ -154,21 +158,21 @@ unsafe fn codes<S: Simd>(
 }
 
 /// # Safety
-/// `rest` is readable for a word of each column of a panel.
+/// `residual` is readable for a word of each column of a panel.
 #[cfg_attr(feature = "simd", inline(always))]
 unsafe fn add_codes<S: Simd>(
     s: S,
     sums: &mut [[S::I32; 2]; MAX_VECTORS],
     word: &[i8; QuantResidual::WORD],
-    rest: *const u8,
+    residual: *const u8,
 ) {
     let groups: [u32; 4] = bytemuck::cast(*word);
     let q = [s.splat_bytes(groups[0]), s.splat_bytes(groups[1]), s.splat_bytes(groups[2]), s.splat_bytes(groups[3])];
     for (v, sums) in sums.iter_mut().enumerate().take(S::PANEL / S::LANES) {
         // SAFETY: the caller promises that a word of each column can be read.
-        let codes = unsafe { s.codes(rest.add(size_of::<u32>() * S::LANES * v)) };
+        let codes = unsafe { s.codes(residual.add(size_of::<u32>() * S::LANES * v)) };
         for (i, (codes, q)) in codes.into_iter().zip(q).enumerate() {
-            // The codes are not negative, so they may be on either side; the centre may be on the signed one only.
+            // The codes are not negative, so they may be on either side; the shared mean may be on the signed one only.
             sums[i % 2] = s.dot_bytes(sums[i % 2], q, codes);
         }
     }

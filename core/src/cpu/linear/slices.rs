@@ -55,7 +55,7 @@ pub(super) enum Weights<'a> {
 pub(super) struct Loose<'a> {
     data: Source<'a, u8>,
     dtype: DType,
-    rest: Option<Source<'a, u8>>,
+    residual: Option<Source<'a, u8>>,
 }
 
 impl<'a> Loose<'a> {
@@ -64,8 +64,8 @@ impl<'a> Loose<'a> {
     pub(super) unsafe fn new(weight: &Weight, memory: &Arena<'a>) -> Loose<'a> {
         // SAFETY: the caller checked the weight.
         unsafe {
-            let rest = weight.residual().map(|rest| memory.bytes_of_rows(&rest));
-            Loose { data: memory.bytes_of_rows(&weight.data), dtype: weight.data.dtype, rest }
+            let residual = weight.residual().map(|residual| memory.bytes_of_rows(&residual));
+            Loose { data: memory.bytes_of_rows(&weight.data), dtype: weight.data.dtype, residual }
         }
     }
 
@@ -125,11 +125,12 @@ impl<'a> Weights<'a> {
     pub(super) fn has_residual(&self) -> bool {
         match self {
             Weights::Packed(weight) => weight.has_residual(),
-            Weights::Loose(weight) => weight.rest.is_some(),
+            Weights::Loose(weight) => weight.residual.is_some(),
         }
     }
 
-    /// The panel's [`QuantResidual`](crate::QuantResidual) from word `word` of its columns on, and how many words of `end - word`.
+    /// The panel's [`QuantResidual`](crate::QuantResidual) from word `word` of its columns on, and how many words of
+    /// `end - word`.
     #[cfg_attr(feature = "simd", inline(always))]
     pub(super) fn residual_from<S: Simd>(
         &self,
@@ -139,9 +140,9 @@ impl<'a> Weights<'a> {
         slice: &mut Slice<S>,
     ) -> (*const u8, usize) {
         match self {
-            Weights::Packed(weight) => (weight.rest(panel).as_ptr(), word.end - word.start),
-            Weights::Loose(Loose { rest: Some(rest), .. }) => {
-                let bytes = pack_rows(s, rest, Word::Four, panel, word.start * size_of::<u32>(), slice);
+            Weights::Packed(weight) => (weight.residual(panel).as_ptr(), word.end - word.start),
+            Weights::Loose(Loose { residual: Some(residual), .. }) => {
+                let bytes = pack_rows(s, residual, Word::Four, panel, word.start * size_of::<u32>(), slice);
                 (slice.words.rows().as_ptr().cast(), bytes / size_of::<u32>())
             }
             Weights::Loose(_) => (core::ptr::null(), word.end - word.start),

@@ -70,8 +70,8 @@ impl Bump {
     }
 }
 
-/// Largest error of a product against the reference, relative to the size of the products' sums; it is the same to the byte
-/// whether the weights are packed or not.
+/// Largest error of a product against the reference, relative to the size of the products' sums; it is the same to the
+/// byte whether the weights are packed or not.
 fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usize) -> f32 {
     let mut random = Random((m * 7919 + n * 104_729 + k + epilogue) as u64);
     let (mut file, mut arena) = (Bump(0), Bump(0));
@@ -85,7 +85,7 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let layout = TokenLayout { images: 1, image_tokens: m, context_tokens: 0 };
     let residual =
         int8.then(|| file.view(Region::Weights, DType::I8, n, QuantResidual::bytes(k), QuantResidual::bytes(k)));
-    let centre = int8.then(|| SharedMean {
+    let shared_mean = int8.then(|| SharedMean {
         row: arena.view(Region::Arena, DType::I8, 1, k, k),
         scale: arena.view(Region::Arena, DType::F32, 1, 1, 1),
         value: arena.view(Region::Arena, DType::F32, 1, k, k),
@@ -104,7 +104,7 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let op = Linear {
         x: inputs,
         x_scale,
-        centre,
+        shared_mean,
         w: Weight { data, scale, residual: residual.map(|residual| residual.offset) },
         bias,
         out,
@@ -115,8 +115,8 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     for view in [Some(data), scale, bias, Some(table), residual].into_iter().flatten() {
         random.fill(file.get_mut(), &view);
     }
-    let centre = centre.map(|centre| [centre.row, centre.scale]).into_iter().flatten();
-    for view in [Some(inputs), x_scale, Some(gates), Some(rows), Some(out)].into_iter().flatten().chain(centre) {
+    let shared_mean = shared_mean.map(|shared_mean| [shared_mean.row, shared_mean.scale]).into_iter().flatten();
+    for view in [Some(inputs), x_scale, Some(gates), Some(rows), Some(out)].into_iter().flatten().chain(shared_mean) {
         random.fill(arena.get_mut(), &view);
     }
     let mut expected = arena.get().to_vec();
@@ -141,7 +141,8 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     worst(&out, &mut expected, &mut arena.get().to_vec(), size, int8)
 }
 
-/// The largest difference of two arenas' outputs, relative to this size or, for int8, to the value where that is larger.
+/// The largest difference of two arenas' outputs, relative to this size or, for int8, to the value where that is
+/// larger.
 fn worst(out: &View, expected: &mut [u8], got: &mut [u8], size: f64, int8: bool) -> f32 {
     let (judge, result) = (Memory { weights: &[], arena: expected }, Memory { weights: &[], arena: got });
     let mut worst = 0f32;
@@ -197,7 +198,7 @@ fn packed_halves_are_not_the_whole() {
         let out = arena.view(Region::Arena, DType::F32, 1, n, n);
         let w = Weight { data, scale: None, residual: None };
         let halves = [0, n / 2].map(|first| Weight { data: data.rows_from(first, n / 2), ..w });
-        let op = Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue: Epilogue::Store };
+        let op = Linear { x, x_scale: None, shared_mean: None, w, bias: None, out, epilogue: Epilogue::Store };
 
         let (mut random, mut file, mut arena) = (Random(1), Bytes::new(file.0), Bytes::new(arena.0));
         random.fill(file.get_mut(), &data);

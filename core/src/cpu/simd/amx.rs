@@ -66,9 +66,9 @@ macro_rules! tiles {
         let second = if b.rows > ROWS { ROWS } else { 0 };
         for half in 0..2 {
             // SAFETY: the tiles have the shapes of this many rows, and only detection makes a token, so the machine has
-            // the instructions. Reads whole chunks of the block's rows, its tail, and as many chunks of the panel, which
-            // is padded to whole ones; writes 32 rows of half the columns of the sums, and reads them before where they
-            // are added to.
+            // the instructions. Reads whole chunks of the block's rows, its tail, and as many chunks of the panel,
+            // which is padded to whole ones; writes 32 rows of half the columns of the sums, and reads them before
+            // where they are added to.
             unsafe {
                 let to = b.sums.cast::<u8>().add(half * STRIDE / 2);
                 asm!(

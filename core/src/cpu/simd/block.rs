@@ -82,8 +82,9 @@ impl<P: Row, const N: usize> Rows<P> for [P; N] {
 /// Rows of activations that meet a panel.
 ///
 /// Whoever makes one promises: `x` is readable for `rows` rows of `k` elements, `stride` bytes apart; `w` is a packed
-/// panel of the instruction set for `k`, or a stretch of one; `rows` is not 0, and at most what the kernel called for takes;
-/// `sums` is writable for as many rows of a panel's width as that, and where sums are to be added to, it holds some.
+/// panel of the instruction set for `k`, or a stretch of one; `rows` is not 0, and at most what the kernel called for
+/// takes; `sums` is writable for as many rows of a panel's width as that, and where sums are to be added to, it holds
+/// some.
 pub(in crate::cpu) struct Block<'s> {
     pub(in crate::cpu) x: *const u8,
     /// Bytes from one row of `x` to the next.

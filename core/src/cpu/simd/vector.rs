@@ -103,8 +103,8 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn splat_i8(self, x: u32) -> Self::Bytes {
         self.splat_bytes(x)
     }
-    /// A word of each column of a vector, taken apart into [`QuantResidual`](crate::QuantResidual)'s codes of four groups of four
-    /// neighbours.
+    /// A word of each column of a vector, taken apart into [`QuantResidual`](crate::QuantResidual)'s codes of four
+    /// groups of four neighbours.
     ///
     /// # Safety
     /// `from` is readable for `4 · LANES` bytes.

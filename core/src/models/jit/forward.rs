@@ -110,7 +110,7 @@ fn final_layer<B: Backend>(
         layout,
         out: plan.ends.final_z.rows_from(0, layout.rows()),
         out_scale: None,
-        centre: None,
+        shared_mean: None,
     })?;
     let x_hat = plan.trajectory.x_hat.rows_from(0, images);
     plan.ends.unembed(k, &model.final_linear, c.patches(), PixelOrder::ChannelLast, layout.rows(), x_hat)

@@ -70,7 +70,7 @@ fn attention_branch<B: Backend>(
     let (heads, kv_heads, lengths) = (c.heads, c.kv_heads, plan.lengths);
     k.causal_attention(&CausalAttention { q, k: key, v: value, heads, kv_heads, lengths, out })?;
     if let Some(out_scale) = z_scale {
-        k.quantize_rows(&QuantizeRows { x: plan.attended, out: z, out_scale, centre: None, rotated: false })?;
+        k.quantize_rows(&QuantizeRows { x: plan.attended, out: z, out_scale, shared_mean: None, rotated: false })?;
     }
     linear(k, plan, &layer.output, z, z_scale, plan.x, Epilogue::Residual)
 }
@@ -128,15 +128,15 @@ fn linear<B: Backend>(
                 let data = View::dense(slab.region, slab.dtype, slab.offset, rows, x.cols);
                 k.dequantize_blocks(&DequantizeBlocks { x: blocks.rows_from(first, rows), out: data })?;
                 let (w, out) = (Weight { data, scale: None, residual: None }, out.cols_from(first, rows));
-                k.linear(&Linear { x, x_scale: None, centre: None, w, bias: None, out, epilogue })?;
+                k.linear(&Linear { x, x_scale: None, shared_mean: None, w, bias: None, out, epilogue })?;
             }
             Ok(())
         }
-        (Matrix::Plain(w), _) => k.linear(&Linear { x, x_scale, centre: None, w: *w, bias: None, out, epilogue }),
+        (Matrix::Plain(w), _) => k.linear(&Linear { x, x_scale, shared_mean: None, w: *w, bias: None, out, epilogue }),
         // A plan for a model with blocks has a slab.
         (Matrix::Blocks(data), None) => {
             let w = Weight { data: *data, scale: None, residual: None };
-            k.linear(&Linear { x, x_scale, centre: None, w, bias: None, out, epilogue })
+            k.linear(&Linear { x, x_scale, shared_mean: None, w, bias: None, out, epilogue })
         }
     }
 }

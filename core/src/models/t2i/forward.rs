@@ -93,7 +93,7 @@ pub fn text_keys<B: Backend>(
     let (z, z_scale) = typed(plan.blocks.z, plan.blocks.z_scale, DType::I8, rows);
     let is_int8 = |block: &JointBlock| block.kv_y.weight.data.dtype == DType::I8;
     if let Some(out_scale) = z_scale.filter(|_| model.blocks.iter().any(is_int8)) {
-        k.quantize_rows(&QuantizeRows { x: y, out: z, out_scale, centre: None, rotated: false })?;
+        k.quantize_rows(&QuantizeRows { x: y, out: z, out_scale, shared_mean: None, rotated: false })?;
     }
     for (i, block) in model.blocks.iter().enumerate() {
         let (x, x_scale) = if is_int8(block) { (z, z_scale) } else { (y, None) };

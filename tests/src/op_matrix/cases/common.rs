@@ -10,7 +10,11 @@ pub(super) const ACTIVATIONS: [DType; 4] = [DType::F32, DType::F16, DType::BF16,
 /// The types of tables of embeddings.
 pub(super) const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
-/// A producer's outputs for a centre.
-pub(super) fn centre_outputs(centre: &SharedMean, value: Tolerance, row: Tolerance) -> [(View, Tolerance); 3] {
-    [(centre.row, row), (centre.scale, value.of_scale()), (centre.value, value)]
+/// A producer's outputs for a shared mean.
+pub(super) fn shared_mean_outputs(
+    shared_mean: &SharedMean,
+    value: Tolerance,
+    row: Tolerance,
+) -> [(View, Tolerance); 3] {
+    [(shared_mean.row, row), (shared_mean.scale, value.of_scale()), (shared_mean.value, value)]
 }

@@ -36,17 +36,17 @@ pub(super) fn cases(table: &mut Table) {
     }
     for (j, &(m, n, k)) in shapes.iter().enumerate().filter(|(j, _)| j % 3 == 0 || *j >= shapes.len() - REAL.len()) {
         let epilogue = EPILOGUES[j / 3 % 5];
-        let centre = Some(if j % 2 == 0 { Finer::QuantResidual } else { Finer::No });
-        let form = Form { centred: centre, ..Form::default() };
+        let shared_mean = Some(if j % 2 == 0 { Finer::QuantResidual } else { Finer::No });
+        let form = Form { centred: shared_mean, ..Form::default() };
         table.add(format!("centred {m}×{n}×{k} {epilogue}"), move |d| case(d, (I8, I8), (m, n, k), epilogue, form));
     }
     for (i, (x, w)) in TYPES.into_iter().enumerate() {
         let drawn = |j: &usize| (i + j).is_multiple_of(7) || *j >= shapes.len() - REAL.len();
         for (j, &(m, n, k)) in shapes.iter().enumerate().filter(|(j, _)| drawn(j)) {
             let out = PRODUCTS[j / 7 % 3];
-            let centre = (x == I8 && j % 2 == 0).then_some(Finer::QuantResidual);
+            let shared_mean = (x == I8 && j % 2 == 0).then_some(Finer::QuantResidual);
             table.add(format!("{x}·{w} {m}×{n}×{k} swiglu {out}"), move |d| {
-                swiglu(d, (x, w), (m, n, k), out, centre)
+                swiglu(d, (x, w), (m, n, k), out, shared_mean)
             });
         }
     }
@@ -70,11 +70,11 @@ pub(super) fn cases(table: &mut Table) {
 struct Form {
     /// Whether rows start at multiples of 64 bytes.
     aligned: bool,
-    /// Whether they are centred, and by which weights the centre is multiplied.
+    /// Whether they are centred, and by which weights the shared mean is multiplied.
     centred: Option<Finer>,
 }
 
-/// The weights that multiply the centre of int8 activations.
+/// The weights that multiply the shared mean of int8 activations.
 #[derive(Clone, Copy, PartialEq)]
 enum Finer {
     /// The weights.
@@ -94,12 +94,12 @@ fn case(
     d.fill(&x, |rng, _, _| if xt == I8 { rng.below(255) as f64 - 127.0 } else { rng.normal() });
     let x_scale = (xt == I8).then(|| d.matrix(Region::Arena, F32, (1, m), |rng, _, _| (0.5 + rng.unit()) / 127.0));
     let w = matrix(&mut d, wt, (n, k), centred);
-    let centre = centred.map(|_| {
+    let shared_mean = centred.map(|_| {
         let layout = d.layout(m);
-        let centre = d.centre(layout, k);
-        d.fill(&centre.row, |rng, _, _| rng.below(255) as f64 - 127.0);
-        d.fill(&centre.scale, |rng, _, _| (0.5 + rng.unit()) / 127.0);
-        centre
+        let shared_mean = d.shared_mean(layout, k);
+        d.fill(&shared_mean.row, |rng, _, _| rng.below(255) as f64 - 127.0);
+        d.fill(&shared_mean.scale, |rng, _, _| (0.5 + rng.unit()) / 127.0);
+        shared_mean
     });
     let bias = (d.rng.below(4) > 0).then(|| d.vector(n, 0.0, 1.0));
     let epilogue = match epilogue {
@@ -120,7 +120,7 @@ fn case(
         Epilogue::Residual | Epilogue::GatedResidual { .. } => d.x(F32, m, n),
         _ => d.output(F32, m, n),
     };
-    let op = Op::Linear(Linear { x, x_scale, centre, w, bias, out, epilogue });
+    let op = Op::Linear(Linear { x, x_scale, shared_mean, w, bias, out, epilogue });
     let products = if centred.is_some() { 2.0 } else { 1.0 };
     let abs = 1e-6 + 2.5e-7 * (products * k as f64).sqrt();
     let tolerance = Tolerance::close(abs, 1e-6, SUMS);
@@ -149,7 +149,7 @@ fn swiglu(
     Case { op, weights, arena, outputs: vec![Output { view: out, tolerance }], scratch }
 }
 
-/// Weights, with residuals if centres are multiplied by them.
+/// Weights, with residuals if shared means are multiplied by them.
 fn matrix(d: &mut Draw, dtype: DType, (n, k): (usize, usize), centred: Option<Finer>) -> Weight {
     let mut w = d.weight(dtype, n, k);
     if centred == Some(Finer::QuantResidual) {
@@ -165,6 +165,6 @@ fn saturated(mut d: Draw, m: usize, n: usize, k: usize) -> Case {
     let mut w = d.weight(I8, n, k);
     w.data = d.matrix(Region::Weights, I8, (n, k), |_, r, _| if r % 3 == 0 { -127.0 } else { 127.0 });
     let out = d.output(F32, m, n);
-    let op = Op::Linear(Linear { x, x_scale, centre: None, w, bias: None, out, epilogue: Epilogue::Store });
+    let op = Op::Linear(Linear { x, x_scale, shared_mean: None, w, bias: None, out, epilogue: Epilogue::Store });
     d.finish(op, [(out, Tolerance::close(0.0, 3e-7, "the sum and two products round once each"))])
 }

@@ -1,7 +1,7 @@
 use denoir_core::TokenLayout;
 use denoir_core::ops::{NormModulate, Op};
 
-use super::common::{ACTIVATIONS, centre_outputs};
+use super::common::{ACTIVATIONS, shared_mean_outputs};
 use crate::op_matrix::draw::Draw;
 use crate::op_matrix::{Case, Table, Tolerance};
 use denoir_core::DType;
@@ -46,11 +46,11 @@ fn case(mut d: Draw, dtype: DType, layout: TokenLayout, hidden: usize, centred: 
     let (shift, scale) = if d.rng.below(2) == 0 { (first, first + hidden + 3) } else { (first + hidden, first) };
     let out = d.output(dtype, rows, hidden);
     let out_scale = d.output_scale(&out);
-    let centre = centred.then(|| d.centre(layout, hidden));
-    let op = NormModulate { x, weight, eps: 1e-6, modulation, shift, scale, layout, out, out_scale, centre };
+    let shared_mean = centred.then(|| d.shared_mean(layout, hidden));
+    let op = NormModulate { x, weight, eps: 1e-6, modulation, shift, scale, layout, out, out_scale, shared_mean };
     let close = Tolerance::close(1e-6, 1e-6, "f32 sum of squares, then values near 1");
     let outputs = [(out, close.rounded_to(dtype))].into_iter().chain(out_scale.map(|s| (s, close.of_scale())));
     let rounded = close.rounded_to(DType::I8);
-    let centre = centre.into_iter().flat_map(|centre| centre_outputs(&centre, close, rounded));
-    d.finish(Op::NormModulate(op), outputs.chain(centre))
+    let shared_mean = shared_mean.into_iter().flat_map(|shared_mean| shared_mean_outputs(&shared_mean, close, rounded));
+    d.finish(Op::NormModulate(op), outputs.chain(shared_mean))
 }

@@ -1,7 +1,7 @@
 use denoir_core::ops::{Op, QuantizeRows};
 use denoir_core::{DType, Region, TokenLayout};
 
-use super::common::centre_outputs;
+use super::common::shared_mean_outputs;
 
 use crate::op_matrix::draw::Draw;
 use crate::op_matrix::{Case, Table, Tolerance};
@@ -43,7 +43,7 @@ fn case(mut d: Draw, rows: usize, cols: usize) -> Case {
     let out_scale = d.output(DType::F32, 1, rows);
     let exact = Tolerance::exact("the contract gives every operation");
     d.finish(
-        Op::QuantizeRows(QuantizeRows { x, out, out_scale, centre: None, rotated: false }),
+        Op::QuantizeRows(QuantizeRows { x, out, out_scale, shared_mean: None, rotated: false }),
         [(out, exact), (out_scale, exact)],
     )
 }
@@ -56,12 +56,12 @@ fn centred(mut d: Draw, layout: TokenLayout, cols: usize) -> Case {
     });
     let out = d.output(DType::I8, layout.rows(), cols);
     let out_scale = d.output(DType::F32, 1, layout.rows());
-    let centre = d.centre(layout, cols);
+    let shared_mean = d.shared_mean(layout, cols);
     let exact = Tolerance::exact("the contract gives every operation");
-    let op = QuantizeRows { x, out, out_scale, centre: Some(centre), rotated: false };
+    let op = QuantizeRows { x, out, out_scale, shared_mean: Some(shared_mean), rotated: false };
     d.finish(
         Op::QuantizeRows(op),
-        [(out, exact), (out_scale, exact)].into_iter().chain(centre_outputs(&centre, exact, exact)),
+        [(out, exact), (out_scale, exact)].into_iter().chain(shared_mean_outputs(&shared_mean, exact, exact)),
     )
 }
 
@@ -71,6 +71,6 @@ fn rotated(mut d: Draw, rows: usize, cols: usize) -> Case {
     let out = d.output(DType::I8, rows, cols);
     let out_scale = d.output(DType::F32, 1, rows);
     let exact = Tolerance::exact("the contract gives every operation");
-    let op = QuantizeRows { x, out, out_scale, centre: None, rotated: true };
+    let op = QuantizeRows { x, out, out_scale, shared_mean: None, rotated: true };
     d.finish(Op::QuantizeRows(op), [(out, exact), (out_scale, exact), (x, exact)])
 }
