@@ -1,13 +1,13 @@
 //! The networks: for each, a table of its tensors, and the sizes derived from their shapes.
 //!
-//! A network is data, not code: [`Network`] lists every tensor with its exact shape and how it may be stored. To add
+//! A network is data, not code: [`NetworkSpec`] lists every tensor with its exact shape and how it may be stored. To add
 //! a network, add a module that builds the table and one line to [`read`].
 
 pub(crate) mod jit;
 mod network;
 pub(crate) mod t2i;
 
-pub(crate) use network::{Network, Role, Spec};
+pub(crate) use network::{NetworkSpec, Role, TensorSpec};
 
 use crate::checkpoint::Tensors;
 use crate::config::Config;
@@ -15,7 +15,7 @@ use crate::error::ConvertError;
 
 /// Recognises the network by its tensors and checks that it is complete: every tensor is present with the right shape,
 /// and all others are buffers that the engine computes itself.
-pub(crate) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, ConvertError> {
+pub(crate) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<NetworkSpec, ConvertError> {
     let has = |name: &str| tensors.contains_key(name);
     let network = if has("y_pos_embedding") || has("blocks.0.attn.kv_y.weight") {
         t2i::read(tensors, config)?
@@ -29,7 +29,7 @@ pub(crate) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, Co
     Ok(network)
 }
 
-fn check(tensors: &Tensors<'_>, specs: &[Spec]) -> Result<(), ConvertError> {
+fn check(tensors: &Tensors<'_>, specs: &[TensorSpec]) -> Result<(), ConvertError> {
     for spec in specs {
         let tensor = tensors.get(&spec.name).ok_or_else(|| ConvertError::MissingTensor(spec.name.clone()))?;
         if tensor.shape != spec.shape {

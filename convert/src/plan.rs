@@ -5,7 +5,7 @@ use denoir_core::QuantResidual;
 use denoir_core::gguf::{GgmlType, keys};
 use denoir_core::ops::ROTATION;
 
-use crate::arch::{self, Network, Role};
+use crate::arch::{self, NetworkSpec, Role};
 use crate::checkpoint::{Checkpoint, Selection, select};
 use crate::config::{Config, Family};
 use crate::error::ConvertError;
@@ -19,7 +19,7 @@ const SHA256_DIGITS: usize = 64;
 /// A conversion, checked as far as possible without reading tensor data.
 pub(crate) struct Plan<'a> {
     pub(crate) selection: Selection<'a>,
-    pub(crate) network: Network,
+    pub(crate) network: NetworkSpec,
     pub(crate) name: String,
     pub(crate) metadata: Metadata,
     /// Every tensor of the file in order; an I8 matrix is followed by its scales and its residual, if any.
@@ -84,7 +84,7 @@ impl<'a> Plan<'a> {
     fn finish(
         checkpoint: &Checkpoint<'a>,
         selection: Selection<'a>,
-        network: Network,
+        network: NetworkSpec,
         name: String,
         mut metadata: Metadata,
         dtype: DType,
@@ -98,7 +98,7 @@ impl<'a> Plan<'a> {
 
 /// Takes the family from the configuration, or else from the checkpoint's layout. A bare state dict with two patch
 /// projections counts as JiT, one with a single projection as PixelGen-XL.
-fn family(network: &Network, selection: &Selection<'_>, config: &Config) -> Result<Family, ConvertError> {
+fn family(network: &NetworkSpec, selection: &Selection<'_>, config: &Config) -> Result<Family, ConvertError> {
     if network.architecture == keys::ARCH_T2I {
         return match config.family {
             Some(Family::Jit) => Err(ConvertError::Contradiction {
@@ -113,7 +113,7 @@ fn family(network: &Network, selection: &Selection<'_>, config: &Config) -> Resu
     Ok(config.family.or(selection.family).unwrap_or(by_shape))
 }
 
-fn check_labels(labels: Option<&[String]>, network: &Network) -> Result<(), ConvertError> {
+fn check_labels(labels: Option<&[String]>, network: &NetworkSpec) -> Result<(), ConvertError> {
     match labels {
         Some(labels) if labels.len() as u64 != network.classes => {
             Err(ConvertError::Labels { reason: format!("{} names for {} classes", labels.len(), network.classes) })
@@ -122,7 +122,7 @@ fn check_labels(labels: Option<&[String]>, network: &Network) -> Result<(), Conv
     }
 }
 
-pub(crate) fn describe(metadata: &mut Metadata, network: &Network, name: &str, dtype: DType) {
+pub(crate) fn describe(metadata: &mut Metadata, network: &NetworkSpec, name: &str, dtype: DType) {
     metadata.string(keys::ARCHITECTURE, network.architecture);
     metadata.string(keys::NAME, name);
     declare_alignment(metadata);
@@ -158,7 +158,7 @@ pub(crate) fn describe_sampling(metadata: &mut Metadata, preset: &Preset) {
     metadata.string(keys::ROUNDING, preset.rounding);
 }
 
-pub(crate) fn entries(network: &Network, dtype: DType) -> Result<Vec<Entry>, ConvertError> {
+pub(crate) fn entries(network: &NetworkSpec, dtype: DType) -> Result<Vec<Entry>, ConvertError> {
     let mut entries = Vec::with_capacity(network.specs.len() * 2);
     for spec in &network.specs {
         let overflow = || ConvertError::OutOfStorage(spec.name.clone());

@@ -2,7 +2,7 @@
 
 use denoir_core::gguf::keys;
 
-use crate::arch::Network;
+use crate::arch::NetworkSpec;
 use crate::config::{Config, Family};
 use crate::tensor::Hints;
 
@@ -21,7 +21,7 @@ pub(crate) struct Preset {
 
 impl Preset {
     /// Upstream's settings for this network, overridden by the checkpoint, then by the configuration.
-    pub(crate) fn of(network: &Network, family: Family, hints: Hints, config: &Config) -> Self {
+    pub(crate) fn of(network: &NetworkSpec, family: Family, hints: Hints, config: &Config) -> Self {
         let mut preset = Self::upstream(network, family);
         if let Some(scale) = hints.noise_scale {
             preset.noise_scale = scale;
@@ -38,7 +38,7 @@ impl Preset {
         preset
     }
 
-    fn upstream(network: &Network, family: Family) -> Self {
+    fn upstream(network: &NetworkSpec, family: Family) -> Self {
         let pixelgen = Preset {
             method: "heun",
             steps: 50,
@@ -88,7 +88,7 @@ fn jit_noise_scale(input_size: u64) -> f32 {
 }
 
 /// A name such as `PixelGen-XL/16 256x256`; for an unpublished size, its blocks and width.
-pub(crate) fn name(network: &Network, family: Family) -> String {
+pub(crate) fn name(network: &NetworkSpec, family: Family) -> String {
     let size = match (network.depth, network.hidden) {
         (12, 768) => "B".into(),
         (24, 1024) => "L".into(),
@@ -108,9 +108,9 @@ pub(crate) fn name(network: &Network, family: Family) -> String {
 mod tests {
     use super::*;
 
-    fn network(depth: u64, hidden: u64, input_size: u64, bottleneck: bool) -> Network {
+    fn network(depth: u64, hidden: u64, input_size: u64, bottleneck: bool) -> NetworkSpec {
         let (sizes, specs) = (Vec::new(), Vec::new());
-        Network {
+        NetworkSpec {
             architecture: keys::ARCH_JIT,
             sizes,
             specs,
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn published_models_get_the_settings_of_their_papers() {
-        let of = |n: &Network, family| Preset::of(n, family, Hints::default(), &Config::default());
+        let of = |n: &NetworkSpec, family| Preset::of(n, family, Hints::default(), &Config::default());
         for (depth, hidden, size, cfg, noise) in
             [(12, 768, 256, 3.0, 1.0), (24, 1024, 256, 2.4, 1.0), (32, 1280, 512, 2.3, 2.0), (24, 1024, 1024, 2.5, 4.0)]
         {

@@ -11,7 +11,7 @@ use denoir_core::DType;
 use denoir_core::gguf::keys::{self, qwen3};
 use serde_json::Value;
 
-use crate::arch::{Network, Role, Spec};
+use crate::arch::{NetworkSpec, Role, TensorSpec};
 use crate::checkpoint::{Checkpoint, Selection, Tensors};
 use crate::error::ConvertError;
 use crate::read_small;
@@ -70,7 +70,7 @@ fn upstream_name(name: &str) -> &str {
 /// The facts that a conversion needs.
 pub(crate) struct Parts<'a> {
     pub(crate) selection: Selection<'a>,
-    pub(crate) network: Network,
+    pub(crate) network: NetworkSpec,
     pub(crate) name: String,
     pub(crate) metadata: Metadata,
 }
@@ -95,7 +95,7 @@ pub(crate) fn read<'a>(checkpoint: &Checkpoint<'a>, files: &Files, dtype: DType)
     sizes.describe(&mut metadata);
     vocabulary.describe(&mut metadata);
     metadata.string(keys::WEIGHT_TYPE, dtype.name());
-    let network = Network {
+    let network = NetworkSpec {
         architecture: keys::ARCH_QWEN3,
         sizes: Vec::new(),
         specs: specs.into_iter().map(|(_, spec)| spec).collect(),
@@ -111,7 +111,7 @@ pub(crate) fn read<'a>(checkpoint: &Checkpoint<'a>, files: &Files, dtype: DType)
 }
 
 /// The tensors by llama.cpp's names; those that the encoder does not need are dropped.
-fn rename<'a>(checkpoint: &Checkpoint<'a>, specs: &[(String, Spec)]) -> Result<Tensors<'a>, ConvertError> {
+fn rename<'a>(checkpoint: &Checkpoint<'a>, specs: &[(String, TensorSpec)]) -> Result<Tensors<'a>, ConvertError> {
     let upstream: BTreeMap<&str, &Tensor<'a>> =
         checkpoint.tensors.iter().map(|t| (upstream_name(&t.name), &t.tensor)).collect();
     let mut tensors = Tensors::new();
@@ -202,12 +202,12 @@ impl Sizes {
 
     /// Every tensor that the encoder needs, upstream's name first. The FFN's last layer is never int8, because its
     /// input has the outliers known from language models ("massive activations", arXiv 2402.17762).
-    fn specs(&self) -> Vec<(String, Spec)> {
+    fn specs(&self) -> Vec<(String, TensorSpec)> {
         use Role::{Keep, Matrix, Quantizable};
         let (h, ffn, hd) = (u64::from(self.hidden), u64::from(self.ffn), u64::from(self.head_dim));
         let (q, kv) = (u64::from(self.heads) * hd, u64::from(self.kv_heads) * hd);
         let spec = |from: String, to: String, shape: &[u64], role| {
-            (from + ".weight", Spec { name: to + ".weight", shape: shape.to_vec(), role })
+            (from + ".weight", TensorSpec { name: to + ".weight", shape: shape.to_vec(), role })
         };
         let mut specs =
             vec![spec("embed_tokens".into(), "token_embd".into(), &[u64::from(self.vocabulary), h], Matrix)];

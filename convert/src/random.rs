@@ -6,7 +6,7 @@ use denoir_core::DType;
 use denoir_core::gguf::{GgmlType, keys};
 use half::{bf16, f16};
 
-use crate::arch::{Network, jit, t2i};
+use crate::arch::{NetworkSpec, jit, t2i};
 use crate::config::{Config, Family};
 use crate::error::ConvertError;
 use crate::plan::{describe, describe_sampling, entries};
@@ -56,7 +56,7 @@ impl Shape {
     }
 
     /// Class-conditional at 256 × 256, text to image at 512 × 512.
-    fn network(self) -> Result<Network, ConvertError> {
+    fn network(self) -> Result<NetworkSpec, ConvertError> {
         // (blocks, width, heads, FFN, bottleneck, first block with context tokens)
         let (depth, hidden, heads, ffn, bottleneck, start) = match self {
             Shape::JitB16 => (12, 768, 12, 2048, 128, 4),

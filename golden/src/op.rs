@@ -3,7 +3,7 @@
 mod case;
 mod kernels;
 
-pub use case::{Outputs, Place, check};
+pub use case::{CaseMemory, Outputs, check};
 
 use denoir::core::backend::{Program, run};
 use denoir::core::cpu::Cpu;
@@ -48,8 +48,8 @@ pub(crate) fn verify(fixture: &Fixture, models: &Models) -> Result<Verdict, Erro
 ///
 /// # Errors
 /// [`Error::Fixture`] for a kernel that is not known, or what the fixture lacks.
-pub fn kernel(fixture: &Fixture, case: &str, place: &mut dyn Place) -> Result<(Op, Outputs), Error> {
-    kernels::kernel(&mut Case { fixture, name: case, place })
+pub fn kernel(fixture: &Fixture, case: &str, memory: &mut dyn CaseMemory) -> Result<(Op, Outputs), Error> {
+    kernels::kernel(&mut Case { fixture, name: case, memory })
 }
 
 /// The two regions of a case.
@@ -59,7 +59,7 @@ struct Regions {
     arena: Vec<u8>,
 }
 
-impl Place for Regions {
+impl CaseMemory for Regions {
     fn tensor(&mut self, region: Region, dtype: DType, (rows, cols): (usize, usize), bytes: &[u8]) -> View {
         let to = match region {
             Region::Weights => &mut self.weights,

@@ -2,7 +2,9 @@
 
 use denoir_core::gguf::keys::{self, jit};
 
-use super::network::{Network, Spec, Table, agree, count_blocks, grid_side, head_count, narrow, shape, wrong};
+use super::network::{
+    NetworkSpec, Table, TensorSpec, agree, count_blocks, grid_side, head_count, narrow, shape, wrong,
+};
 use crate::checkpoint::Tensors;
 use crate::config::Config;
 use crate::error::ConvertError;
@@ -31,7 +33,7 @@ pub(crate) struct Sizes {
     pub(crate) context: u64,
 }
 
-pub(super) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, ConvertError> {
+pub(super) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<NetworkSpec, ConvertError> {
     let sizes = Sizes::of(tensors)?;
     grid_side(sizes.tokens, "pos_embed", &[1, sizes.tokens, sizes.hidden])?;
     let heads = head_count(sizes.hidden, sizes.head_dim, "blocks.0.attn.q_norm.weight")?;
@@ -85,7 +87,7 @@ impl Sizes {
     }
 
     /// The network of `heads` heads whose context tokens join before block `start`.
-    pub(crate) fn network(&self, heads: u64, start: u64) -> Result<Network, ConvertError> {
+    pub(crate) fn network(&self, heads: u64, start: u64) -> Result<NetworkSpec, ConvertError> {
         let input_size = self.input_size();
         let metadata = narrow(&[
             (jit::INPUT_SIZE, input_size),
@@ -100,7 +102,7 @@ impl Sizes {
             (jit::CONTEXT_TOKEN_COUNT, self.context),
             (jit::CONTEXT_START_BLOCK, start),
         ])?;
-        Ok(Network {
+        Ok(NetworkSpec {
             architecture: keys::ARCH_JIT,
             sizes: metadata,
             specs: self.table(),
@@ -147,7 +149,7 @@ impl Sizes {
     }
 
     /// Every tensor of the network. Products saturate: a shape that large matches nothing.
-    fn table(&self) -> Vec<Spec> {
+    fn table(&self) -> Vec<TensorSpec> {
         let (h, patch_values) = (self.hidden, self.patch.saturating_mul(self.patch).saturating_mul(self.channels));
         let mut t = Table::default();
         t.keep("pos_embed", &[1, self.tokens, h]);

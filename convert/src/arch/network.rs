@@ -35,7 +35,7 @@ impl Role {
 
 /// A tensor of the network.
 #[derive(Clone, Debug)]
-pub(crate) struct Spec {
+pub(crate) struct TensorSpec {
     pub(crate) name: String,
     /// Outermost first.
     pub(crate) shape: Vec<u64>,
@@ -44,12 +44,12 @@ pub(crate) struct Spec {
 
 /// A network of known sizes.
 #[derive(Clone, Debug)]
-pub(crate) struct Network {
+pub(crate) struct NetworkSpec {
     /// `general.architecture`.
     pub(crate) architecture: &'static str,
     /// Hyper-parameter keys of `denoir_core::gguf::keys` and their values.
     pub(crate) sizes: Vec<(&'static str, u32)>,
-    pub(crate) specs: Vec<Spec>,
+    pub(crate) specs: Vec<TensorSpec>,
     /// The facts that presets and names depend on.
     pub(crate) depth: u64,
     pub(crate) hidden: u64,
@@ -62,11 +62,11 @@ pub(crate) struct Network {
 
 /// Collects a network's tensors.
 #[derive(Default)]
-pub(super) struct Table(pub(super) Vec<Spec>);
+pub(super) struct Table(pub(super) Vec<TensorSpec>);
 
 impl Table {
     pub(super) fn push(&mut self, name: impl Into<String>, shape: &[u64], role: Role) {
-        self.0.push(Spec { name: name.into(), shape: shape.to_vec(), role });
+        self.0.push(TensorSpec { name: name.into(), shape: shape.to_vec(), role });
     }
 
     pub(super) fn keep(&mut self, name: impl Into<String>, shape: &[u64]) {

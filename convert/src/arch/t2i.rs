@@ -2,7 +2,9 @@
 
 use denoir_core::gguf::keys::{self, t2i};
 
-use super::network::{Network, Spec, Table, agree, count_blocks, grid_side, head_count, narrow, shape, wrong};
+use super::network::{
+    NetworkSpec, Table, TensorSpec, agree, count_blocks, grid_side, head_count, narrow, shape, wrong,
+};
 use crate::checkpoint::Tensors;
 use crate::config::Config;
 use crate::error::ConvertError;
@@ -33,7 +35,7 @@ pub(crate) struct Sizes {
     pub(crate) text_width: u64,
 }
 
-pub(super) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<Network, ConvertError> {
+pub(super) fn read(tensors: &Tensors<'_>, config: &Config) -> Result<NetworkSpec, ConvertError> {
     let sizes = Sizes::of(tensors, config)?;
     grid_side(sizes.tokens, "pos_embed", &[1, sizes.tokens, sizes.hidden])?;
     let heads = head_count(sizes.hidden, sizes.head_dim, "blocks.0.attn.q_norm.weight")?;
@@ -92,7 +94,7 @@ impl Sizes {
     }
 
     /// The network of these sizes.
-    pub(crate) fn network(&self, heads: u64) -> Result<Network, ConvertError> {
+    pub(crate) fn network(&self, heads: u64) -> Result<NetworkSpec, ConvertError> {
         let sizes = narrow(&[
             (t2i::INPUT_SIZE, self.input_size()),
             (t2i::PATCH_SIZE, self.patch),
@@ -106,7 +108,7 @@ impl Sizes {
             (t2i::TEXT_LENGTH, self.text_len),
             (t2i::TEXT_EMBEDDING_LENGTH, self.text_width),
         ])?;
-        Ok(Network {
+        Ok(NetworkSpec {
             architecture: keys::ARCH_T2I,
             sizes,
             specs: self.table(),
@@ -120,7 +122,7 @@ impl Sizes {
     }
 
     /// Every tensor of the network. Products saturate: a shape that large matches nothing.
-    fn table(&self) -> Vec<Spec> {
+    fn table(&self) -> Vec<TensorSpec> {
         let (h, patch_values) = (self.hidden, self.patch.saturating_mul(self.patch).saturating_mul(self.channels));
         let mut t = Table::default();
         t.keep("pos_embed", &[1, self.tokens, h]);

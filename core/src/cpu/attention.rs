@@ -160,7 +160,7 @@ impl<'s, S: Simd> Scratch<'s, S> {
 
 /// Queries that are attended for at a time.
 #[derive(Clone, Copy)]
-struct Place {
+struct QueryPanel {
     image: usize,
     /// First channel of the head.
     column: usize,
@@ -216,7 +216,7 @@ impl Kernel<'_> {
         let all = self.queries.images * self.heads * self.panels;
         for i in index * all / self.tiles..(index + 1) * all / self.tiles {
             let (head, first) = (i / self.panels, i % self.panels * S::PANEL);
-            let place = Place {
+            let place = QueryPanel {
                 image: head / self.heads,
                 column: head % self.heads * head_dim,
                 head_dim,
@@ -233,7 +233,7 @@ impl Kernel<'_> {
     /// # Safety
     /// As [`Tiles::tile`].
     #[cfg_attr(feature = "simd", inline(always))]
-    unsafe fn attend_panel<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<'_, S>, place: Place) {
+    unsafe fn attend_panel<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<'_, S>, place: QueryPanel) {
         let head_dim = place.head_dim;
         let half = place.count <= S::PANEL / 2;
         b.max = S::Panel::splat(f32::NEG_INFINITY);
@@ -279,7 +279,7 @@ impl Kernel<'_> {
 
     /// Turns a panel's queries into columns.
     #[cfg_attr(feature = "simd", inline(always))]
-    fn take_queries<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<'_, S>, place: Place) {
+    fn take_queries<S: Simd, const PAIRS: bool>(&self, s: S, b: &mut Scratch<'_, S>, place: QueryPanel) {
         for first in (0..place.count).step_by(S::LANES) {
             for (i, to) in b.rows.chunks_mut(b.wide).enumerate().take(S::LANES.min(place.count - first)) {
                 let row = self.q.row(self.queries.row_of(place.image, place.first + first + i));
@@ -307,7 +307,7 @@ impl Kernel<'_> {
         &self,
         s: S,
         b: &mut Scratch<'_, S>,
-        place: Place,
+        place: QueryPanel,
         start: usize,
         keys: usize,
     ) {
@@ -330,7 +330,7 @@ impl Kernel<'_> {
     }
 
     #[inline(always)]
-    fn value(&self, place: Place, key: usize) -> &[f32] {
+    fn value(&self, place: QueryPanel, key: usize) -> &[f32] {
         &self.v.row(self.keys.row_of(place.image, key))[place.column..][..place.head_dim]
     }
 
@@ -343,7 +343,7 @@ impl Kernel<'_> {
         &self,
         s: S,
         b: &mut Scratch<'_, S>,
-        place: Place,
+        place: QueryPanel,
         start: usize,
         keys: usize,
         half: bool,

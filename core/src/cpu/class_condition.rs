@@ -8,7 +8,7 @@ use crate::{DType, View};
 
 pub(super) struct Kernel<'a> {
     t_emb: Source<'a, f32>,
-    table: Rows<'a>,
+    table: FloatRows<'a>,
     labels: Source<'a, u32>,
     out: Target<'a, f32>,
 }
@@ -20,7 +20,7 @@ pub(super) unsafe fn tiles<'a>(op: &ClassCondition, memory: &Arena<'a>) -> (usiz
     let kernel = unsafe {
         Kernel {
             t_emb: memory.source(&op.t_emb),
-            table: Rows::new(memory, &op.table),
+            table: FloatRows::new(memory, &op.table),
             labels: memory.source(&op.labels),
             out: memory.target(&op.out),
         }
@@ -44,22 +44,22 @@ impl Tiles for Kernel<'_> {
 
 /// Rows of a float weight matrix, widened as they are read.
 #[derive(Clone, Copy)]
-pub(super) enum Rows<'a> {
+pub(super) enum FloatRows<'a> {
     F32(Source<'a, f32>),
     F16(Source<'a, f16>),
     BF16(Source<'a, bf16>),
 }
 
-impl<'a> Rows<'a> {
+impl<'a> FloatRows<'a> {
     /// # Safety
     /// As [`Arena::source`]; the view is of a float type.
-    pub(super) unsafe fn new(memory: &Arena<'a>, view: &View) -> Rows<'a> {
+    pub(super) unsafe fn new(memory: &Arena<'a>, view: &View) -> FloatRows<'a> {
         // SAFETY: the caller checked the descriptor, and runs no other kernel.
         unsafe {
             match view.dtype {
-                DType::F16 => Rows::F16(memory.source(view)),
-                DType::BF16 => Rows::BF16(memory.source(view)),
-                DType::F32 | DType::I8 | DType::U32 => Rows::F32(memory.source(view)),
+                DType::F16 => FloatRows::F16(memory.source(view)),
+                DType::BF16 => FloatRows::BF16(memory.source(view)),
+                DType::F32 | DType::I8 | DType::U32 => FloatRows::F32(memory.source(view)),
             }
         }
     }
@@ -68,9 +68,9 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(super) fn load_some<S: Simd>(&self, s: S, r: usize, start: usize) -> S::F32 {
         match self {
-            Rows::F32(m) => f32::load_some(s, &m.row(r)[start..]),
-            Rows::F16(m) => f16::load_some(s, &m.row(r)[start..]),
-            Rows::BF16(m) => bf16::load_some(s, &m.row(r)[start..]),
+            FloatRows::F32(m) => f32::load_some(s, &m.row(r)[start..]),
+            FloatRows::F16(m) => f16::load_some(s, &m.row(r)[start..]),
+            FloatRows::BF16(m) => bf16::load_some(s, &m.row(r)[start..]),
         }
     }
 }

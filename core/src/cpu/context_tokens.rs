@@ -1,11 +1,11 @@
-use super::class_condition::Rows;
+use super::class_condition::FloatRows;
 use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
 use super::tiles::Tiles;
 use crate::ops::ContextTokens;
 
 pub(super) struct Kernel<'a> {
-    table: Rows<'a>,
+    table: FloatRows<'a>,
     position: Source<'a, f32>,
     labels: Source<'a, u32>,
     out: Target<'a, f32>,
@@ -17,7 +17,7 @@ pub(super) unsafe fn tiles<'a>(op: &ContextTokens, memory: &Arena<'a>) -> (usize
     // SAFETY: the caller checked the descriptor, and runs no other kernel.
     let kernel = unsafe {
         Kernel {
-            table: Rows::new(memory, &op.table),
+            table: FloatRows::new(memory, &op.table),
             position: memory.source(&op.position),
             labels: memory.source(&op.labels),
             out: memory.target(&op.out),

@@ -1,4 +1,4 @@
-use super::class_condition::Rows;
+use super::class_condition::FloatRows;
 use super::memory::{Arena, Source, Target};
 use super::simd::Simd;
 use super::tiles::Tiles;
@@ -13,7 +13,7 @@ pub(super) struct Kernel<'a> {
 }
 
 enum Copied<'a> {
-    Floats(Rows<'a>, Target<'a, f32>),
+    Floats(FloatRows<'a>, Target<'a, f32>),
     Bytes(Source<'a, i8>, Target<'a, i8>),
 }
 
@@ -24,7 +24,7 @@ pub(super) unsafe fn tiles<'a>(op: &GatherRows, memory: &Arena<'a>) -> (usize, K
     let kernel = unsafe {
         let copy = match op.x.dtype {
             DType::I8 => Copied::Bytes(memory.source(&op.x), memory.target(&op.out)),
-            _ => Copied::Floats(Rows::new(memory, &op.x), memory.target(&op.out)),
+            _ => Copied::Floats(FloatRows::new(memory, &op.x), memory.target(&op.out)),
         };
         Kernel { copy, index: memory.source(&op.index), count: op.count }
     };

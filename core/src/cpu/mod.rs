@@ -124,7 +124,7 @@ impl Cpu<'_> {
     ///
     /// # Safety
     /// The descriptors were checked, and no other kernel runs.
-    unsafe fn centred<R: rounded::Rows>(
+    unsafe fn centred<R: rounded::RowSource>(
         &self,
         op: Option<&SharedMean>,
         (count, kernel): (usize, shared_mean::RoundedRows<'_, R>),

@@ -1,5 +1,5 @@
 use super::memory::{Arena, ModulationSource, Source};
-use super::rounded::{Rows, Values};
+use super::rounded::{RowSource, Values};
 use super::shared_mean::RoundedRows;
 use super::simd::Simd;
 use crate::TokenLayout;
@@ -34,7 +34,7 @@ pub(super) unsafe fn tiles<'a>(op: &NormModulate, memory: &Arena<'a>) -> (usize,
     }
 }
 
-impl Rows for Normed<'_> {
+impl RowSource for Normed<'_> {
     type Values<'r, S: Simd>
         = Modulated<'r, S>
     where

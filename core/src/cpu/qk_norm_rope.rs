@@ -53,10 +53,10 @@ impl Tiles for Kernel<'_> {
                 let mean = s.sum_of_squares(head) / head_dim as f32;
                 let inverse = s.inverse_root(mean + self.eps);
                 match waves {
-                    Some((RopePairs::Adjacent, waves)) => norm_and_rotate(s, head, inverse, weight.row(0), waves),
+                    Some((RopePairs::Adjacent, waves)) => norm_and_rope(s, head, inverse, weight.row(0), waves),
                     Some((RopePairs::Halves, waves)) => {
                         norm(s, head, inverse, weight.row(0));
-                        rotate_halves(head, waves);
+                        rope_halves(head, waves);
                     }
                     None => norm(s, head, inverse, weight.row(0)),
                 }
@@ -74,17 +74,17 @@ fn norm<S: Simd>(s: S, head: &mut [f32], inverse: S::F32, weight: &[f32]) {
 
 /// Norms a head and rotates its channel pairs `2k, 2k + 1` by the angles of a row.
 #[cfg_attr(feature = "simd", inline(always))]
-fn norm_and_rotate<S: Simd>(s: S, head: &mut [f32], inverse: S::F32, weight: &[f32], waves: &[f32]) {
+fn norm_and_rope<S: Simd>(s: S, head: &mut [f32], inverse: S::F32, weight: &[f32], waves: &[f32]) {
     let factors = weight.chunks(S::LANES).zip(waves.chunks(S::LANES));
     for (x, (w, waves)) in head.chunks_mut(S::LANES).zip(factors) {
         let normed = s.mul(s.mul(s.load_some(x), inverse), s.load_some(w));
-        s.store_some(x, s.rotate_pairs(normed, s.load_some(waves)));
+        s.store_some(x, s.rope_pairs(normed, s.load_some(waves)));
     }
 }
 
 /// Rotates the channel pairs `k, k + head_dim / 2` of a head by the angles of a row.
 #[cfg_attr(feature = "simd", inline(always))]
-fn rotate_halves(head: &mut [f32], waves: &[f32]) {
+fn rope_halves(head: &mut [f32], waves: &[f32]) {
     let (first, second) = head.split_at_mut(head.len() / 2);
     for ((a, b), &[cos, sin]) in first.iter_mut().zip(second).zip(waves.as_chunks::<2>().0) {
         (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);

@@ -1,5 +1,5 @@
 use super::memory::{Arena, Source, Target};
-use super::rounded::Rows;
+use super::rounded::RowSource;
 use super::shared_mean::RoundedRows;
 use super::simd::Simd;
 use super::swiglu::rotate;
@@ -11,7 +11,7 @@ pub(super) enum Plain<'a> {
     Rotated(Target<'a, f32>),
 }
 
-impl Rows for Plain<'_> {
+impl RowSource for Plain<'_> {
     type Values<'r, S: Simd>
         = &'r [f32]
     where

@@ -8,7 +8,7 @@ use crate::built;
 use crate::{DType, View};
 
 /// Rows of activations before they are rounded.
-pub(super) trait Rows: Sync {
+pub(super) trait RowSource: Sync {
     /// One row.
     type Values<'r, S: Simd>: Values<S>
     where

@@ -1,7 +1,7 @@
 //! Taking what an image's rows have in common out of them before they are rounded to int8.
 
 use super::memory::{Arena, Source, Target};
-use super::rounded::{Rounded, Rows, Values};
+use super::rounded::{Rounded, RowSource, Values};
 use super::simd::Simd;
 use super::tiles::Tiles;
 use crate::built;
@@ -21,7 +21,7 @@ pub(super) struct Means<'a, 'r, R> {
 
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
-pub(super) unsafe fn tiles<'a, 'r, R: Rows>(
+pub(super) unsafe fn tiles<'a, 'r, R: RowSource>(
     shared_mean: &SharedMean,
     rows: &'r R,
     memory: &Arena<'a>,
@@ -41,7 +41,7 @@ pub(super) unsafe fn tiles<'a, 'r, R: Rows>(
     (shared_mean.layout.images, kernel)
 }
 
-impl<R: Rows> Tiles for Means<'_, '_, R> {
+impl<R: RowSource> Tiles for Means<'_, '_, R> {
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, image: usize) {
         let (first, step) = self.samples;
@@ -129,7 +129,7 @@ impl<'a, R> RoundedRows<'a, R> {
     }
 }
 
-impl<R: Rows> Tiles for RoundedRows<'_, R> {
+impl<R: RowSource> Tiles for RoundedRows<'_, R> {
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, s: S, r: usize) {
         let values = self.rows.values(s, r);

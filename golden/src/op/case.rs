@@ -11,7 +11,7 @@ use crate::fixture::{Fixture, floats};
 pub type Outputs = Vec<(&'static str, View)>;
 
 /// The memory that matrices are placed in.
-pub trait Place {
+pub trait CaseMemory {
     /// A matrix of these rows and columns, whose elements follow row after row in `bytes`.
     fn tensor(&mut self, region: Region, dtype: DType, shape: (usize, usize), bytes: &[u8]) -> View;
 
@@ -39,7 +39,7 @@ pub fn check(fixture: &Fixture, case: &str, arena: &[u8], outputs: &Outputs) -> 
 pub(super) struct Case<'f> {
     pub(super) fixture: &'f Fixture,
     pub(super) name: &'f str,
-    pub(super) place: &'f mut dyn Place,
+    pub(super) memory: &'f mut dyn CaseMemory,
 }
 
 impl Case<'_> {
@@ -79,7 +79,7 @@ impl Case<'_> {
     /// A field as a matrix.
     fn view(&mut self, region: Region, field: &str) -> Result<View, Error> {
         let tensor = self.fixture.tensor(&self.key(field))?;
-        Ok(self.place.tensor(region, tensor.dtype, tensor.matrix(), &tensor.bytes))
+        Ok(self.memory.tensor(region, tensor.dtype, tensor.matrix(), &tensor.bytes))
     }
 
     pub(super) fn x(&mut self, field: &str) -> Result<View, Error> {
@@ -98,7 +98,7 @@ impl Case<'_> {
     /// A poisoned output with the shape of the wanted one.
     pub(super) fn out(&mut self, field: &str) -> Result<View, Error> {
         let like = self.fixture.tensor(&self.key(&format!("want.{field}")))?;
-        Ok(self.place.output(like.dtype, like.matrix()))
+        Ok(self.memory.output(like.dtype, like.matrix()))
     }
 }
 

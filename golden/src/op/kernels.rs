@@ -182,7 +182,7 @@ fn solver_step(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     };
     let (x, x_eval, x_hat, velocity) = (c.x("x")?, c.x("x_eval")?, c.x("x_hat")?, c.x("velocity")?);
     let bytes = step_bytes(&values);
-    let step = c.place.tensor(Region::Arena, DType::U32, (1, bytes.len() / 4), &bytes);
+    let step = c.memory.tensor(Region::Arena, DType::U32, (1, bytes.len() / 4), &bytes);
     let outputs = vec![("x", x), ("x_eval", x_eval), ("velocity", velocity), ("x_hat", x_hat.rows_from(0, x.rows))];
     Ok((Op::SolverStep(SolverStep { x, x_eval, x_hat, velocity, step }), outputs))
 }

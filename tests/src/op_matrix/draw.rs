@@ -5,7 +5,7 @@ use denoir::AlignedBytes;
 use denoir_core::QuantResidual;
 use denoir_core::ops::{Memory, Op, SharedMean};
 use denoir_core::{DType, Modulation, Region, TokenLayout, View, Weight};
-use denoir_golden::op::Place;
+use denoir_golden::op::CaseMemory;
 
 use super::case::{Case, Output, Tolerance, elements};
 
@@ -219,7 +219,7 @@ impl Draw {
     }
 }
 
-impl Place for Draw {
+impl CaseMemory for Draw {
     fn tensor(&mut self, region: Region, dtype: DType, (rows, cols): (usize, usize), bytes: &[u8]) -> View {
         let view = self.place(region, dtype, rows, cols);
         let region = match region {

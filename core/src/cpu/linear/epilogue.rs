@@ -86,7 +86,7 @@ impl<'a> Epilogue<'a> {
         scale: impl Scale<S>,
     ) {
         let mut addends: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
-        let from = Block { at, sums, width, scale };
+        let from = BlockSums { at, sums, width, scale };
         // SAFETY: the caller promises that no other tile touches the rectangle, in which every vector lies.
         unsafe {
             match (&self.post_op, self.out) {
@@ -161,7 +161,7 @@ impl<'a> Epilogue<'a> {
 
     /// Gives every vector of products, bias included, to `put`.
     #[cfg_attr(feature = "simd", inline(always))]
-    fn write<S: Simd>(&self, s: S, from: Block<'_, impl Scale<S>>, put: impl Fn(S::F32, Vector)) {
+    fn write<S: Simd>(&self, s: S, from: BlockSums<'_, impl Scale<S>>, put: impl Fn(S::F32, Vector)) {
         let at = from.at;
         let bias = self.bias.as_ref().map(|bias| &bias.row(0)[at.col..at.col + at.cols]);
         let whole = at.cols / S::LANES * S::LANES;
@@ -178,7 +178,7 @@ impl<'a> Epilogue<'a> {
 #[cfg_attr(feature = "simd", inline(always))]
 fn write_columns<S: Simd>(
     s: S,
-    from: &Block<'_, impl Scale<S>>,
+    from: &BlockSums<'_, impl Scale<S>>,
     (c, len): (usize, usize),
     bias: Option<&[f32]>,
     put: &impl Fn(S::F32, Vector),
@@ -204,7 +204,7 @@ fn fetch<S: Simd, T: Pod>(s: S, out: Target<'_, T>, at: Rect) {
 }
 
 /// Sums on their way to the output.
-struct Block<'a, F> {
+struct BlockSums<'a, F> {
     at: Rect,
     sums: &'a [f32],
     width: usize,

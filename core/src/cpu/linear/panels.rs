@@ -4,7 +4,7 @@
 
 use super::super::memory::{Arena, Source};
 use super::super::simd::Simd;
-use super::super::simd::block::{Block, Row, Rows};
+use super::super::simd::block::{Block, Row, RowArray};
 use super::epilogue::{Epilogue, Rect, Scale, Scaled, Unscaled, WithMean, in_place};
 use super::operands::{Matrix, Operands};
 use super::shared_mean::{Panel, Products};

@@ -4,7 +4,7 @@
 use super::super::memory::{Arena, Source};
 use super::super::pack::{PackedWeight, Word, interleave_words};
 use super::super::simd::Simd;
-use super::super::simd::block::{CHUNK, MAX_PANEL, Row, Rows};
+use super::super::simd::block::{CHUNK, MAX_PANEL, Row, RowArray};
 use crate::{DType, Weight};
 
 /// A slice of a panel.

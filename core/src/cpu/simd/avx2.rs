@@ -193,7 +193,7 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     #[inline(always)]
-    fn rotate_pairs(self, x: __m256, waves: __m256) -> __m256 {
+    fn rope_pairs(self, x: __m256, waves: __m256) -> __m256 {
         // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let (cos, sin) = (_mm256_moveldup_ps(waves), _mm256_movehdup_ps(waves));

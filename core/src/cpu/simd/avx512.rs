@@ -322,7 +322,7 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     }
 
     #[inline(always)]
-    fn rotate_pairs(self, x: __m512, waves: __m512) -> __m512 {
+    fn rope_pairs(self, x: __m512, waves: __m512) -> __m512 {
         // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let (cos, sin) = (_mm512_moveldup_ps(waves), _mm512_movehdup_ps(waves));

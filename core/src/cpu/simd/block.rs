@@ -56,7 +56,7 @@ impl<const N: usize> Row for Lines<N> {
 }
 
 /// Some rows of sums.
-pub(in crate::cpu) trait Rows<P>: Copy {
+pub(in crate::cpu) trait RowArray<P>: Copy {
     /// How many.
     const COUNT: usize;
     /// All zero.
@@ -65,7 +65,7 @@ pub(in crate::cpu) trait Rows<P>: Copy {
     fn rows(&mut self) -> &mut [P];
 }
 
-impl<P: Row, const N: usize> Rows<P> for [P; N] {
+impl<P: Row, const N: usize> RowArray<P> for [P; N] {
     const COUNT: usize = N;
 
     #[inline(always)]

@@ -263,7 +263,7 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     }
 
     #[inline(always)]
-    fn rotate_pairs(self, x: float32x4_t, waves: float32x4_t) -> float32x4_t {
+    fn rope_pairs(self, x: float32x4_t, waves: float32x4_t) -> float32x4_t {
         // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
             let (cos, sin) = (vtrn1q_f32(waves, waves), vtrn2q_f32(waves, waves));

@@ -123,7 +123,7 @@ unsafe impl Simd for Scalar {
     }
 
     #[cfg_attr(feature = "simd", inline(always))]
-    fn rotate_pairs(self, x: Lanes, waves: Lanes) -> Lanes {
+    fn rope_pairs(self, x: Lanes, waves: Lanes) -> Lanes {
         let sign = [-1.0, 1.0];
         core::array::from_fn(|i| x[i] * waves[i & !1] + sign[i & 1] * (x[i ^ 1] * waves[i | 1]))
     }

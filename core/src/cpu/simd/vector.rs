@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 use half::{bf16, f16};
 
-use super::block::{Block, Columns, Row, Rows};
+use super::block::{Block, Columns, Row, RowArray};
 use crate::built;
 
 /// Most f32 lanes of any instruction set.
@@ -38,9 +38,9 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// [`Simd::PANEL`] f32.
     type Panel: Row;
     /// Rows of sums that a tile keeps: whole blocks of every kind, at most [`super::block::MAX_ROWS`].
-    type Sums: Rows<Self::Panel>;
+    type Sums: RowArray<Self::Panel>;
     /// Words of a column, as rows, that weights are packed in a slice of: whole chunks.
-    type Slice: Rows<Self::Panel>;
+    type Slice: RowArray<Self::Panel>;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F32;
@@ -79,7 +79,7 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `2^n` for a whole `n` in -126..=127.
     fn pow2(self, n: Self::F32) -> Self::F32;
     /// Turns each pair of lanes `(a, b)` by its pair `(cos, sin)` of `waves`: `(a·cos − b·sin, b·cos + a·sin)`.
-    fn rotate_pairs(self, x: Self::F32, waves: Self::F32) -> Self::F32;
+    fn rope_pairs(self, x: Self::F32, waves: Self::F32) -> Self::F32;
     /// The sum of the lanes, halves added to halves.
     fn sum(self, x: Self::F32) -> f32;
 
