@@ -9,8 +9,9 @@ pub struct Precision {
     pub f16: DType,
     /// Activation type for bf16 weights: f32 or bf16.
     pub bf16: DType,
-    /// Whether the shared mean of an image's tokens is subtracted from int8 activations ([`SharedMean`]). Linear layers
-    /// then read each weight once more, which costs little if the weights are in a cache.
+    /// Whether the shared mean of an image's tokens is subtracted from int8 activations
+    /// ([`SharedMean`](crate::ops::SharedMean)). Linear layers then read each weight once more, which costs little if
+    /// the weights are in a cache.
     pub centred: bool,
     /// Whether one linear layer computes both products of SwiGLU, [`Epilogue::Swiglu`](crate::ops::Epilogue::Swiglu).
     pub fused_swiglu: bool,

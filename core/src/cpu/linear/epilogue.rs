@@ -85,7 +85,7 @@ impl<'a> Epilogue<'a> {
         width: usize,
         scale: impl Scale<S>,
     ) {
-        let mut addends: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
+        let operands = self.operands(at);
         let from = BlockSums { at, sums, width, scale };
         // SAFETY: the caller promises that no other tile touches the rectangle, in which every vector lies.
         unsafe {
@@ -125,38 +125,38 @@ impl<'a> Epilogue<'a> {
                         s.store_some(out, s.add(y, s.load_some(out)));
                     },
                 ),
-                (PostOp::AddPeriodic(table), Rounded::F32(out)) => {
-                    for (i, addend) in addends.iter_mut().enumerate().take(at.rows) {
-                        *addend = &table.row((at.row + i) % table.rows)[at.col..at.col + at.cols];
-                    }
-                    self.write(
-                        s,
-                        from,
-                        #[inline(always)]
-                        |y, at: Vector| {
-                            s.store_some(at.of(out), s.add(y, s.load_some(at.part(&addends))));
-                        },
-                    );
-                }
-                (PostOp::GatedResidual { modulation, gate, layout }, Rounded::F32(out)) => {
-                    let mut gates = addends;
-                    for (i, row) in gates.iter_mut().enumerate().take(at.rows) {
-                        *row = modulation.vector(layout.image_of(at.row + i), gate + at.col, at.cols);
-                    }
-                    self.write(
-                        s,
-                        from,
-                        #[inline(always)]
-                        |y, at: Vector| {
-                            let out = at.of(out);
-                            s.store_some(out, s.mul_add(y, s.load_some(at.part(&gates)), s.load_some(out)));
-                        },
-                    );
-                }
+                (PostOp::AddPeriodic(_), Rounded::F32(out)) => self.write(
+                    s,
+                    from,
+                    #[inline(always)]
+                    |y, at: Vector| s.store_some(at.of(out), s.add(y, s.load_some(at.part(&operands)))),
+                ),
+                (PostOp::GatedResidual { .. }, Rounded::F32(out)) => self.write(
+                    s,
+                    from,
+                    #[inline(always)]
+                    |y, at: Vector| {
+                        let out = at.of(out);
+                        s.store_some(out, s.mul_add(y, s.load_some(at.part(&operands)), s.load_some(out)));
+                    },
+                ),
                 // The descriptor's check lets nothing but SwiGLU write another type.
                 _ => {}
             }
         }
+    }
+
+    /// Returns what a block's rows are combined with: rows of the table that is added, or of gates.
+    #[cfg_attr(feature = "simd", inline(always))]
+    fn operands(&self, at: Rect) -> [&[f32]; MAX_ROWS] {
+        core::array::from_fn(|i| match &self.post_op {
+            _ if i >= at.rows => &[][..],
+            PostOp::AddPeriodic(table) => &table.row((at.row + i) % table.rows)[at.col..at.col + at.cols],
+            PostOp::GatedResidual { modulation, gate, layout } => {
+                modulation.vector(layout.image_of(at.row + i), gate + at.col, at.cols)
+            }
+            _ => &[][..],
+        })
     }
 
     /// Gives every vector of products, bias included, to `put`.

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::super::memory::{Arena, Source};
-use super::shared_mean::SharedMeans;
+use super::shared_mean::RoundedMeans;
 use crate::ops::Linear;
 use crate::{DType, View, Weight};
 
@@ -11,7 +11,7 @@ use crate::{DType, View, Weight};
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
     pub(super) operands: Operands<'a>,
-    pub(super) shared_means: Option<SharedMeans<'a>>,
+    pub(super) shared_means: Option<RoundedMeans<'a>>,
     /// A gate's own; the other one is added at the end.
     pub(super) bias: Option<Source<'a, f32>>,
 }
@@ -24,7 +24,7 @@ impl<'a> Matrix<'a> {
         unsafe {
             Matrix {
                 operands: Operands::new(op, w, memory),
-                shared_means: op.shared_mean.as_ref().map(|shared_mean| SharedMeans::new(shared_mean, memory)),
+                shared_means: op.shared_mean.as_ref().map(|shared_mean| RoundedMeans::new(shared_mean, memory)),
                 bias: bias.map(|bias| memory.source(bias)),
             }
         }

@@ -9,9 +9,9 @@ use crate::TokenLayout;
 use crate::built;
 use crate::ops::SharedMean;
 
-/// The shared means of the rows that a layer multiplies.
+/// The shared means of the rows that a layer multiplies, rounded to int8.
 #[derive(Clone, Copy)]
-pub(super) struct SharedMeans<'a> {
+pub(super) struct RoundedMeans<'a> {
     pub(super) row: Source<'a, i8>,
     pub(super) scale: Source<'a, f32>,
     pub(super) layout: TokenLayout,
@@ -53,13 +53,13 @@ impl<S: Simd> Products<S> {
     }
 }
 
-impl<'a> SharedMeans<'a> {
+impl<'a> RoundedMeans<'a> {
     /// # Safety
     /// The descriptor was checked.
-    pub(super) unsafe fn new(shared_mean: &SharedMean, memory: &Arena<'a>) -> SharedMeans<'a> {
+    pub(super) unsafe fn new(shared_mean: &SharedMean, memory: &Arena<'a>) -> RoundedMeans<'a> {
         // SAFETY: the caller checked the descriptor.
         unsafe {
-            SharedMeans {
+            RoundedMeans {
                 row: memory.source(&shared_mean.row),
                 scale: memory.source(&shared_mean.scale),
                 layout: shared_mean.layout,

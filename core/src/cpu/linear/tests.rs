@@ -70,8 +70,7 @@ impl Bump {
     }
 }
 
-/// Largest error of a product against the reference, relative to the size of the products' sums; it is the same to the
-/// byte whether the weights are packed or not.
+/// Largest error of a product against the reference, relative to the size of the products' sums.
 fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usize) -> f32 {
     let mut random = Random((m * 7919 + n * 104_729 + k + epilogue) as u64);
     let (mut file, mut arena) = (Bump(0), Bump(0));
@@ -124,21 +123,28 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     op.check(&bounds).unwrap();
     op.reference(&mut Memory { weights: file.get(), arena: &mut expected });
 
-    let mut packed = Bytes::new(packed_bytes([op.w].into_iter(), isa).unwrap());
-    let mut seen = 0;
-    pack(file.get(), [op.w].into_iter(), isa, packed.get_mut(), &Serial, &mut |_| seen += 1);
-    assert_eq!(seen, 1 + usize::from(int8));
-    let mut loose = Bytes::new(arena.len);
-    loose.get_mut().copy_from_slice(arena.get());
-    for (arena, region) in [(&mut arena, packed.get()), (&mut loose, &[][..])] {
-        let mut cpu = Cpu::new(file.get(), arena.get_mut(), &Serial, isa).unwrap().with_packed(region);
-        run(&mut cpu, Program::replayed("linear", [0; 2]), |k| k.linear(&op)).unwrap();
-    }
-    assert!(arena.get() == loose.get(), "{} {x} {w} {m} {n} {k}: other bytes without packing", isa.name());
+    run_packed_and_not(isa, &op, file.get(), &mut arena);
 
     // Scales are up to 1 here, so that is what sums are like.
     let size = (k as f64).sqrt() * if int8 { 127.0 * 127.0 } else { 1.0 };
     worst(&out, &mut expected, &mut arena.get().to_vec(), size, int8)
+}
+
+/// Runs a linear layer in this arena with packed weights; without, it must give the same bytes.
+fn run_packed_and_not(isa: Isa, op: &Linear, weights: &[u8], arena: &mut Bytes) {
+    let mut packed = Bytes::new(packed_bytes([op.w].into_iter(), isa).unwrap());
+    let mut seen = 0;
+    pack(weights, [op.w].into_iter(), isa, packed.get_mut(), &Serial, &mut |_| seen += 1);
+    assert_eq!(seen, 1 + usize::from(op.w.residual.is_some()));
+    let mut loose = Bytes::new(arena.len);
+    loose.get_mut().copy_from_slice(arena.get());
+    for (arena, region) in [(&mut *arena, packed.get()), (&mut loose, &[][..])] {
+        let mut cpu = Cpu::new(weights, arena.get_mut(), &Serial, isa).unwrap().with_packed(region);
+        run(&mut cpu, Program::replayed("linear", [0; 2]), |k| k.linear(op)).unwrap();
+    }
+    let [m, n, k] = [op.x.rows, op.out.cols, op.x.cols];
+    let (x, w) = (op.x.dtype, op.w.data.dtype);
+    assert!(arena.get() == loose.get(), "{} {x} {w} {m} {n} {k}: other bytes without packing", isa.name());
 }
 
 /// The largest difference of two arenas' outputs, relative to this size or, for int8, to the value where that is
