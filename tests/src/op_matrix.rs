@@ -17,8 +17,9 @@ pub use case::{Case, Output, Tolerance, elements};
 pub use seed::{base_seed, hash};
 pub use table::Table;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use denoir_core::cpu::Isa;
@@ -60,7 +61,7 @@ pub fn scalar_hash(kernel: &str, count: usize) -> u64 {
     hash
 }
 
-/// Runs every case of a kernel on every row and prints the worst differences.
+/// Runs every case of a kernel on every row, a case to a processor at a time, and prints the worst differences.
 ///
 /// # Panics
 /// Where a case fails, or none ran.
@@ -69,13 +70,29 @@ pub fn run(kernel: &str) {
     let only = std::env::var("DENOIR_CASE").unwrap_or_default();
     let most =
         std::env::var("DENOIR_CASES").map_or(NonZeroUsize::MAX, |n| n.parse().expect("DENOIR_CASES counts from 1"));
-    let (mut ran, mut failed, mut worst) = (0usize, Vec::new(), Worst::new());
     let plans: Vec<Plan> = cases::of(kernel).0.into_iter().filter(|plan| plan.name.contains(&only)).collect();
-    for plan in plans.iter().step_by(plans.len().div_ceil(most.get()).max(1)) {
-        let failures = run_case(&plan.name, &plan.draw(seed), &rows, &mut worst);
-        failed.extend(failures.into_iter().map(|what| format!("{kernel}: {}: {what}", plan.name)));
-        ran += 1;
-    }
+    let plans: Vec<&Plan> = plans.iter().step_by(plans.len().div_ceil(most.get()).max(1)).collect();
+    let left = Mutex::new(plans.iter().enumerate());
+    let next = || left.lock().expect("no other thread panicked").next();
+    let all = Mutex::new((BTreeMap::new(), Worst::new()));
+    let work = || {
+        while let Some((n, plan)) = next() {
+            let (failures, shares) = run_case(&plan.draw(seed), &rows);
+            let mut all = all.lock().expect("no other thread panicked");
+            all.0.insert(n, failures.into_iter().map(|what| format!("{kernel}: {}: {what}", plan.name)));
+            for (row, share) in shares {
+                let entry = all.1.entry(row.to_owned()).or_insert_with(|| (share, plan.name.clone()));
+                if share > entry.0 {
+                    *entry = (share, plan.name.clone());
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..std::thread::available_parallelism().map_or(1, NonZeroUsize::get)).for_each(|_| drop(scope.spawn(work)));
+    });
+    let (failed, worst) = all.into_inner().expect("no thread panicked");
+    let (ran, failed) = (plans.len(), failed.into_values().flatten().collect::<Vec<_>>());
     println!("{kernel}: {ran} cases in {:.1} s, seed {seed:#x}", start.elapsed().as_secs_f64());
     for (row, (share, name)) in rows.iter().filter_map(|row| Some((&row.name, worst.get(&row.name)?))) {
         println!("{kernel}: {row}: at most {:.0}% of what is allowed ({name})", share * 100.0);
@@ -87,18 +104,19 @@ pub fn run(kernel: &str) {
 
 /// The failures of a case on these rows.
 pub fn failures(case: &Case, rows: &[Row]) -> Vec<String> {
-    run_case("", case, rows, &mut Worst::new())
+    run_case(case, rows).0
 }
 
 /// By row: the largest difference as a share of the tolerance, and its case.
 type Worst = HashMap<String, (f64, String)>;
 
-fn run_case(name: &str, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<String> {
+/// The failures of a case, and by row the largest difference as a share of the tolerance.
+fn run_case<'a>(case: &Case, rows: &'a [Row]) -> (Vec<String>, Vec<(&'a str, f64)>) {
     let want = match case.reference() {
         Ok(want) => want,
-        Err(e) => return vec![format!("reference: {e}")],
+        Err(e) => return (vec![format!("reference: {e}")], Vec::new()),
     };
-    let mut failures = Vec::new();
+    let (mut failures, mut shares) = (Vec::new(), Vec::new());
     if let Err(e) = case.compare(want.clone(), want.clone(), false) {
         failures.push(format!("reference: {e}"));
     }
@@ -107,15 +125,11 @@ fn run_case(name: &str, case: &Case, rows: &[Row], worst: &mut Worst) -> Vec<Str
     let rows = rows.filter(|row| !row.aligned || case.aligned());
     for (row, run) in rows.filter_map(|row| Some((row, row.runs(case.op.name())?))) {
         let result = run(case).and_then(|got| {
-            let share = case.compare(got.clone(), want.clone(), row.tensor_cores)?;
-            let entry = worst.entry(row.name.clone()).or_insert_with(|| (share, name.to_owned()));
-            if share > entry.0 {
-                *entry = (share, name.to_owned());
-            }
+            shares.push((row.name.as_str(), case.compare(got.clone(), want.clone(), row.tensor_cores)?));
             let (twin, bytes) = first.entry(&row.same_bytes).or_insert_with(|| (&row.name, got.clone()));
             if *bytes == got { Ok(()) } else { Err(format!("other bytes than on {twin}")) }
         });
         failures.extend(result.err().map(|e| format!("{}: {e}", row.name)));
     }
-    failures
+    (failures, shares)
 }

@@ -16,7 +16,7 @@ use denoir_vulkan::Tier;
 use super::case::Case;
 
 /// Runs a case and returns the arena as it is then.
-pub type Run = Box<dyn Fn(&Case) -> Result<Vec<u8>, String>>;
+pub type Run = Box<dyn Fn(&Case) -> Result<Vec<u8>, String> + Sync>;
 
 /// A way to run the kernels.
 pub struct Row {

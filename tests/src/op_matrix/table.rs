@@ -7,7 +7,7 @@ use super::seed::hash;
 /// A case that is yet to be drawn.
 pub(super) struct Plan {
     pub(super) name: String,
-    draw: Box<dyn Fn(Draw) -> Case>,
+    draw: Box<dyn Fn(Draw) -> Case + Sync>,
 }
 
 impl Plan {
@@ -22,7 +22,7 @@ pub struct Table(pub(super) Vec<Plan>);
 
 impl Table {
     /// Adds a case; names are different.
-    pub fn add(&mut self, name: String, draw: impl Fn(Draw) -> Case + 'static) {
+    pub fn add(&mut self, name: String, draw: impl Fn(Draw) -> Case + Sync + 'static) {
         self.0.push(Plan { name, draw: Box::new(draw) });
     }
 }
