@@ -149,14 +149,18 @@ impl<'a> Epilogue<'a> {
     /// Returns what a block's rows are combined with: rows of the table that is added, or of gates.
     #[cfg_attr(feature = "simd", inline(always))]
     fn operands(&self, at: Rect) -> [&[f32]; MAX_ROWS] {
-        core::array::from_fn(|i| match &self.post_op {
-            _ if i >= at.rows => &[][..],
-            PostOp::AddPeriodic(table) => &table.row((at.row + i) % table.rows)[at.col..at.col + at.cols],
-            PostOp::GatedResidual { modulation, gate, layout } => {
-                modulation.vector(layout.image_of(at.row + i), gate + at.col, at.cols)
+        let mut operands: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
+        let rows = operands.iter_mut().enumerate().take(at.rows);
+        match &self.post_op {
+            PostOp::AddPeriodic(table) => {
+                rows.for_each(|(i, row)| *row = &table.row((at.row + i) % table.rows)[at.col..at.col + at.cols]);
             }
-            _ => &[][..],
-        })
+            PostOp::GatedResidual { modulation, gate, layout } => rows.for_each(|(i, row)| {
+                *row = modulation.vector(layout.image_of(at.row + i), gate + at.col, at.cols);
+            }),
+            _ => {}
+        }
+        operands
     }
 
     /// Gives every vector of products, bias included, to `put`.
