@@ -32,12 +32,12 @@ pub(crate) fn save(path: &Path, data: &[u8]) {
     let mut file = MAGIC.to_vec();
     file.extend(fnv(data).to_le_bytes());
     file.extend(data);
-    let beside = path.with_extension(format!("{}.tmp", std::process::id()));
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = path.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_ok())
-        && std::fs::write(&beside, file).is_ok()
-        && std::fs::rename(&beside, path).is_ok();
+        && std::fs::write(&temporary, file).is_ok()
+        && std::fs::rename(&temporary, path).is_ok();
     if !written {
-        let _ = std::fs::remove_file(&beside);
+        let _ = std::fs::remove_file(&temporary);
     }
 }
 

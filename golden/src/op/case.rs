@@ -91,8 +91,7 @@ impl Case<'_> {
     }
 
     pub(super) fn optional(&mut self, region: Region, field: &str) -> Result<Option<View>, Error> {
-        let there = self.fixture.has(&self.key(field));
-        there.then(|| self.view(region, field)).transpose()
+        self.fixture.has(&self.key(field)).then(|| self.view(region, field)).transpose()
     }
 
     /// A poisoned output with the shape of the wanted one.

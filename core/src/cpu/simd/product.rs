@@ -102,8 +102,8 @@ pub(in crate::cpu) unsafe fn block<S: Simd, P: Product<S>, const R: usize, const
 
 /// Adds the products of one group, at byte `at` of each row.
 ///
-/// No closures here, nor anywhere else in the kernels' loops: a closure is a function of its own, compiled without
-/// the instruction set of the one that it is written in.
+/// Loops instead of iterators that take closures, here and wherever vectors are computed: a closure is a function of
+/// its own, compiled without the instruction set unless it is inlined, which only `#[inline(always)]` on it assures.
 ///
 /// # Safety
 /// The group is readable in every row and in the panel.
