@@ -337,6 +337,7 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
         }
     }
 
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "the block reads nothing")]
     #[inline(always)]
     unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> __m256 {
         // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
@@ -347,7 +348,6 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
             }
             let mut from = from;
             // Emits nothing. Known to be the same pairs, both vectors' would stay in registers, and the sums in memory.
-            #[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read")]
             asm!("/* {0} */", inout(reg) from, options(pure, nomem, nostack, preserves_flags));
             let pairs = _mm256_loadu_si256(from.cast());
             _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32.cast_signed())))
