@@ -100,9 +100,8 @@ pub(super) const fn scratch_bytes(panel: usize, head_dim: usize) -> usize {
 }
 
 /// What a tile works in: 24 to 60 KiB where a panel has 16 columns and a head 32 to 128 channels, 48 to 140 KiB where
-/// it has
-/// 64. Queries are columns: keys and values are then read as they lie, and the softmax goes down the rows without sums
-/// across lanes.
+/// it has 64 columns. Queries are columns: keys and values are then read as they lie, and the softmax goes down the
+/// rows without sums across lanes.
 ///
 /// Where products are of bfloat16 pairs, an element of `q`, `weights`, `keys` and `values` is a pair: of channels in
 /// the first and third, of keys in the others, of which there are half as many rows.

@@ -151,8 +151,8 @@ impl Isa {
     }
 
     /// The activation types that are fastest here: bf16 where there are products of bf16 pairs. f16 weights are
-    /// widened. int8 activations are centred: a tile that multiplies a panel has its weights at hand,
-    /// and both panels of a gated pair.
+    /// widened. int8 activations are centred: a tile that multiplies a panel has its weights at hand, and both panels of
+    /// a gated pair.
     pub fn precision(self) -> Precision {
         let bf16 = if multiplies_bf16(self) { DType::BF16 } else { DType::F32 };
         Precision { bf16, centred: true, fused_swiglu: true, ..Precision::WIDE }
