@@ -18,11 +18,11 @@ DEFINE_STORE4(store, out_words, I8)
 void main() {
     uint row = gl_WorkGroupID.x, t = gl_LocalInvocationID.x;
     uint from = a.x_at + row * a.x_stride;
-    float most = 0.0;
-    for (uint c = t; c < a.cols; c += ROW_THREADS) most = max(most, abs(x[from + c]));
-    most = row_max(most);
-    float inverse = most > 0.0 ? divide(127.0, most) : 0.0;
-    if (t == 0u) out_scale[a.out_scale_at + row] = divide(most, 127.0);
+    uint most = 0u;
+    for (uint c = t; c < a.cols; c += ROW_THREADS) most = max(most, magnitude(x[from + c]));
+    vec2 factors = int8_factors(row_max_magnitude(most));
+    float inverse = factors.x;
+    if (t == 0u) out_scale[a.out_scale_at + row] = factors.y;
     for (uint c = t * 4u; c < a.cols; c += ROW_THREADS * 4u) {
         vec4 v = vec4(0.0);
         for (uint j = 0u; j < min(a.cols - c, 4u); ++j) v[j] = roundEven(x[from + c + j] * inverse);

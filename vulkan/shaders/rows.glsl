@@ -31,8 +31,28 @@ float row_max(float v) {
     return most;
 }
 
-// The largest of four magnitudes of which n count.
-float max_abs(vec4 v, uint n) {
-    vec4 a = abs(v);
-    return max(max(a.x, n > 1u ? a.y : 0.0), max(n > 2u ? a.z : 0.0, n > 3u ? a.w : 0.0));
+// The bits of |v|: as whole numbers they are in order, infinity and then NaN last. `max` of floats may drop a NaN.
+uint magnitude(float v) { return floatBitsToUint(v) & 0x7fffffffu; }
+
+shared uint partial_bits[ROW_THREADS];
+
+uint row_max_magnitude(uint v) {
+    uint t = gl_LocalInvocationID.x;
+    partial_bits[t] = v;
+    barrier();
+    for (uint half_way = ROW_THREADS / 2u; half_way > 0u; half_way >>= 1) {
+        if (t < half_way) partial_bits[t] = max(partial_bits[t], partial_bits[t + half_way]);
+        barrier();
+    }
+    uint most = partial_bits[0];
+    barrier();
+    return most;
+}
+
+// What a row is multiplied by before it is rounded to int8, and its scale, where its largest magnitude has these bits.
+// If that is not finite, the scale is NaN.
+vec2 int8_factors(uint most) {
+    if (most >= 0x7f800000u) return vec2(0.0, uintBitsToFloat(0x7fc00000u));
+    float x = uintBitsToFloat(most);
+    return vec2(x > 0.0 ? divide(127.0, x) : 0.0, divide(x, 127.0));
 }

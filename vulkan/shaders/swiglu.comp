@@ -60,11 +60,11 @@ void main() {
     if (ROTATED != 0u) rotate(from);
     float inverse = 0.0;
     if (OUT_TYPE == I8) {
-        float most = 0.0;
-        for (uint c = t; c < a.cols; c += ROW_THREADS) most = max(most, abs(value(from, c)));
-        most = row_max(most);
-        inverse = most > 0.0 ? divide(127.0, most) : 0.0;
-        if (t == 0u) out_scale[a.out_scale_at + row] = divide(most, 127.0);
+        uint most = 0u;
+        for (uint c = t; c < a.cols; c += ROW_THREADS) most = max(most, magnitude(value(from, c)));
+        vec2 factors = int8_factors(row_max_magnitude(most));
+        inverse = factors.x;
+        if (t == 0u) out_scale[a.out_scale_at + row] = factors.y;
     }
     for (uint c = t * 4u; c < a.cols; c += ROW_THREADS * 4u) {
         vec4 v = vec4(0.0);

@@ -5,6 +5,7 @@ use half::{bf16, f16};
 use super::memory::{Arena, Target};
 use super::simd::{Element, MAX_LANES, Simd};
 use crate::built;
+use crate::ops::{max_magnitude, scale_of};
 use crate::{DType, View};
 
 /// Rows of activations before they are rounded.
@@ -61,14 +62,13 @@ impl<'a> Rounded<'a> {
         };
         let mut max = s.splat(0.0);
         for start in (0..len).step_by(S::LANES) {
-            let x = values.at(s, start);
-            max = s.max(max, s.max(x, s.sub(s.splat(0.0), x)));
+            max = s.max_magnitude(max, values.at(s, start));
         }
-        let max = s.lanes(max).into_iter().fold(0.0, f32::max);
+        let max = s.lanes(max).into_iter().fold(0.0, max_magnitude);
         let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
         // SAFETY: the caller promises that no other tile touches the row.
         let (out, scale) = unsafe { (out.row(r), scales.part(0, r, 1)) };
-        scale[0] = max / 127.0;
+        scale[0] = scale_of(max);
         for (i, out) in out.chunks_mut(S::LANES).enumerate() {
             let x = s.mul(values.at(s, i * S::LANES), s.splat(inverse));
             if out.len() == S::LANES {

@@ -192,9 +192,9 @@ impl Memory<'_> {
             }
             return;
         };
-        let max = (0..out.cols).fold(0f32, |m, c| m.max((value(self, c) as f32).abs()));
+        let max = (0..out.cols).fold(0f32, |max, c| max_magnitude(max, value(self, c) as f32));
         let inverse = Some(127.0 / max).filter(|x| x.is_finite()).unwrap_or(0.0);
-        self.store(scale, 0, r, f64::from(max / 127.0));
+        self.store(scale, 0, r, f64::from(scale_of(max)));
         for c in 0..out.cols {
             let q = libm::rintf(value(self, c) as f32 * inverse);
             self.store(out, r, c, f64::from(q));
@@ -205,6 +205,16 @@ impl Memory<'_> {
     pub fn modulation(&self, m: &Modulation, image: usize, column: usize) -> f64 {
         self.load(&m.table, self.index(&m.rows, 0, image), column)
     }
+}
+
+/// The larger of `a`, which is not negative, and `|x|`; of anything and an infinity or a NaN the latter.
+pub(crate) fn max_magnitude(a: f32, x: f32) -> f32 {
+    f32::from_bits(a.to_bits().max(x.abs().to_bits()))
+}
+
+/// The scale of an int8 row by its largest magnitude: NaN where that is not finite, so that no product hides it.
+pub(crate) fn scale_of(max: f32) -> f32 {
+    if max.is_finite() { max / 127.0 } else { f32::NAN }
 }
 
 /// Rounds to odd: a second, narrower rounding of the result then gives the same as rounding `value` directly. Of the

@@ -34,6 +34,7 @@ pub use dequantize_blocks::{BLOCK, BLOCK_BYTES, DequantizeBlocks};
 pub use gather_rows::GatherRows;
 pub use layer_norm::LayerNorm;
 pub use linear::{Epilogue, Linear};
+pub(crate) use memory::{max_magnitude, scale_of};
 pub use memory::{Bounds, InvalidOp, Memory};
 pub use norm_modulate::NormModulate;
 pub use patchify::Patchify;

@@ -4,8 +4,8 @@ use super::swiglu::{ROTATION, rotated};
 use crate::{DType, View};
 
 /// Symmetric int8 per row: `scale = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`, both in f32 so that every
-/// twin agrees to the bit. Where `127 / max|x|` overflows (below 4e-37, and in a row of zeros) every `q` is 0. If a
-/// shared mean is requested, it is subtracted from `x` first.
+/// twin agrees to the bit. Where `127 / max|x|` overflows (below 4e-37, and in a row of zeros) every `q` is 0. A
+/// row with a NaN or an infinity has a NaN for its scale, and any `q`. If a shared mean is requested, it is subtracted from `x` first.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizeRows {
     /// `(rows, cols)` f32, in the arena if it is rotated.

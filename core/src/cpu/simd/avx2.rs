@@ -167,6 +167,15 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     #[inline(always)]
+    fn max_magnitude(self, a: __m256, x: __m256) -> __m256 {
+        // SAFETY: only detection makes a token, so the machine has the instructions.
+        unsafe {
+            let magnitude = _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(i32::MAX));
+            _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), magnitude))
+        }
+    }
+
+    #[inline(always)]
     fn min(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm256_min_ps(a, b) }

@@ -298,6 +298,15 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     }
 
     #[inline(always)]
+    fn max_magnitude(self, a: __m512, x: __m512) -> __m512 {
+        // SAFETY: only detection makes a token, so the machine has the instructions.
+        unsafe {
+            let magnitude = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(i32::MAX));
+            _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), magnitude))
+        }
+    }
+
+    #[inline(always)]
     fn min(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe { _mm512_min_ps(a, b) }

@@ -235,6 +235,15 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     }
 
     #[inline(always)]
+    fn max_magnitude(self, a: float32x4_t, x: float32x4_t) -> float32x4_t {
+        // SAFETY: only detection makes a token, so the machine has the instructions.
+        unsafe {
+            let (a, x) = (vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(vabsq_f32(x)));
+            vreinterpretq_f32_s32(vmaxq_s32(a, x))
+        }
+    }
+
+    #[inline(always)]
     fn min(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: of a NaN and a number the second operand, as on x86; only detection makes a token, so the machine has
         // the instructions.

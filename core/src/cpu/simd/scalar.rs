@@ -103,6 +103,11 @@ unsafe impl Simd for Scalar {
     }
 
     #[cfg_attr(feature = "simd", inline(always))]
+    fn max_magnitude(self, a: Lanes, x: Lanes) -> Lanes {
+        zip(a, x, |a, x| f32::from_bits(a.to_bits().max(x.abs().to_bits())))
+    }
+
+    #[cfg_attr(feature = "simd", inline(always))]
     fn min(self, a: Lanes, b: Lanes) -> Lanes {
         zip(a, b, |a, b| if a < b { a } else { b })
     }

@@ -70,6 +70,9 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The larger one; `b` where one is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The larger of `a`, which is not negative, and `|x|`; of anything and an infinity or a NaN the latter, which
+    /// [`Simd::max`] may drop.
+    fn max_magnitude(self, a: Self::F32, x: Self::F32) -> Self::F32;
     /// The smaller one; `b` where one is NaN.
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a · b + c`, fused where the instruction set fuses.
@@ -307,10 +310,9 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
         self.mul(y, self.pow2(n))
     }
 
-    /// `x / (1 + e^-x)`; below -88, where that is 0 to within 1e-36, its value at -88.
+    /// `x / (1 + e^-x)`; below -88, `x / (1 + e^88)`, which is 0 to within `|x| · 1e-38` and infinite where `x` is.
     #[cfg_attr(feature = "simd", inline(always))]
     fn silu(self, x: Self::F32) -> Self::F32 {
-        let x = self.max(self.splat(-88.0), x);
         let e = self.exp(self.sub(self.splat(0.0), x));
         self.div(x, self.add(self.splat(1.0), e))
     }
