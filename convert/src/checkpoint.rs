@@ -48,13 +48,17 @@ pub(crate) fn sniff(bytes: &[u8], file: &str) -> Result<Kind, ConvertError> {
 }
 
 impl<'a> Checkpoint<'a> {
-    /// Opens one file (or, for safetensors, all shards), given the bytes of each.
-    pub(crate) fn open(kind: Kind, files: &[(String, &'a [u8])]) -> Result<Self, ConvertError> {
+    /// Opens one file (or, for safetensors, all shards), given the bytes of each. `stop` is asked from time to time.
+    pub(crate) fn open(
+        kind: Kind,
+        files: &[(String, &'a [u8])],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, ConvertError> {
         let [(file, bytes), ..] = files else {
             return Err(ConvertError::Format { file: String::new(), reason: "no file" });
         };
         if kind == Kind::Torch {
-            let torch::Contents { tensors, storages, hints } = torch::open(bytes, file)?;
+            let torch::Contents { tensors, storages, hints } = torch::open(bytes, file, stop)?;
             return Ok(Checkpoint { file: file.clone(), tensors, storages: Some(storages), hints });
         }
         let mut tensors = Vec::new();

@@ -130,7 +130,7 @@ pub fn convert(
 ) -> Result<Summary, ConvertError> {
     let config = load_config(options.config.as_deref())?;
     let labels = options.labels.as_deref().map(load_labels).transpose()?;
-    let mut out = Output::create(output, input)?;
+    output::check(output, input)?;
 
     let first = Mapped::open(input)?;
     let name = file_name(input);
@@ -140,7 +140,7 @@ pub fn convert(
         maps = open_shards(input, maps.remove(0).2.bytes())?;
     }
     let files: Vec<(String, &[u8])> = maps.iter().map(|(name, _, map)| (name.clone(), map.bytes())).collect();
-    let mut checkpoint = Checkpoint::open(kind, &files)?;
+    let mut checkpoint = Checkpoint::open(kind, &files, &|| options.cancelled())?;
     checkpoint.file = name;
     let encoder = qwen3::recognise(&checkpoint).then(|| qwen3::Files::load(input)).transpose()?;
     let dtype = options.dtype.unwrap_or_else(|| match encoder {
@@ -155,6 +155,10 @@ pub fn convert(
         encoder: encoder.as_ref(),
     };
     let plan = Plan::new(&checkpoint, &request)?;
+    if options.cancelled() {
+        return Err(ConvertError::Cancelled);
+    }
+    let mut out = Output::create(output)?;
 
     // The hash reads the file once more, on the second core, through a small buffer.
     let failed = AtomicBool::new(false);
@@ -205,7 +209,7 @@ pub fn convert_bytes(
         let reason = "an index of safetensors shards cannot be converted from memory";
         return Err(ConvertError::Format { file: name.into(), reason });
     }
-    let checkpoint = Checkpoint::open(kind, &[(name.to_owned(), input)])?;
+    let checkpoint = Checkpoint::open(kind, &[(name.to_owned(), input)], &|| false)?;
     let plan = Plan::new(&checkpoint, &Request { weights, dtype, config, labels, encoder: None })?;
     let path = Path::new(name);
     let writer = emit::emit(&plan, &checkpoint, output, &mut |_| ControlFlow::Continue(()), &mut |_| {})

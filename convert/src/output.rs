@@ -12,6 +12,18 @@ use crate::error::ConvertError;
 /// Bytes buffered before a write.
 const BUFFER: usize = 1 << 18;
 
+/// Refuses what cannot be written, before anything is read. `input` must be another file.
+pub(crate) fn check(path: &Path, input: &Path) -> Result<(), ConvertError> {
+    let refuse = |reason| Err(ConvertError::Output { path: path.to_owned(), reason });
+    match fs::metadata(path) {
+        Ok(existing) if existing.is_dir() => refuse("it is a folder"),
+        Ok(existing) if !existing.is_file() => refuse("it is not a regular file"),
+        Ok(_) if fs::canonicalize(path).ok() == fs::canonicalize(input).ok() => refuse("it is the input file"),
+        _ if path.file_name().is_none() => refuse("it has no file name"),
+        _ => Ok(()),
+    }
+}
+
 /// An output file that vanishes unless [`Output::commit`] is reached.
 pub(crate) struct Output {
     path: PathBuf,
@@ -21,20 +33,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens a temporary file in the folder of `path`. `input` must be another file.
-    pub(crate) fn create(path: &Path, input: &Path) -> Result<Self, ConvertError> {
-        let refuse = |reason| ConvertError::Output { path: path.to_owned(), reason };
-        match fs::metadata(path) {
-            Ok(existing) if existing.is_dir() => return Err(refuse("it is a folder")),
-            Ok(existing) if !existing.is_file() => return Err(refuse("it is not a regular file")),
-            Ok(_) if fs::canonicalize(path).ok() == fs::canonicalize(input).ok() => {
-                return Err(refuse("it is the input file"));
-            }
-            _ => {}
-        }
-        if path.file_name().is_none() {
-            return Err(refuse("it has no file name"));
-        }
+    /// Opens a temporary file in the folder of `path`, which passed [`check`].
+    pub(crate) fn create(path: &Path) -> Result<Self, ConvertError> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),

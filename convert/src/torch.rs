@@ -37,11 +37,17 @@ pub(crate) struct Contents<'a> {
     pub(crate) hints: Hints,
 }
 
+/// Maximum number of named tensors. A name may be referred to by every entry of a dictionary, and each becomes a copy.
+const MAX_TENSORS: usize = 1 << 14;
+/// Maximum bytes of a tensor's name.
+const MAX_NAME: usize = 256;
+
 /// The outer keys of a JiT checkpoint.
 const JIT_GROUPS: [&str; 3] = ["model_ema1", "model_ema2", "model"];
 
 /// Opens a checkpoint and lists its tensors; only `data.pkl` is read.
-pub(crate) fn open<'a>(bytes: &'a [u8], file: &str) -> Result<Contents<'a>, ConvertError> {
+/// `stop` is asked from time to time.
+pub(crate) fn open<'a>(bytes: &'a [u8], file: &str, stop: &dyn Fn() -> bool) -> Result<Contents<'a>, ConvertError> {
     let zip_error = |source| ConvertError::Zip { file: file.into(), source };
     let format = |reason| ConvertError::Format { file: file.into(), reason };
     let zip = Zip::parse(bytes).map_err(zip_error)?;
@@ -54,9 +60,13 @@ pub(crate) fn open<'a>(bytes: &'a [u8], file: &str) -> Result<Contents<'a>, Conv
         return Err(format("a big-endian PyTorch checkpoint; save it on a little-endian machine"));
     }
     let data = zip.verified(&format!("{root}data.pkl")).map_err(zip_error)?;
-    let pickle = Pickle::parse(data).map_err(|source| ConvertError::Pickle { file: file.into(), source })?;
+    let pickle_error = |source| match source {
+        PickleError::Stopped => ConvertError::Cancelled,
+        source => ConvertError::Pickle { file: file.into(), source },
+    };
+    let pickle = Pickle::parse(data, stop).map_err(pickle_error)?;
 
-    let tensors = tensors(&pickle);
+    let tensors = tensors(&pickle).map_err(pickle_error)?;
     let hints = hints(&pickle);
     let storages = Storages { zip, root, verified: RefCell::default() };
     Ok(Contents { tensors, storages, hints })
@@ -74,28 +84,35 @@ fn root(zip: &Zip<'_>) -> Option<String> {
 
 /// The named tensors of the parts that can hold a network: `state_dict`, JiT's groups (named `group.key`), or the whole
 /// dictionary if it is a bare state dict.
-fn tensors<'a>(pickle: &Pickle<'a>) -> Vec<Named<'a>> {
+fn tensors<'a>(pickle: &Pickle<'a>) -> Result<Vec<Named<'a>>, PickleError> {
     let mut out = Vec::new();
     let mut collect = |prefix: &str, dict: &Value<'a>| {
         for (name, value) in pickle.entries(dict) {
             if let Value::Tensor(tensor) = value {
+                if out.len() >= MAX_TENSORS {
+                    return Err(PickleError::TooLarge("tensors"));
+                }
+                if name.len() > MAX_NAME {
+                    return Err(PickleError::TooLarge("bytes in a tensor's name"));
+                }
                 out.push(Named { name: format!("{prefix}{name}"), tensor: convert(tensor) });
             }
         }
+        Ok(())
     };
     let root = pickle.root();
     if let Some(dict) = pickle.get(root, "state_dict") {
-        collect("", dict);
+        collect("", dict)?;
     } else if JIT_GROUPS.iter().any(|group| pickle.get(root, group).is_some()) {
         for group in JIT_GROUPS {
             if let Some(dict) = pickle.get(root, group) {
-                collect(&format!("{group}."), dict);
+                collect(&format!("{group}."), dict)?;
             }
         }
     } else {
-        collect("", root);
+        collect("", root)?;
     }
-    out
+    Ok(out)
 }
 
 fn convert<'a>(tensor: &TensorRef<'a>) -> Tensor<'a> {

@@ -2,7 +2,8 @@
 //!
 //! No class is ever looked up and no function is ever called. An unlisted class or an unknown opcode is an error that
 //! names it. Values live in one arena and refer to each other by index, so nesting costs no recursion and a reference
-//! costs four bytes; the number of values, the stack and the memo are bounded.
+//! costs four bytes. The number of values, the stack, the memo and what objects copy from each other are bounded, so
+//! memory and time are a multiple of the pickle's length.
 
 use std::collections::HashMap;
 
@@ -15,6 +16,11 @@ use super::pickle_error::PickleError;
 const MAX_BYTES: u64 = 256 << 20;
 /// Maximum number of values in the arena, stack slots and memo entries.
 const MAX_VALUES: usize = 1 << 22;
+/// Maximum number of entries that objects take over from other objects, all together. Real pickles copy none: each
+/// state is built for one object.
+const MAX_COPIED: usize = 1 << 20;
+/// Instructions between two questions whether to stop.
+const STOP_EVERY: usize = 1 << 16;
 /// Maximum number of marks open at once: the depth of nested containers under construction.
 const MAX_DEPTH: usize = 1000;
 /// Maximum number of dimensions of a tensor.
@@ -68,7 +74,8 @@ pub(crate) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, PickleError> {
+    /// Reads a pickle. `stop` is asked from time to time.
+    pub(crate) fn parse(bytes: &'a [u8], stop: &dyn Fn() -> bool) -> Result<Self, PickleError> {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(PickleError::TooLarge("bytes"));
         }
@@ -79,8 +86,9 @@ impl<'a> Pickle<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            copied: 0,
         }
-        .run()
+        .run(stop)
     }
 
     pub(crate) fn root(&self) -> &Value<'a> {
@@ -120,11 +128,16 @@ struct Machine<'a> {
     /// Stack heights at which a mark was set.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    /// Entries taken over from other objects.
+    copied: usize,
 }
 
 impl<'a> Machine<'a> {
-    fn run(mut self) -> Result<Pickle<'a>, PickleError> {
-        loop {
+    fn run(mut self, stop: &dyn Fn() -> bool) -> Result<Pickle<'a>, PickleError> {
+        for step in 1usize.. {
+            if step % STOP_EVERY == 0 && stop() {
+                return Err(PickleError::Stopped);
+            }
             self.at = self.cursor.offset();
             match self.cursor.u8().map_err(truncated)? {
                 b'.' => break,
@@ -208,6 +221,12 @@ impl<'a> Machine<'a> {
         }
         self.stack.push(id);
         Ok(())
+    }
+
+    /// Counts entries that are about to be copied.
+    fn charge(&mut self, entries: usize) -> Result<(), PickleError> {
+        self.copied = self.copied.saturating_add(entries);
+        if self.copied > MAX_COPIED { Err(PickleError::TooLarge("copied entries")) } else { Ok(()) }
     }
 
     fn pop(&mut self, wanted: &'static str) -> Result<Id, PickleError> {
@@ -406,7 +425,8 @@ impl<'a> Machine<'a> {
         let (&Value::Class(class), Value::Tuple(args)) = (self.value(class), self.value(args)) else {
             return Err(self.wanted("class and arguments"));
         };
-        let args = args.clone();
+        // No more are looked at: a tuple may have millions, and may be passed as often.
+        let args: Vec<Id> = args.iter().take(4).copied().collect();
         match class {
             Class::RebuildTensor => {
                 let tensor = self.tensor(&args).ok_or_else(|| self.wanted("tensor"))?;
@@ -418,7 +438,7 @@ impl<'a> Machine<'a> {
                 self.push(inner)
             }
             Class::Dict => {
-                let pairs = args.first().map(|&id| self.pairs(id)).unwrap_or_default();
+                let pairs = args.first().map_or(Ok(Vec::new()), |&id| self.pairs(id))?;
                 self.add(Value::Dict(pairs))
             }
             Class::Storage(_) | Class::Inert => self.add(Value::Opaque),
@@ -426,14 +446,17 @@ impl<'a> Machine<'a> {
     }
 
     /// The items of a list of pairs, as Python 2's OrderedDict is pickled.
-    fn pairs(&self, id: Id) -> Vec<(Id, Id)> {
-        let Value::List(items) = self.value(id) else { return Vec::new() };
+    fn pairs(&mut self, id: Id) -> Result<Vec<(Id, Id)>, PickleError> {
+        if let Value::List(items) = self.value(id) {
+            self.charge(items.len())?;
+        }
+        let Value::List(items) = self.value(id) else { return Ok(Vec::new()) };
         let pair = |&item: &Id| match self.value(item) {
             Value::Tuple(pair) => pair.first().copied().zip(pair.get(1).copied()),
             Value::List(pair) => pair.first().copied().zip(pair.get(1).copied()),
             _ => None,
         };
-        items.iter().filter_map(pair).collect()
+        Ok(items.iter().filter_map(pair).collect())
     }
 
     /// (storage, offset, shape, stride, ...)
@@ -485,7 +508,12 @@ impl<'a> Machine<'a> {
         let target = self.top()?;
         match (self.value(target), self.value(state)) {
             (Value::Dict(dict), Value::Dict(attributes)) if dict.is_empty() => {
-                let attributes = attributes.clone();
+                let count = attributes.len();
+                self.charge(count)?;
+                let attributes = match self.value(state) {
+                    Value::Dict(attributes) => attributes.clone(),
+                    _ => Vec::new(),
+                };
                 if let Some(Value::Dict(dict)) = self.values.get_mut(target.0 as usize) {
                     *dict = attributes;
                 }

@@ -43,6 +43,8 @@ pub enum PickleError {
     Memo(u32),
     /// A limit on size or depth is exceeded.
     TooLarge(&'static str),
+    /// The caller asked to stop.
+    Stopped,
 }
 
 impl fmt::Display for PickleError {
@@ -62,6 +64,7 @@ impl fmt::Display for PickleError {
             NotUtf8 { offset } => write!(f, "a string in the pickle at byte {offset} is not UTF-8"),
             Operand { wanted, offset } => write!(f, "damaged pickle: no {wanted} for the opcode at byte {offset}"),
             Memo(index) => write!(f, "damaged pickle: memo entry {index} does not exist"),
+            Stopped => f.write_str("stopped"),
             TooLarge(what) => write!(f, "the pickle has too many {what}"),
         }
     }
