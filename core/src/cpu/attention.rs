@@ -360,7 +360,7 @@ impl Kernel<'_> {
                 }
                 (b.keys[done * b.wide / 2..].as_ptr(), b.wide / 2)
             } else {
-                (self.k.row(row)[place.column..].as_ptr(), self.k.stride)
+                (self.k.pointer(row, place.column), self.k.stride)
             };
             let score = Columns {
                 x,

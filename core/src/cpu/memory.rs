@@ -185,6 +185,22 @@ impl<'a, T: Pod> Source<'a, T> {
         // SAFETY: the row is inside the view, which was checked.
         unsafe { core::slice::from_raw_parts(self.first.add(r * self.stride), self.cols) }
     }
+
+    /// Element `(r, c)`, and nothing beside it: other tiles may be writing that.
+    #[inline(always)]
+    pub(super) fn element(&self, r: usize, c: usize) -> T {
+        assert!(r < self.rows && c < self.cols);
+        // SAFETY: the element is inside the view, which was checked.
+        unsafe { *self.first.add(r * self.stride + c) }
+    }
+
+    /// A pointer to element `(r, c)`, from which the rows after this one can be read too.
+    #[inline(always)]
+    pub(super) fn pointer(&self, r: usize, c: usize) -> *const T {
+        assert!(r < self.rows && c < self.cols);
+        // SAFETY: the element is inside the view, which was checked.
+        unsafe { self.first.add(r * self.stride + c) }
+    }
 }
 
 /// A matrix to write.

@@ -61,7 +61,7 @@ impl<R: RowSource> Tiles for Means<'_, '_, R> {
         }
         // SAFETY: a tile is an image, whose row no other tile writes.
         unsafe { self.row.store_row(s, image, value.len(), &*value) };
-        let scale = self.scale.row(0)[image];
+        let scale = self.scale.element(0, image);
         for (value, &q) in value.iter_mut().zip(self.rounded.row(image)) {
             *value = f32::from(q) * scale;
         }

@@ -252,5 +252,5 @@ impl<'a> Ahead<'a> {
 /// Where row `row` starts, and the bytes from a row to the next.
 #[inline(always)]
 fn at<T: bytemuck::Pod>(x: &Source<'_, T>, row: usize) -> (*const u8, usize) {
-    (x.row(row).as_ptr().cast(), x.stride.saturating_mul(size_of::<T>()))
+    (x.pointer(row, 0).cast(), x.stride.saturating_mul(size_of::<T>()))
 }

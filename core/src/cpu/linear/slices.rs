@@ -155,11 +155,11 @@ impl<'a> Weights<'a> {
 fn pack_rows<S: Simd>(s: S, rows: &Source<'_, u8>, word: Word, panel: usize, from: usize, to: &mut Slice<S>) -> usize {
     const { assert!(Slice::<S>::COLUMN.is_multiple_of(CHUNK)) };
     let (first, bytes) = (panel * S::PANEL, Slice::<S>::COLUMN.min(rows.cols - from));
-    let start = rows.row(first)[from..].as_ptr();
+    let start = rows.pointer(first, from);
     let whole = bytes == Slice::<S>::COLUMN && first + S::PANEL <= rows.rows;
     if word == Word::Four && whole && (start.addr() | rows.stride).is_multiple_of(size_of::<f32>()) {
         for r in (0..S::PANEL).step_by(S::LANES) {
-            let from = rows.row(first + r)[from..].as_ptr().cast::<f32>();
+            let from = rows.pointer(first + r, from).cast::<f32>();
             for (c, to) in to.words.rows().chunks_mut(S::LANES).enumerate() {
                 // SAFETY: LANES rows from this one on, which are the panel's, and as many of their words.
                 unsafe {
