@@ -232,25 +232,37 @@ impl<'a> Gguf<'a> {
 
     /// Reads every entry once; returns the cursor after the last.
     fn check_metadata(&self) -> Result<Cursor<'a>, GgufError> {
-        let (mut c, mut seen) = (self.metadata, Seen::default());
-        for index in 0..self.metadata_count {
-            let (key, _) = entry(&mut c)?;
-            if key.is_empty() || (seen.insert(key) && self.metadata().take(index as usize).any(|(k, _)| k == key)) {
+        let (mut c, mut strings) = (self.metadata, 0u64);
+        for _ in 0..self.metadata_count {
+            let (key, value) = entry(&mut c)?;
+            if key.is_empty() {
                 return Err(GgufError::DuplicateKey(cut(key)));
             }
+            if let Value::Array(array) = value
+                && array.element_type() == ValueType::String
+            {
+                strings = strings.saturating_add(array.len());
+            }
+            bound("the number of strings", strings, value::MAX_STRINGS, u64::MAX)?;
+            bound("the length of the metadata", c.offset(), value::MAX_BYTES, u64::MAX)?;
         }
-        Ok(c)
+        match repeated(self.metadata_count, self.metadata().map(|(key, _)| key)) {
+            Some(key) => Err(GgufError::DuplicateKey(cut(key))),
+            None => Ok(c),
+        }
     }
 
     /// Reads every tensor entry once and places the data section.
     fn check_tensors(&mut self) -> Result<(), GgufError> {
-        let (mut c, mut seen) = (self.infos, Seen::default());
-        for index in 0..self.tensor_count {
+        let mut c = self.infos;
+        for _ in 0..self.tensor_count {
             let raw = RawInfo::read(&mut c)?;
-            let twice = || self.raw_infos().take(index as usize).any(|other| other.name == raw.name);
-            if raw.name.is_empty() || (seen.insert(raw.name) && twice()) {
+            if raw.name.is_empty() {
                 return Err(GgufError::DuplicateTensor(cut(raw.name)));
             }
+        }
+        if let Some(name) = repeated(self.tensor_count, self.raw_infos().map(|raw| raw.name)) {
+            return Err(GgufError::DuplicateTensor(cut(name)));
         }
         let overflow = GgufError::TooMany { field: "general.alignment", count: self.alignment };
         self.data_start = checked::align_up(c.offset(), self.alignment).ok_or(overflow)?;
@@ -492,31 +504,30 @@ fn bound(field: &'static str, count: u64, limit: u64, room: u64) -> Result<(), G
     if count > limit || count > room { Err(GgufError::TooMany { field, count }) } else { Ok(()) }
 }
 
-/// A small set of name hashes: it says "new" for certain or "perhaps seen", so that only the latter need a scan.
-struct Seen {
-    bits: [u64; 128],
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Seen { bits: [0; 128] }
-    }
-}
-
-impl Seen {
-    /// Adds `name`; returns whether its hash was already present.
-    fn insert(&mut self, name: &str) -> bool {
-        // FNV-1a, folded to the 13 bits of the set.
-        let hash =
-            name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-        let slot = (hash ^ (hash >> 32)) as usize;
-        let (word, bit) = (slot / 64 % 128, 1u64 << (slot % 64));
-        self.bits.get_mut(word).is_some_and(|w| {
-            let seen = *w & bit != 0;
-            *w |= bit;
-            seen
+/// Returns a name that occurs twice, if any. Names are compared by 64-bit hashes, of which as many are kept at a time
+/// as a small stack holds: the names are walked once for each [`PART`] of them.
+///
+/// A name that only shares its hash with another counts as well, and so does one of many with like hashes. Neither
+/// happens by accident.
+fn repeated<'a>(count: u64, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    /// Hashes that are kept at a time, on average.
+    const PART: u64 = 32;
+    let parts = count.div_ceil(PART);
+    (0..parts).find_map(|part| {
+        let mut seen = heapless::Vec::<u64, { 3 * PART as usize }>::new();
+        names.clone().find(|name| {
+            let hash = hash(name);
+            ((hash >> 32) * parts) >> 32 == part && (seen.contains(&hash) || seen.push(hash).is_err())
         })
-    }
+    })
+}
+
+/// FNV-1a, then MurmurHash3's finalizer, so that the upper half depends on every byte too.
+fn hash(name: &str) -> u64 {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    mixed ^ (mixed >> 33)
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 use super::error::{GgufError, Name};
 use crate::checked::{Cursor, Short};
 
-/// A plausibility limit on array and string counts, in addition to the bound from the remaining bytes.
-const MAX_ARRAY: u64 = 1 << 28;
+/// Maximum bytes of all metadata, and so of a string or an array. A lookup reads them once.
+pub(super) const MAX_BYTES: u64 = 1 << 26;
+/// Maximum number of strings in arrays. The largest vocabularies have about 800,000, merges included.
+pub(super) const MAX_STRINGS: u64 = 1 << 20;
 
 /// Type of a metadata value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +182,7 @@ pub(super) enum Fault {
     Utf8(u64),
     Nested,
     Bool,
-    TooMany(u64),
+    TooMany(&'static str, u64),
     Type(u32),
 }
 
@@ -199,7 +201,7 @@ impl Fault {
             Fault::Nested => GgufError::ValueType { key, code: 9 },
             Fault::Type(code) => GgufError::ValueType { key, code },
             Fault::Bool => GgufError::BadBool { key },
-            Fault::TooMany(count) => GgufError::TooMany { field: "an array length", count },
+            Fault::TooMany(field, count) => GgufError::TooMany { field, count },
         }
     }
 }
@@ -208,7 +210,11 @@ impl Fault {
 pub(super) fn string<'a>(c: &mut Cursor<'a>) -> Result<&'a str, Fault> {
     let offset = c.offset();
     let len = c.u64()?;
-    core::str::from_utf8(c.take(len)?).map_err(|_| Fault::Utf8(offset))
+    let bytes = c.take(len)?;
+    if len > MAX_BYTES {
+        return Err(Fault::TooMany("a string's length", len));
+    }
+    core::str::from_utf8(bytes).map_err(|_| Fault::Utf8(offset))
 }
 
 /// A value preceded by its type code.
@@ -250,12 +256,14 @@ fn array<'a>(c: &mut Cursor<'a>) -> Result<Array<'a>, Fault> {
         ValueType::Array => return Err(Fault::Nested),
         other => other.size().unwrap_or(8),
     };
-    if len > MAX_ARRAY || len > c.remaining() / least {
-        return Err(Fault::TooMany(len));
+    let limit = if element == ValueType::String { MAX_STRINGS } else { MAX_BYTES };
+    let too_many = Fault::TooMany("an array length", len);
+    if len > limit || len > c.remaining() / least {
+        return Err(too_many);
     }
     let mut probe = *c;
     match element.size() {
-        Some(size) if element != ValueType::Bool => probe.skip(len.checked_mul(size).ok_or(Fault::TooMany(len))?)?,
+        Some(size) if element != ValueType::Bool => probe.skip(len.checked_mul(size).ok_or(too_many)?)?,
         _ => {
             for _ in 0..len {
                 read(&mut probe, element)?;
