@@ -24,8 +24,6 @@ pub enum Error {
     Condition(&'static str),
     /// A text encoder's file has no tokenizer that denoir supports.
     Tokenizer(PathBuf, TokenizerError),
-    /// A prompt could not be tokenized.
-    Prompt(TokenizerError),
     /// A prompt could not be encoded.
     Encode(EncodeError<Infallible>),
     /// An allocation of this many bytes failed.
@@ -114,7 +112,6 @@ impl std::fmt::Display for Error {
             Error::Plan(e) => e.fmt(f),
             Error::Condition(what) => f.write_str(what),
             Error::Tokenizer(path, e) => write!(f, "{}: {e}", path.display()),
-            Error::Prompt(e) => write!(f, "the prompt: {e}"),
             Error::Encode(e) => e.fmt(f),
             Error::Memory(bytes) => write!(f, "out of memory: {bytes} bytes cannot be had"),
             Error::Backend(what) => f.write_str(what),
@@ -132,7 +129,7 @@ impl std::error::Error for Error {
             Error::Model(_, e) => Some(e),
             Error::Preset(e) => Some(e),
             Error::Plan(e) => Some(e),
-            Error::Tokenizer(_, e) | Error::Prompt(e) => Some(e),
+            Error::Tokenizer(_, e) => Some(e),
             Error::Encode(e) => Some(e),
             Error::Run(e) => Some(e),
             Error::Device(e) => Some(e),

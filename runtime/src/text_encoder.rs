@@ -67,7 +67,7 @@ impl TextEncoder {
             return Err(failed(ModelError::NoTextEncoder(name)));
         }
         let model = boxed(&gguf, Qwen3Model::read_into).map_err(failed)?;
-        let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|e| Error::Tokenizer(path.to_owned(), e))?;
+        let tokenizer = Tokenizer::from_gguf(&gguf, model.config.vocabulary).map_err(|e| Error::Tokenizer(path.to_owned(), e))?;
         Ok(TextEncoder { model, tokenizer, file })
     }
 
@@ -90,7 +90,7 @@ impl TextEncoder {
     /// of `options` apply, because the encoder runs on the processor.
     ///
     /// # Errors
-    /// [`Error`] if a text cannot be tokenized, or memory or threads cannot be allocated.
+    /// [`Error`] if memory or threads cannot be allocated.
     pub fn encode(&self, prompts: &[&str], tokens: usize, options: &Options) -> Result<HiddenStates, Error> {
         self.encode_with(prompts, tokens, options, None)
     }
@@ -106,12 +106,12 @@ impl TextEncoder {
         options: &Options,
         tap: Option<&mut TapFn<'_>>,
     ) -> Result<HiddenStates, Error> {
-        let cut = |prompt: &&str| -> Result<Vec<u32>, Error> {
-            let mut ids = self.tokenizer.encode(prompt).map_err(Error::Prompt)?;
+        let cut = |prompt: &&str| {
+            let mut ids = self.tokenizer.encode(prompt);
             ids.truncate(tokens);
-            Ok(ids)
+            ids
         };
-        let ids = prompts.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
+        let ids: Vec<Vec<u32>> = prompts.iter().map(cut).collect();
         let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let plan = Qwen3Plan::new(&self.model, prompts.len(), tokens, Precision::WIDE)?;
         let mut arena = AlignedBytes::zeroed(plan.arena_bytes)?;
