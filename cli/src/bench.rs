@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         report["kernels"] = shares(&kernels);
     }
     report["load_ms"] = json!(round(load.as_secs_f64() * 1e3));
-    if args.json { stdout::json(&report) } else { stdout::write(as_text(&report).as_bytes()) }
+    if args.json { stdout::json(&report) } else { stdout::text(&as_text(&report)) }
 }
 
 fn save(random: &RandomModel, path: &Path) -> Result<(), Error> {

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         let list: Vec<_> = devices.iter().map(as_json).collect();
         return stdout::json(&json!({ "devices": list }));
     }
-    stdout::write(devices.iter().map(as_text).collect::<String>().as_bytes())
+    stdout::text(&devices.iter().map(as_text).collect::<String>())
 }
 
 fn as_json(device: &Device) -> serde_json::Value {

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if args.json {
         return stdout::json(&report.json(args.tensors));
     }
-    stdout::write(report.text(args.tensors).as_bytes())
+    stdout::text(&report.text(args.tensors))
 }
 
 /// A model that denoir can run.
@@ -153,7 +153,12 @@ impl Report<'_> {
         line(out, "image", &image_text(c.input_size, c.channels, c.patch_size));
         line(out, "network", &network_text(c));
         self.describe_run(out, c.flop());
-        line(out, "classes", &classes_text(c.classes, &self.class_names()));
+        let names = self.class_names();
+        let unnamed = if names.is_empty() { ", without names" } else { "" };
+        line(out, "classes", &format!("{}{unnamed}", c.classes));
+        for (i, name) in names.iter().enumerate() {
+            let _ = writeln!(out, "  {i:>4} {}", text::one_line(name));
+        }
     }
 
     /// Describes the requirements for drawing and the origin of the model.
@@ -271,13 +276,4 @@ fn network_json(c: &JitConfig) -> Json {
 
 fn tensor_json(t: &TensorInfo<'_>) -> Json {
     json!({ "name": t.name, "type": t.ggml_type.to_string(), "shape": t.dims.as_slice(), "offset": t.offset })
-}
-
-/// The number of classes, then their numbers and names.
-fn classes_text(classes: usize, names: &[&str]) -> String {
-    if names.is_empty() {
-        return format!("{classes}, without names");
-    }
-    let list = names.iter().enumerate().map(|(i, name)| format!("\n  {i:>4} {}", text::one_line(name)));
-    format!("{classes}{}", list.collect::<String>())
 }

@@ -8,9 +8,17 @@ pub(crate) fn error_line(message: &str) {
     let _ = writeln!(std::io::stderr(), "error: {}", one_line(message));
 }
 
-/// The text without line breaks and other control characters.
+/// The text with line breaks, other control characters and marks that reorder text as escapes: names and paths come
+/// from files, and a terminal would obey them.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if is_harmless(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
+/// Returns whether a terminal shows the character instead of obeying it.
+pub(crate) fn is_harmless(c: char) -> bool {
+    // Marks of direction, line and paragraph separators, invisible operators, the byte order mark.
+    let is_format = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    !c.is_control() && !is_format
 }
 
 /// 1.5 KB, 3.2 MB: decimal, as disks and `ls -h --si` count.
@@ -118,5 +126,6 @@ mod tests {
     #[test]
     fn control_characters_cannot_break_a_line() {
         assert_eq!(one_line("a\nb\x1b[0m"), "a\\nb\\u{1b}[0m");
+        assert_eq!(one_line("\u{9b}2J \u{202e}x é 日 👩\u{200d}🚀"), "\\u{9b}2J \\u{202e}x é 日 👩\u{200d}🚀");
     }
 }

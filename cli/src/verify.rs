@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         let outcome = Outcome { file: path, kind, verdict: verify(fixture, &mut models)? };
         let hidden = args.json || (args.quiet && outcome.verdict.passed());
         if !hidden {
-            stdout::write(outcome.text().as_bytes())?;
+            stdout::text(&outcome.text())?;
         }
         outcomes.push(outcome);
         if interrupt::requested() {
@@ -88,7 +88,7 @@ fn report(args: &Args, outcomes: &[Outcome]) -> Result<(), Error> {
         let of = json!({ "type": args.dtype.name(), "passed": passed, "failed": failed, "skipped": skipped });
         stdout::json(&json!({ "files": files, "summary": of }))?;
     } else {
-        stdout::write(format!("{passed} passed, {failed} failed, {skipped} skipped\n").as_bytes())?;
+        stdout::text(&format!("{passed} passed, {failed} failed, {skipped} skipped\n"))?;
     }
     let first = outcomes.iter().find(|o| !o.verdict.passed() && !o.verdict.skipped());
     match first {

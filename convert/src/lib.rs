@@ -163,9 +163,9 @@ pub fn convert(
     // The hash reads the file once more, on the second core, through a small buffer.
     let failed = AtomicBool::new(false);
     let stop = || failed.load(Ordering::Relaxed) || options.cancelled();
-    let paths: Vec<&Path> = maps.iter().map(|(_, path, _)| path.as_path()).collect();
+    let hashed: Vec<(&Path, &File)> = maps.iter().map(|(_, path, map)| (path.as_path(), &map.file)).collect();
     let summary = std::thread::scope(|scope| {
-        let hash = scope.spawn(|| sha256_of_files(&paths, &stop));
+        let hash = scope.spawn(|| sha256_of_files(&hashed, &stop));
         let mut progress = |p: Progress<'_>| {
             progress(p);
             if options.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -266,10 +266,20 @@ fn load_labels(path: &Path) -> Result<Vec<String>, ConvertError> {
 fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, ConvertError> {
     let read = || {
         let mut bytes = Vec::new();
-        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+        open_regular(path)?.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     read().map_err(|source| ConvertError::Read { path: path.to_owned(), source })
+}
+
+/// Opens a regular file. Anything else is refused before it is opened, because opening a pipe waits for its writer.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let refuse = || io::Error::other("not a regular file");
+    if !path.metadata()?.is_file() {
+        return Err(refuse());
+    }
+    let file = File::open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refuse()) }
 }
 
 type Map = (String, PathBuf, Mapped);
@@ -285,20 +295,22 @@ fn open_shards(index: &Path, bytes: &[u8]) -> Result<Vec<Map>, ConvertError> {
     shards.into_iter().map(open).collect()
 }
 
-/// A file in memory.
-struct Mapped(Option<memmap2::Mmap>);
+/// A file in memory, and open: what is hashed is what was mapped.
+struct Mapped {
+    file: File,
+    map: Option<memmap2::Mmap>,
+}
 
 impl Mapped {
     fn open(path: &Path) -> Result<Self, ConvertError> {
         let read = |source| ConvertError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(read)?;
-        let metadata = file.metadata().map_err(read)?;
-        if !metadata.is_file() {
+        if !path.metadata().map_err(read)?.is_file() {
             let reason = "not a file; give the checkpoint file itself (.ckpt, .pth, .safetensors or its index)";
             return Err(ConvertError::Format { file: path.display().to_string(), reason });
         }
-        if metadata.len() == 0 {
-            return Ok(Mapped(None));
+        let file = open_regular(path).map_err(read)?;
+        if file.metadata().map_err(read)?.len() == 0 {
+            return Ok(Mapped { file, map: None });
         }
         // SAFETY: the map is read-only and private to this call. That nobody changes the file meanwhile is the
         // documented condition of `convert`; without it reads could see torn data, which are only ever numbers
@@ -306,18 +318,18 @@ impl Mapped {
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
         #[cfg(unix)]
         let _ = map.advise(memmap2::Advice::Sequential);
-        Ok(Mapped(Some(map)))
+        Ok(Mapped { file, map: Some(map) })
     }
 
     fn bytes(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or(&[])
+        self.map.as_deref().unwrap_or(&[])
     }
 
     /// Releases the pages of `part` to the system, if it belongs to this file: a checkpoint may be larger than the
     /// machine's memory.
     #[cfg(unix)]
     fn release(&self, part: &[u8]) {
-        if let Some(map) = &self.0
+        if let Some(map) = &self.map
             && map.as_ptr_range().contains(&part.as_ptr())
         {
             let offset = part.as_ptr() as usize - map.as_ptr() as usize;
@@ -332,12 +344,11 @@ impl Mapped {
     fn release(&self, _part: &[u8]) {}
 }
 
-fn sha256_of_files(paths: &[&Path], stop: &dyn Fn() -> bool) -> Result<String, ConvertError> {
+fn sha256_of_files(files: &[(&Path, &File)], stop: &dyn Fn() -> bool) -> Result<String, ConvertError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0u8; 1 << 18];
-    for path in paths {
-        let read = |source| ConvertError::Read { path: path.to_path_buf(), source };
-        let mut file = File::open(path).map_err(read)?;
+    for &(path, mut file) in files {
+        let read = |source| ConvertError::Read { path: path.to_owned(), source };
         loop {
             match file.read(&mut buffer) {
                 Ok(0) => break,

@@ -58,9 +58,9 @@ fn tokens_are_those_of_the_published_tokenizer() -> Result<()> {
     let ours = encoder.tokenizer();
     assert_eq!(Some(ours.pad()), published.token_to_id("<|endoftext|>"));
     let long = [PROMPTS.concat().repeat(40), "a".repeat(20_000), " ".repeat(5_000), "日".repeat(5_000)];
-    let mut random = denoir_tests::op_matrix::draw::Draw::new(7);
+    let mut random = denoir_tests::op_matrix::draw::Rng::new(7);
     let mixed: Vec<String> =
-        (0..2_000).map(|_| (0..random.below(24)).map(|_| PIECES[random.below(PIECES.len())]).collect()).collect();
+        (0..2_000).map(|_| (0..random.below(24)).map(|_| random.pick(&PIECES)).collect()).collect();
     for prompt in PROMPTS.iter().copied().chain(long.iter().chain(&mixed).map(String::as_str)) {
         let tokens = published.encode_fast(prompt, true).map_err(anyhow::Error::msg)?;
         assert_eq!(ours.encode(prompt), tokens.get_ids(), "{prompt:?}");

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use crate::text::one_line;
+
 pub(super) fn line(out: &mut String, label: &str, value: &str) {
-    let _ = writeln!(out, "{label:<13} {value}");
+    let _ = writeln!(out, "{label:<13} {}", one_line(value));
 }
 
 pub(super) fn image_text(side: usize, channels: usize, patch: usize) -> String {

@@ -29,22 +29,23 @@ macro_rules! levels {
             )*
         }
 
+        /// Each level's name, and how it is detected.
+        const LEVELS: &[(&str, fn() -> Option<Level>)] = &[
+            ("scalar", || Some(Level::Scalar)),
+            $(
+                #[cfg(all(feature = "simd", target_arch = $arch))]
+                ($name, || <$token>::detect().map(Level::$level)),
+            )*
+        ];
+
         impl Isa {
             /// Portable Rust without fused or reordered operations: the same bytes on every architecture.
             pub const SCALAR: Isa = Isa(Level::Scalar);
 
-            /// Every instruction set of this machine, the fastest last.
+            /// Every instruction set of this machine, the fastest last. Each is looked for as the iterator comes to it:
+            /// on Linux, looking for AMX asks the system to let this process use it.
             pub fn available() -> impl Iterator<Item = Isa> {
-                [
-                    Some(Level::Scalar),
-                    $(
-                        #[cfg(all(feature = "simd", target_arch = $arch))]
-                        <$token>::detect().map(Level::$level),
-                    )*
-                ]
-                .into_iter()
-                .flatten()
-                .map(Isa)
+                LEVELS.iter().filter_map(|(_, detect)| detect()).map(Isa)
             }
 
             /// The name of every instruction set that there are kernels for on this architecture.
@@ -145,9 +146,10 @@ impl Isa {
         Isa::available().last().unwrap_or(Isa::SCALAR)
     }
 
-    /// The instruction set of this name, where this machine has it.
+    /// The instruction set of this name, where this machine has it. No other is looked for.
     pub fn from_name(name: &str) -> Option<Isa> {
-        Isa::available().find(|isa| isa.name() == name)
+        let (_, detect) = LEVELS.iter().find(|(level, _)| *level == name)?;
+        detect().map(Isa)
     }
 
     /// The activation types that are fastest here: bf16 where there are products of bf16 pairs. f16 weights are
