@@ -49,7 +49,7 @@ impl EngineArgs {
 }
 
 fn parse_isa(name: &str) -> Result<Isa, String> {
-    let known = || Isa::available().map(Isa::name).collect::<Vec<_>>().join(", ");
+    let known = || Isa::names().collect::<Vec<_>>().join(", ");
     Isa::from_name(name).ok_or_else(|| format!("this machine has {}", known()))
 }
 

@@ -5,6 +5,8 @@ use super::shape::Shape;
 use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]
 use super::simd::{Dot, I8mm, Neon};
+#[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
+use super::simd::Detect;
 use super::simd::{Scalar, Simd};
 use super::tiles::Tiles;
 use crate::DType;
@@ -15,6 +17,13 @@ use crate::tensor::Precision;
 /// machine has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Level);
+
+/// A level that a machine may have.
+struct Candidate {
+    name: &'static str,
+    detect: fn() -> Option<Level>,
+    is_present: fn() -> bool,
+}
 
 /// Declares the levels of each architecture, the fastest last: their token, what they add to which base, their
 /// name, and the features that their kernels are compiled with.
@@ -29,12 +38,15 @@ macro_rules! levels {
             )*
         }
 
-        /// Each level's name, and how it is detected.
-        const LEVELS: &[(&str, fn() -> Option<Level>)] = &[
-            ("scalar", || Some(Level::Scalar)),
+        const LEVELS: &[Candidate] = &[
+            Candidate { name: "scalar", detect: || Some(Level::Scalar), is_present: || true },
             $(
                 #[cfg(all(feature = "simd", target_arch = $arch))]
-                ($name, || <$token>::detect().map(Level::$level)),
+                Candidate {
+                    name: $name,
+                    detect: || <$token>::detect().map(Level::$level),
+                    is_present: <$token>::is_present,
+                },
             )*
         ];
 
@@ -45,7 +57,13 @@ macro_rules! levels {
             /// Every instruction set of this machine, the fastest last. Each is looked for as the iterator comes to it:
             /// on Linux, looking for AMX asks the system to let this process use it.
             pub fn available() -> impl Iterator<Item = Isa> {
-                LEVELS.iter().filter_map(|(_, detect)| detect()).map(Isa)
+                LEVELS.iter().filter_map(|level| (level.detect)()).map(Isa)
+            }
+
+            /// The names of this machine's instruction sets, the fastest last. Unlike [`Isa::available`], this asks the
+            /// system for nothing.
+            pub fn names() -> impl Iterator<Item = &'static str> {
+                LEVELS.iter().filter(|level| (level.is_present)()).map(|level| level.name)
             }
 
             /// The name of every instruction set that there are kernels for on this architecture.
@@ -148,8 +166,8 @@ impl Isa {
 
     /// The instruction set of this name, where this machine has it. No other is looked for.
     pub fn from_name(name: &str) -> Option<Isa> {
-        let (_, detect) = LEVELS.iter().find(|(level, _)| *level == name)?;
-        detect().map(Isa)
+        let level = LEVELS.iter().find(|level| level.name == name)?;
+        (level.detect)().map(Isa)
     }
 
     /// The activation types that are fastest here: bf16 where there are products of bf16 pairs. f16 weights are

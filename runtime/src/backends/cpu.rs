@@ -46,7 +46,7 @@ fn device() -> Device {
         backend: BackendKind::Cpu,
         index: 0,
         name: system::cpu_name(),
-        levels: Isa::available().map(Isa::name).collect(),
+        levels: Isa::names().collect(),
         threads: available_threads(),
         memory_bytes: system::memory_bytes(),
     }

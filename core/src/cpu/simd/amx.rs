@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 
 use super::avx512::{Avx512, Bf16, Dots};
 use super::block::{Block, CHUNK, MAX_PANEL};
-use super::cpuid;
+use super::{Detect, cpuid};
 
 /// int8 and bf16 products on tiles, the rest as [`Bf16`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,40 +20,55 @@ const FETCHED: usize = 256;
 /// Bytes from one group of `k` to the next in a panel, and from one row of sums to the next.
 const STRIDE: usize = 4 * MAX_PANEL;
 
-impl Avx512<Amx> {
+impl Detect for Avx512<Amx> {
     /// The token, where the machine has the instructions and the system lets this process use them.
-    pub(crate) fn detect() -> Option<Self> {
+    fn detect() -> Option<Self> {
         let Avx512(bf16) = Avx512::<Bf16>::detect()?;
         (cpuid::has_amx() && has_permission()).then_some(Avx512(Amx(bf16)))
     }
+
+    fn is_present() -> bool {
+        Avx512::<Bf16>::is_present() && cpuid::has_amx() && is_permitted()
+    }
 }
 
-/// Asks Linux for the tile registers: without it their first use ends the process. It holds for all threads.
-#[cfg(target_os = "linux")]
+const XFEATURE_XTILEDATA: usize = 18;
+
+/// Asks Linux for the tile registers: without it their first use ends the process. It holds for all threads that run
+/// then or start later, and for as long as the process lives; the stacks of signal handlers must be larger from then on.
 fn has_permission() -> bool {
-    const ARCH_PRCTL: isize = 158;
     const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
-    const XFEATURE_XTILEDATA: usize = 18;
+    arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == Some(0)
+}
+
+/// Whether Linux would give the tile registers to a process that asks.
+fn is_permitted() -> bool {
+    const ARCH_GET_XCOMP_SUPP: usize = 0x1021;
+    let mut supported = 0u64;
+    arch_prctl(ARCH_GET_XCOMP_SUPP, (&raw mut supported).expose_provenance()) == Some(0) && supported >> XFEATURE_XTILEDATA & 1 == 1
+}
+
+/// Linux's `arch_prctl`; `None` elsewhere, where no way to the tile registers is known here.
+fn arch_prctl(request: usize, argument: usize) -> Option<isize> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    const ARCH_PRCTL: isize = 158;
     let result: isize;
-    // SAFETY: a system call without memory operands; it changes rcx and r11 beside its result.
+    // SAFETY: the system call writes nothing, or 64 bits where the argument is the address of as many; it changes rcx
+    // and r11 beside its result.
     unsafe {
         asm!(
             "syscall",
             inlateout("rax") ARCH_PRCTL => result,
-            in("rdi") ARCH_REQ_XCOMP_PERM,
-            in("rsi") XFEATURE_XTILEDATA,
+            in("rdi") request,
+            in("rsi") argument,
             lateout("rcx") _,
             lateout("r11") _,
-            options(nostack, nomem),
+            options(nostack),
         );
     }
-    result == 0
-}
-
-/// Only Linux's way to the tile registers is known here.
-#[cfg(not(target_os = "linux"))]
-fn has_permission() -> bool {
-    false
+    Some(result)
 }
 
 /// A block of 32 rows and 64 columns, half of the columns at a time: two tiles by two. `$bytes` make a row of `x`.

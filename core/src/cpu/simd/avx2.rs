@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 use super::block::Lines;
 use super::product::blocks;
-use super::{Simd, cpuid};
+use super::{Detect, Simd, cpuid};
 
 cpufeatures::new!(has_avx2, "avx2", "fma");
 
@@ -21,16 +21,16 @@ pub(crate) struct Plain(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AvxVnni(());
 
-impl Avx2<Plain> {
+impl Detect for Avx2<Plain> {
     /// The token, where the machine has the instructions.
-    pub(crate) fn detect() -> Option<Avx2> {
+    fn detect() -> Option<Self> {
         (has_avx2::get() && cpuid::has_f16c()).then_some(Avx2(Plain(())))
     }
 }
 
-impl Avx2<AvxVnni> {
+impl Detect for Avx2<AvxVnni> {
     /// The token, where the machine has the instructions.
-    pub(crate) fn detect() -> Option<Self> {
+    fn detect() -> Option<Self> {
         (Avx2::<Plain>::detect().is_some() && cpuid::has_avx_vnni()).then_some(Avx2(AvxVnni(())))
     }
 }

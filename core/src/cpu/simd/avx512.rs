@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use super::block::{Block, Lines};
 use super::product::{BF16, I8, WidenedBF16, block, blocks};
-use super::{Simd, cpuid};
+use super::{Detect, Simd, cpuid};
 
 cpufeatures::new!(has_avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma");
 
@@ -24,23 +24,23 @@ pub(crate) struct Vnni(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bf16(());
 
-impl Avx512<Plain> {
+impl Detect for Avx512<Plain> {
     /// The token, where the machine has the instructions.
-    pub(crate) fn detect() -> Option<Self> {
+    fn detect() -> Option<Self> {
         (has_avx512::get() && cpuid::has_f16c()).then_some(Avx512(Plain(())))
     }
 }
 
-impl Avx512<Vnni> {
+impl Detect for Avx512<Vnni> {
     /// The token, where the machine has the instructions.
-    pub(crate) fn detect() -> Option<Self> {
+    fn detect() -> Option<Self> {
         (Avx512::<Plain>::detect().is_some() && cpuid::has_avx512_vnni()).then_some(Avx512(Vnni(())))
     }
 }
 
-impl Avx512<Bf16> {
+impl Detect for Avx512<Bf16> {
     /// The token, where the machine has the instructions.
-    pub(crate) fn detect() -> Option<Self> {
+    fn detect() -> Option<Self> {
         (Avx512::<Vnni>::detect().is_some() && cpuid::has_avx512_bf16()).then_some(Avx512(Bf16(())))
     }
 }

@@ -27,3 +27,15 @@ pub(super) use avx512::{Avx512, Bf16, Vnni};
 pub(super) use neon::{Dot, I8mm, Neon};
 pub(super) use scalar::Scalar;
 pub(super) use vector::{Element, MAX_LANES, Simd};
+
+/// A token that only detection makes.
+#[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) trait Detect: Sized {
+    /// The token, where the machine has the instructions and the system lets this process use them.
+    fn detect() -> Option<Self>;
+
+    /// Whether there would be one. Asks the system for nothing.
+    fn is_present() -> bool {
+        Self::detect().is_some()
+    }
+}

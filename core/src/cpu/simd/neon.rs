@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 use super::block::{Block, Lines};
 use super::product::{self, blocks};
-use super::{Simd, i8mm};
+use super::{Detect, Simd, i8mm};
 
 /// NEON, which every aarch64 has, and what multiplies int8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,23 +23,23 @@ pub(crate) struct Dot(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct I8mm(());
 
-impl Neon<Plain> {
+impl Detect for Neon<Plain> {
     /// The token, where the target has NEON.
-    pub(crate) fn detect() -> Option<Self> {
+    fn detect() -> Option<Self> {
         cfg!(target_feature = "neon").then_some(Neon(Plain(())))
     }
 }
 
-impl Neon<Dot> {
+impl Detect for Neon<Dot> {
     /// The token, where the machine has the instructions.
-    pub(crate) fn detect() -> Option<Self> {
+    fn detect() -> Option<Self> {
         (Neon::<Plain>::detect().is_some() && has_dotprod()).then_some(Neon(Dot(())))
     }
 }
 
-impl Neon<I8mm> {
+impl Detect for Neon<I8mm> {
     /// The token, where the machine has the instructions.
-    pub(crate) fn detect() -> Option<Self> {
+    fn detect() -> Option<Self> {
         (Neon::<Dot>::detect().is_some() && has_i8mm()).then_some(Neon(I8mm(())))
     }
 }
