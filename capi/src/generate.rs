@@ -2,13 +2,14 @@ use std::ops::ControlFlow;
 use std::ptr;
 use std::sync::{MutexGuard, TryLockError};
 
-use denoir::{Image, Pipeline, Progress, Request, Rounding};
+use denoir::core::pixels::Pixels;
+use denoir::{Pipeline, Progress, Request};
 
 use crate::context::{denoir_context, denoir_progress, guard};
 use crate::model::denoir_model;
 use crate::params;
 use crate::pipeline::denoir_pipeline;
-use crate::pointers::{reference, slice_mut};
+use crate::pointers::{Buffer, reference};
 use crate::request::denoir_request;
 use crate::status::denoir_status::{DENOIR_ERROR_BUFFER, DENOIR_ERROR_BUSY};
 use crate::status::{Failure, Result, denoir_status};
@@ -47,13 +48,12 @@ pub unsafe extern "C" fn denoir_generate(
             fits(size, rows.image().checked_mul(request.images), "bytes")?;
             let mut labels = Vec::new();
             let request = request.request(pipeline.model(), &mut labels)?;
-            let pixels = slice_mut(pixels, size, "the pixels")?;
-            let images = draw(context, cancels, &mut pipeline, &request)?;
+            let mut pixels = Buffer::new(pixels, size, "the pixels")?;
             let rounding = pipeline.model().rounding();
-            for (image, out) in images.iter().zip(pixels.chunks_mut(rows.image())) {
-                rows.write(image, rounding, out);
-            }
-            Ok(())
+            draw(context, cancels, &mut pipeline, &request, &mut |i, image| {
+                // A sample of another size than the image's makes no pixels.
+                let _ = rows.0.write(image, rounding, pixels.part(i * rows.image(), rows.image()));
+            })
         })
     }
 }
@@ -79,12 +79,10 @@ pub unsafe extern "C" fn denoir_generate_f32(
             fits(count, values.checked_mul(request.images), "values")?;
             let mut labels = Vec::new();
             let request = request.request(pipeline.model(), &mut labels)?;
-            let samples = slice_mut(samples, count, "the samples")?;
-            let images = draw(context, cancels, &mut pipeline, &request)?;
-            for (image, out) in images.iter().zip(samples.chunks_exact_mut(values)) {
-                out.copy_from_slice(&image.sample);
-            }
-            Ok(())
+            let mut samples = Buffer::new(samples, count, "the samples")?;
+            draw(context, cancels, &mut pipeline, &request, &mut |i, image| {
+                samples.part(i * values, values).copy_from_slice(image);
+            })
         })
     }
 }
@@ -104,7 +102,7 @@ pub unsafe extern "C" fn denoir_noise(
     unsafe {
         guard(context, |_| {
             let rng = crate::request::rng(rng)?;
-            rng.fill(seed, slice_mut(values, count, "the values")?);
+            rng.fill(seed, Buffer::new(values, count, "the values")?.part(0, count));
             Ok(())
         })
     }
@@ -143,13 +141,15 @@ fn fits(have: usize, needed: Option<usize>, what: &str) -> Result<()> {
     }
 }
 
-/// Draws until somebody cancels. `cancels` is the number of cancellation requests before this call.
+/// Draws until somebody cancels, and passes each image to `take` with its index. `cancels` is the number of cancellation
+/// requests before this call.
 fn draw(
     context: &denoir_context,
     cancels: usize,
     pipeline: &mut Pipeline,
     request: &Request<'_>,
-) -> Result<Vec<Image>> {
+    take: &mut dyn FnMut(usize, &[f32]),
+) -> Result<()> {
     let (model, callbacks) = (pipeline.model().clone(), context.callbacks());
     let network = model.network();
     let batch = pipeline.batch();
@@ -176,45 +176,37 @@ fn draw(
             ControlFlow::Break(())
         }
     };
-    let images = pipeline.generate(request, &mut |progress| {
+    let mut observe = |progress: &mut Progress<'_>| {
         show(progress)?;
         if context.cancels() == cancels { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    pipeline.generate_each(request, &mut observe, &mut |i, image| {
+        take(i, image);
+        Ok(())
     })?;
-    Ok(images)
+    Ok(())
 }
 
 /// The layout of lines in the caller's memory.
-struct Rows {
-    lines: usize,
-    line_bytes: usize,
-    stride: usize,
-}
+struct Rows(Pixels);
 
 impl Rows {
     fn of(model: &denoir::Model, stride: usize) -> Result<Rows> {
         let network = model.network();
-        let line_bytes = network.input_size() * network.channels();
-        let stride = if stride == 0 { line_bytes } else { stride };
-        if stride < line_bytes {
-            let message = format!("the row stride is {stride} bytes, a line takes {line_bytes}");
+        let dense = Pixels::dense(network.channels(), network.input_size(), network.input_size());
+        let stride = if stride == 0 { dense.stride } else { stride };
+        if stride < dense.stride {
+            let message = format!("the row stride is {stride} bytes, a line takes {}", dense.stride);
             return Err(Failure::argument(message));
         }
-        let rows = Rows { lines: network.input_size(), line_bytes, stride };
-        match rows.lines.checked_mul(stride) {
-            Some(_) => Ok(rows),
+        match dense.height.checked_mul(stride) {
+            Some(_) => Ok(Rows(Pixels { stride, ..dense })),
             None => Err(Failure::argument("the row stride is larger than memory")),
         }
     }
 
     /// Bytes of an image; checked in [`Rows::of`].
     fn image(&self) -> usize {
-        self.lines * self.stride
-    }
-
-    fn write(&self, image: &Image, rounding: Rounding, out: &mut [u8]) {
-        let pixels = image.to_u8(rounding);
-        for (line, out) in pixels.chunks_exact(self.line_bytes).zip(out.chunks_exact_mut(self.stride)) {
-            out[..self.line_bytes].copy_from_slice(line);
-        }
+        self.0.height * self.0.stride
     }
 }

@@ -33,17 +33,33 @@ pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize, what: &str) -> 
     Ok(unsafe { std::slice::from_raw_parts(pointer, len) })
 }
 
-/// # Safety
-/// NULL, or `len` values that nobody else uses during the call. They may be uninitialised: `T` is a number.
-pub(crate) unsafe fn slice_mut<'a, T: Number>(pointer: *mut T, len: usize, what: &str) -> Result<&'a mut [T]> {
-    if len == 0 {
-        return Ok(&mut []);
+/// Memory of the caller that a call writes. It becomes a reference only while a part of it is written, because a callback
+/// may look at the others.
+pub(crate) struct Buffer<T>(*mut T, usize);
+
+impl<T: Number> Buffer<T> {
+    /// # Safety
+    /// NULL, or `len` values that nobody else writes during the call. They may be uninitialised.
+    pub(crate) unsafe fn new(pointer: *mut T, len: usize, what: &str) -> Result<Buffer<T>> {
+        if len > 0 {
+            check(pointer, len, what)?;
+        }
+        Ok(Buffer(pointer, len))
     }
-    check(pointer, len, what)?;
-    // SAFETY: the caller promises the memory; writing zeros makes its values defined before a reference is made.
-    unsafe { pointer.write_bytes(0, len) };
-    // SAFETY: not NULL, aligned, of a possible size, initialised above.
-    Ok(unsafe { std::slice::from_raw_parts_mut(pointer, len) })
+
+    /// Values `first..first + len`, all zero; none where they are not all in the buffer.
+    pub(crate) fn part(&mut self, first: usize, len: usize) -> &mut [T] {
+        if len == 0 || first.checked_add(len).is_none_or(|end| end > self.1) {
+            return &mut [];
+        }
+        // SAFETY: inside the buffer, which is aligned and the call's to write; zeros make the values defined before a
+        // reference is made.
+        unsafe {
+            let part = self.0.add(first);
+            part.write_bytes(0, len);
+            std::slice::from_raw_parts_mut(part, len)
+        }
+    }
 }
 
 /// Number types, for which all-zero bits are a valid value.

@@ -144,6 +144,8 @@ impl denoir_request {
                 return Ok(Condition::Labels(slice(self.classes, self.images, "the classes")?));
             }
         }
+        let memory = |_| Failure::from(denoir::Error::Memory(self.images.saturating_mul(size_of::<u32>())));
+        labels.try_reserve_exact(self.images).map_err(memory)?;
         labels.resize(self.images, 0);
         Ok(Condition::Labels(labels))
     }

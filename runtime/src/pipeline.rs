@@ -144,40 +144,64 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::Condition`] for a condition of the wrong kind; [`Error::Run`] for invalid settings or classes, a stop,
-    /// or an image that is not finite.
+    /// or an image that is not finite; [`Error::Memory`] if the images do not fit.
     pub fn generate(
         &mut self,
         request: &Request<'_>,
         observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Image>, Error> {
-        let model = Arc::clone(&self.model);
-        let network = model.network();
-        let (batch, pixels, total) = (self.batch, network.pixels(), request.condition.images());
-        let (channels, side) = (network.channels(), network.input_size());
-        let mut images = Vec::new();
+        let network = self.model.network();
+        let (channels, side, total) = (network.channels(), network.input_size(), request.condition.images());
+        let mut images = reserved(total)?;
+        self.generate_each(request, observe, &mut |_, values| {
+            let mut sample = reserved(values.len())?;
+            sample.extend_from_slice(values);
+            images.push(Image { channels, width: side, height: side, sample });
+            Ok(())
+        })?;
+        Ok(images)
+    }
+
+    /// Draws the images of a request, and passes each to `take` with its index, `(channels, height, width)`, as soon
+    /// as its batch is done. No more than a batch is in memory.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`], or `take`'s.
+    pub fn generate_each(
+        &mut self,
+        request: &Request<'_>,
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+        take: &mut dyn FnMut(usize, &[f32]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (batch, pixels) = (self.batch, self.model.network().pixels());
+        let total = request.condition.images();
+        let mut samples = reserved(batch.min(total).saturating_mul(pixels))?;
+        let mut seeds = reserved(batch.min(total))?;
         self.with_denoiser(|denoiser| {
             // An empty request goes through as well: the denoiser has the error for it.
             for first in (0..total.max(1)).step_by(batch) {
                 let count = batch.min(total - first);
-                let seeds: Vec<u64> = (first..first + count).map(|i| request.seed.wrapping_add(i as u64)).collect();
+                seeds.clear();
+                seeds.extend((first..first + count).map(|i| request.seed.wrapping_add(i as u64)));
+                samples.resize(count * pixels, 0.0);
                 let condition = request.condition.part(first, count);
                 let job = Job { settings: &request.settings, condition, seeds: &seeds, rng: request.rng };
-                let mut samples = zeros(count * pixels)?;
                 denoiser.generate(&job, &mut samples, &mut |progress| {
                     (progress.image, progress.images) = (first, total);
                     observe(progress)
                 })?;
-                let image = |sample: &[f32]| Image { channels, width: side, height: side, sample: sample.to_vec() };
-                images.extend(samples.chunks_exact(pixels).map(image));
+                for (i, sample) in samples.chunks_exact(pixels).enumerate() {
+                    take(first + i, sample)?;
+                }
             }
-            Ok(images)
+            Ok(())
         })
     }
 }
 
-fn zeros(len: usize) -> Result<Vec<f32>, Error> {
+/// An empty vector with room for so many.
+fn reserved<T>(len: usize) -> Result<Vec<T>, Error> {
     let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| Error::Memory(len.saturating_mul(size_of::<f32>())))?;
-    values.resize(len, 0.0);
+    values.try_reserve_exact(len).map_err(|_| Error::Memory(len.saturating_mul(size_of::<T>())))?;
     Ok(values)
 }

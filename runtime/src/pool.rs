@@ -25,6 +25,8 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
     /// Held while a kernel runs, so that threads sharing a pool take turns.
     turn: Mutex<()>,
+    /// The process that started the workers: a fork has none of them.
+    process: u32,
 }
 
 struct Shared {
@@ -73,7 +75,7 @@ impl Pool {
             sleepers: Mutex::new(()),
             wake: Condvar::new(),
         });
-        let mut pool = Pool { shared, workers: Vec::new(), turn: Mutex::new(()) };
+        let mut pool = Pool { shared, workers: Vec::new(), turn: Mutex::new(()), process: std::process::id() };
         for i in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("denoir-{i}"));
@@ -209,6 +211,11 @@ impl Drop for Pool {
         }
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
+            if self.process != std::process::id() {
+                // There is nothing to wait for, and the system would say so.
+                std::mem::forget(worker);
+                continue;
+            }
             // A worker catches every panic of a kernel, so there is none to report here.
             let _ = worker.join();
         }

@@ -180,12 +180,18 @@ impl Settings {
         if lo > hi {
             return Err(SettingsError::Interval);
         }
+        if self.cfg_scale.abs() > EXTREME {
+            return Err(SettingsError::Extreme("the guidance scale"));
+        }
         for (what, value) in [("the flow shift", self.flow_shift), ("the noise scale", self.noise_scale)] {
             if !(value as f32).is_finite() {
                 return Err(SettingsError::NotFinite(what));
             }
             if value <= 0.0 {
                 return Err(SettingsError::NotPositive(what));
+            }
+            if !(1.0 / EXTREME..=EXTREME).contains(&value) {
+                return Err(SettingsError::Extreme(what));
             }
         }
         if self.method == Method::HeunJit && self.flow_shift != 1.0 {
