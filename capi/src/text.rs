@@ -4,7 +4,7 @@ use denoir::{Options, TextEncoder};
 
 use crate::context::{denoir_context, guard};
 use crate::model::denoir_model;
-use crate::pointers::{hand_out, reference, slice_mut, string, take_back};
+use crate::pointers::{Buffer, hand_out, reference, string, take_back};
 use crate::status::denoir_status::DENOIR_ERROR_BUFFER;
 use crate::status::{Failure, denoir_status};
 
@@ -56,12 +56,12 @@ pub unsafe extern "C" fn denoir_text_encoder_encode(
             }
             let prompt = string(prompt, "the prompt")?;
             let negative = if negative_prompt.is_null() { "" } else { string(negative_prompt, "the negative prompt")? };
-            let out = slice_mut(prompt_embeds, count, "prompt_embeds")?;
-            let negative_out = slice_mut(negative_prompt_embeds, count, "negative_prompt_embeds")?;
+            let mut out = Buffer::new(prompt_embeds, count, "prompt_embeds")?;
+            let mut negative_out = Buffer::new(negative_prompt_embeds, count, "negative_prompt_embeds")?;
             let options = Options { threads: (threads > 0).then_some(threads as usize), ..Options::default() };
             let embeds = encoder.encode_prompt(prompt, negative, size, &options)?;
-            out[..embeds.prompt.len()].copy_from_slice(&embeds.prompt);
-            negative_out[..embeds.negative.len()].copy_from_slice(&embeds.negative);
+            out.part(0, embeds.prompt.len()).copy_from_slice(&embeds.prompt);
+            negative_out.part(0, embeds.negative.len()).copy_from_slice(&embeds.negative);
             Ok(())
         })
     }

@@ -39,6 +39,7 @@ mod writer;
 pub use config::{Config, ConfigError};
 pub use error::ConvertError;
 pub use locate::locate;
+pub use output::Output;
 pub use safetensors::SafetensorsError;
 pub use torch::{PickleError, ZipError};
 
@@ -54,7 +55,6 @@ use sha2::{Digest, Sha256};
 
 use checkpoint::{Checkpoint, Kind};
 use emit::EmitError;
-use output::Output;
 use plan::{Plan, Request};
 
 /// Largest file of class names in bytes.
@@ -130,7 +130,11 @@ pub fn convert(
 ) -> Result<Summary, ConvertError> {
     let config = load_config(options.config.as_deref())?;
     let labels = options.labels.as_deref().map(load_labels).transpose()?;
-    output::check(output, input)?;
+    let unusable = |source| ConvertError::Write { path: output.to_owned(), source };
+    Output::check(output).map_err(unusable)?;
+    if output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| input == output)) {
+        return Err(ConvertError::Output { path: output.to_owned(), reason: "it is the input file" });
+    }
 
     let first = Mapped::open(input)?;
     let name = file_name(input);
@@ -158,7 +162,7 @@ pub fn convert(
     if options.cancelled() {
         return Err(ConvertError::Cancelled);
     }
-    let mut out = Output::create(output)?;
+    let mut out = Output::create(output).map_err(unusable)?;
 
     // The hash reads the file once more, on the second core, through a small buffer.
     let failed = AtomicBool::new(false);
@@ -185,7 +189,7 @@ pub fn convert(
         let bytes = writer.finish(plan.sha256_at, &hash).map_err(write_error)?;
         Ok::<_, ConvertError>(summarize(&plan, dtype, bytes, hash))
     })?;
-    out.commit()?;
+    out.commit().map_err(unusable)?;
     Ok(summary)
 }
 

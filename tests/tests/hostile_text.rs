@@ -83,6 +83,3 @@ fn every_damage_of_what_lies_beside_the_tensors() -> Result<()> {
     }
     Ok(())
 }
-
-#[test]
-fn

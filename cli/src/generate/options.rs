@@ -92,16 +92,16 @@ struct SamplingArgs {
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
     /// Classifier-free guidance scale; 1 disables guidance
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     cfg_scale: Option<f64>,
     /// Apply guidance between these times, from 0 (noise) to 1 (image)
-    #[arg(long, value_name = "LO,HI", value_parser = parse_interval)]
+    #[arg(long, value_name = "LO,HI", value_parser = parse_interval, allow_hyphen_values = true)]
     guidance_interval: Option<(f64, f64)>,
     /// Time shift s in t / (t + (1 - t) s)
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     flow_shift: Option<f64>,
     /// Factor on the starting noise
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     noise_scale: Option<f64>,
     /// Solver: euler, heun, heun-reuse, heun-jit or adams
     #[arg(long, value_name = "M", value_parser = parse_method)]

@@ -51,7 +51,7 @@ impl Preview {
                     "ppm" => encode::ppm(&picture),
                     _ => encode::png(&picture, &[]).map_err(|e| Error::Write(path.clone(), io::Error::other(e)))?,
                 };
-                Output::write(path, &bytes)
+                Output::write_passing(path, &bytes)
             }
             Preview::Terminal(screen) => {
                 progress.above(|| screen.draw(&picture));

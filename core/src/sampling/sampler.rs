@@ -95,6 +95,10 @@ pub struct Settings {
 /// Maximum number of solver steps.
 pub const MAX_STEPS: u32 = 10_000;
 
+/// The largest guidance scale, flow shift and noise scale; the least flow shift and noise scale is 1 divided by it. Far
+/// beyond what draws anything, and far from where f32 ends.
+const EXTREME: f64 = 1e4;
+
 /// Errors of sampler settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -107,6 +111,8 @@ pub enum SettingsError {
     NotFinite(&'static str),
     /// The shift or the noise scale is not positive.
     NotPositive(&'static str),
+    /// A number is so large or so small that no image comes of it.
+    Extreme(&'static str),
     /// A method name that does not exist.
     Method,
     /// A rounding name that does not exist.
@@ -124,6 +130,7 @@ impl core::fmt::Display for SettingsError {
             SettingsError::Order => f.write_str("the order must be 1 to 4"),
             SettingsError::NotFinite(what) => write!(f, "{what} is not a finite number"),
             SettingsError::NotPositive(what) => write!(f, "{what} must be above 0"),
+            SettingsError::Extreme(what) => write!(f, "{what} is so large or so small that no image comes of it"),
             SettingsError::Method => {
                 f.write_str("unknown sampling method; there are euler, heun, heun-reuse, heun-jit and adams")
             }
