@@ -72,9 +72,7 @@ fn status_of(e: &Error) -> denoir_status {
         Error::Run(RunError::NotFinite) => DENOIR_ERROR_NOT_FINITE,
         Error::Run(RunError::Op(denoir::core::backend::OpError::Device(e))) => status_of_device(e),
         Error::Run(RunError::Op(_)) => DENOIR_ERROR_INTERNAL,
-        Error::Plan(_) | Error::Condition(_) | Error::Encode(_) | Error::Run(_) => {
-            DENOIR_ERROR_ARGUMENT
-        }
+        Error::Plan(_) | Error::Condition(_) | Error::Encode(_) | Error::Run(_) => DENOIR_ERROR_ARGUMENT,
         _ => DENOIR_ERROR_INTERNAL,
     }
 }

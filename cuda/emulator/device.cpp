@@ -274,14 +274,15 @@ struct Line {
 
 float add_block(float sum, const Line& x, const Line& y, u32 k0) {
     int largest = exponent(sum);
-    double products[PRODUCTS];
+    double products[PRODUCTS], all = sum;
     for (u32 i = 0; i < PRODUCTS; ++i) {
         int e = x.exponents[k0 + i] + y.exponents[k0 + i];
         if (e > largest) largest = e;
         products[i] = (double)x.values[k0 + i] * (double)y.values[k0 + i];
+        all += products[i];
     }
-    if (largest < -500 || largest > 126) {
-        // All is zero, or something is not finite.
+    if (largest < -500 || largest > 126 || all - all != 0) {
+        // All is zero, or something is not finite: of NaN times zero no exponent tells.
         for (double product : products) sum += (float)product;
         return sum;
     }

@@ -3,7 +3,7 @@
 //
 // Operands are f32, tensor cores multiply 16 bits: every operand x is split into hi = f16(x) and lo = f16(x - hi), which
 // together have 22 bits, and products are hi · hi + hi · lo + lo · hi. What lies beyond f16's ±65504 is clamped: queries
-// and keys are normed, and a value is a linear layer's output.
+// and keys are normed, and a value is a linear layer's output. What is not finite becomes NaN.
 #include "types.cuh"
 
 // `scale`: log2(e) / √head_dim, so that weights are powers of two.
@@ -24,10 +24,13 @@ constexpr u32 THREADS = 128;
 // The score of a key that is not there.
 constexpr float LOWEST = -3.402823466e38f;
 
+// The nearest value that f16 has. An infinity less itself is NaN, which fmaxf drops.
+DEVICE float clamp(float x) { return fminf(fmaxf(x, -65504.0f), 65504.0f) + (x - x); }
+
 // Two values as a word of f16, the first in the lower half, and what is left of them.
 DEVICE void split(float x, float y, u32& hi, u32& lo) {
-    x = fminf(fmaxf(x, -65504.0f), 65504.0f);
-    y = fminf(fmaxf(y, -65504.0f), 65504.0f);
+    x = clamp(x);
+    y = clamp(y);
     u16 x_hi = f16_bits(x), y_hi = f16_bits(y);
     hi = x_hi | (u32)y_hi << 16;
     lo = f16_bits(x - f16_float(x_hi)) | (u32)f16_bits(y - f16_float(y_hi)) << 16;

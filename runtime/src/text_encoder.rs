@@ -67,7 +67,8 @@ impl TextEncoder {
             return Err(failed(ModelError::NoTextEncoder(name)));
         }
         let model = boxed(&gguf, Qwen3Model::read_into).map_err(failed)?;
-        let tokenizer = Tokenizer::from_gguf(&gguf, model.config.vocabulary).map_err(|e| Error::Tokenizer(path.to_owned(), e))?;
+        let tokenizer =
+            Tokenizer::from_gguf(&gguf, model.config.vocabulary).map_err(|e| Error::Tokenizer(path.to_owned(), e))?;
         Ok(TextEncoder { model, tokenizer, file })
     }
 

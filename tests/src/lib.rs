@@ -4,6 +4,7 @@ pub mod convert_checkpoint;
 pub mod cuda;
 pub mod golden;
 pub mod hostile_alloc;
+pub mod not_finite;
 pub mod op_matrix;
 pub mod tiny_encoder;
 pub mod vulkan;

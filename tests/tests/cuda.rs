@@ -11,6 +11,7 @@ use denoir_core::{DType, Region, RunError, Weight};
 use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
 use denoir_tests::cuda::{emulated_objects, gpu, is_emulated, open};
 use denoir_tests::golden::{self, draw, with_denoiser};
+use denoir_tests::not_finite::{TYPES, VALUES, are_refused, generate, smallest};
 use denoir_tests::op_matrix::backends::drive;
 use denoir_tests::op_matrix::draw::Draw;
 
@@ -50,6 +51,20 @@ fn forward_passes_agree_with_pytorch() -> Result<()> {
     golden::forward_passes()?.iter().try_for_each(|(name, forward)| {
         let what = format!("{name} on cuda");
         on(gpu, forward.model(), |denoiser| golden::check_forward(&what, forward, denoiser))
+    })
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused() -> Result<()> {
+    let Some((gpu, _turn)) = device("weights that are not finite")? else { return Ok(()) };
+    TYPES.into_iter().try_for_each(|dtype| {
+        // int8 alone has its own way with them.
+        let values = if dtype == DType::I8 { &VALUES[..] } else { &VALUES[..1] };
+        smallest(dtype)?.iter().try_for_each(|file| {
+            are_refused(&format!("{dtype} on cuda"), file, values, &|model| {
+                on(gpu, model, |denoiser| Ok(generate(model, denoiser)))
+            })
+        })
     })
 }
 

@@ -9,6 +9,7 @@ use denoir_core::backend::{self, Backend, Program};
 use denoir_core::ops::ClassCondition;
 use denoir_core::{DType, Region, View};
 use denoir_tests::golden::{self, with_denoiser};
+use denoir_tests::not_finite::{VALUES, are_refused, generate, smallest};
 use denoir_tests::op_matrix::backends::asked_for;
 use denoir_tests::vulkan::{gpu, options, quiet};
 use denoir_vulkan::{Error, Fault, Faults, Gpu, Messages, Options, Tier, Validation, vk};
@@ -70,6 +71,26 @@ fn samples_agree_with_pytorch() -> Result<()> {
         samples.iter().try_for_each(|(name, sample)| {
             let what = format!("{name} on vulkan/{tier}");
             on(gpu, sample.model(), |denoiser| golden::check_sample(&what, sample, denoiser))
+        })
+    })
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused() -> Result<()> {
+    on_every_tier("weights that are not finite", |tier, gpu| {
+        // What a tier does in a way of its own. Draws with validation are slow: infinities have one turn.
+        let types: &[(DType, &[f32])] = match tier {
+            Tier::Floor => &[(DType::F32, &[f32::NAN]), (DType::I8, &VALUES)],
+            Tier::Fp16 => &[(DType::F16, &[f32::NAN])],
+            Tier::Int8 => &[(DType::I8, &[f32::NAN])],
+            Tier::Matrix => &[(DType::BF16, &[f32::NAN]), (DType::I8, &[f32::NAN])],
+        };
+        types.iter().try_for_each(|&(dtype, values)| {
+            smallest(dtype)?.iter().try_for_each(|file| {
+                are_refused(&format!("{dtype} on vulkan/{tier}"), file, values, &|model| {
+                    on(gpu, model, |denoiser| Ok(generate(model, denoiser)))
+                })
+            })
         })
     })
 }

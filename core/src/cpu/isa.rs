@@ -1,12 +1,12 @@
 //! Instruction sets: what this machine has, and running a kernel with one of them.
 
 use super::shape::Shape;
+#[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
+use super::simd::Detect;
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]
 use super::simd::{Dot, I8mm, Neon};
-#[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
-use super::simd::Detect;
 use super::simd::{Scalar, Simd};
 use super::tiles::Tiles;
 use crate::DType;

@@ -111,17 +111,19 @@ impl BlockParams {
 /// Looks tensors up by name and checks them.
 pub(crate) struct Tensors<'g> {
     pub(crate) gguf: &'g Gguf<'g>,
+    /// Whether the last layers of the feed-forward networks are rotated.
+    pub(crate) rotated: bool,
 }
 
-impl Tensors<'_> {
-    /// Returns whether the last layers of the feed-forward networks are rotated.
-    pub(crate) fn rotated(&self) -> Result<bool, ModelError> {
+impl<'g> Tensors<'g> {
+    pub(crate) fn new(gguf: &'g Gguf<'g>) -> Result<Self, ModelError> {
         const KEY: &str = keys::FEED_FORWARD_ROTATION;
-        match self.gguf.value(KEY).map(Value::as_u32) {
-            None => Ok(false),
-            Some(Some(n)) if n as usize == ROTATION => Ok(true),
-            Some(_) => Err(ModelError::Config { key: KEY, rule: "must be 16, or absent" }),
-        }
+        let rotated = match gguf.value(KEY).map(Value::as_u32) {
+            None => false,
+            Some(Some(n)) if n as usize == ROTATION => true,
+            Some(_) => return Err(ModelError::Config { key: KEY, rule: "must be 16, or absent" }),
+        };
+        Ok(Tensors { gguf, rotated })
     }
 
     fn find(&self, name: core::fmt::Arguments<'_>) -> Result<(Name, TensorInfo<'_>), ModelError> {

@@ -45,7 +45,8 @@ fn has_permission() -> bool {
 fn is_permitted() -> bool {
     const ARCH_GET_XCOMP_SUPP: usize = 0x1021;
     let mut supported = 0u64;
-    arch_prctl(ARCH_GET_XCOMP_SUPP, (&raw mut supported).expose_provenance()) == Some(0) && supported >> XFEATURE_XTILEDATA & 1 == 1
+    arch_prctl(ARCH_GET_XCOMP_SUPP, (&raw mut supported).expose_provenance()) == Some(0)
+        && supported >> XFEATURE_XTILEDATA & 1 == 1
 }
 
 /// Linux's `arch_prctl`; `None` elsewhere, where no way to the tile registers is known here.

@@ -310,11 +310,13 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
         self.mul(y, self.pow2(n))
     }
 
-    /// `x / (1 + e^-x)`; below -88, `x / (1 + e^88)`, which is 0 to within `|x| · 1e-38` and infinite where `x` is.
+    /// `x / (1 + e^-x)`; below -88, where that is 0 to within 1e-36, its value at -88, but NaN of an infinity.
     #[cfg_attr(feature = "simd", inline(always))]
     fn silu(self, x: Self::F32) -> Self::F32 {
-        let e = self.exp(self.sub(self.splat(0.0), x));
-        self.div(x, self.add(self.splat(1.0), e))
+        let clamped = self.max(self.splat(-88.0), x);
+        let e = self.exp(self.sub(self.splat(0.0), clamped));
+        // An infinity less itself is NaN; any other number is 0, and changes no bit.
+        self.sub(self.div(clamped, self.add(self.splat(1.0), e)), self.sub(x, x))
     }
 
     /// `1 / √x` in all lanes. Not libm's root: its instruction would wait for the upper halves of the registers.

@@ -57,7 +57,7 @@ impl JitModel {
     pub fn read_into<'s>(gguf: &Gguf<'_>, slot: &'s mut MaybeUninit<JitModel>) -> Result<&'s mut JitModel, ModelError> {
         let config = JitConfig::from_gguf(gguf)?;
         let c = &config;
-        let file = Tensors { gguf };
+        let file = Tensors::new(gguf)?;
         let h = c.hidden;
         let context_position = match c.context_tokens {
             0 => View::dense(Region::Weights, DType::F32, 0, 0, h),
@@ -113,7 +113,7 @@ fn block(file: &Tensors<'_>, c: &JitConfig, i: usize) -> Result<BlockParams, Mod
         norm2: file.float(format_args!("blocks.{i}.norm2.weight"), 1, h)?,
         w12: GatedPair::new(file.affine(format_args!("blocks.{i}.mlp.w12"), 2 * ffn, h)?),
         w3: file.affine(format_args!("blocks.{i}.mlp.w3"), h, ffn)?,
-        rotated: file.rotated()?,
+        rotated: file.rotated,
         modulation: file.affine(format_args!("blocks.{i}.adaLN_modulation.1"), 6 * h, h)?,
     })
 }

@@ -67,7 +67,7 @@ impl Qwen3Model {
         slot: &'s mut MaybeUninit<Qwen3Model>,
     ) -> Result<&'s mut Qwen3Model, ModelError> {
         let config = Qwen3Config::from_gguf(gguf)?;
-        let file = Tensors { gguf };
+        let file = Tensors::new(gguf)?;
         let embedding = file.matrix(format_args!("{TOKEN_EMBEDDING}"), config.vocabulary, config.hidden)?;
         if embedding.plain().is_some_and(|w| w.data.dtype == DType::I8) {
             let mut name = crate::gguf::Name::new();

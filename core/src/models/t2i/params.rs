@@ -66,7 +66,7 @@ impl T2iModel {
     pub fn read_into<'s>(gguf: &Gguf<'_>, slot: &'s mut MaybeUninit<T2iModel>) -> Result<&'s mut T2iModel, ModelError> {
         let config = T2iConfig::from_gguf(gguf)?;
         let c = &config;
-        let file = Tensors { gguf };
+        let file = Tensors::new(gguf)?;
         let h = c.hidden;
         let model = slot.write(T2iModel {
             config,
@@ -135,7 +135,7 @@ fn block(
         norm2: file.float(format_args!("{at}.norm2.weight"), 1, h)?,
         w12: GatedPair::new(file.linear(format_args!("{at}.mlp.w12"), 2 * ffn, h)?),
         w3: file.linear(format_args!("{at}.mlp.w3"), h, ffn)?,
-        rotated: file.rotated()?,
+        rotated: file.rotated,
         modulation: file.affine(format_args!("{at}.adaLN_modulation.0"), 6 * h, h)?,
     })
 }
