@@ -25,8 +25,6 @@ mod panels;
 mod rows;
 mod shared_mean;
 mod slices;
-#[cfg(test)]
-mod tests;
 
 use super::memory::Arena;
 use super::simd::Simd;

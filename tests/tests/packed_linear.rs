@@ -1,13 +1,10 @@
-use std::vec;
-use std::vec::Vec;
+//! Linear layers with packed weights write what they write without.
 
+use denoir_core::backend::{Program, run};
+use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
+use denoir_core::ops::{Bounds, Epilogue, Linear, Memory, SharedMean};
+use denoir_core::{DType, Modulation, QuantResidual, Region, Serial, TokenLayout, View, Weight};
 use half::{bf16, f16};
-
-use crate::QuantResidual;
-use crate::backend::{Program, run};
-use crate::cpu::{Cpu, Isa, pack, packed_bytes};
-use crate::ops::{Bounds, Epilogue, Linear, Memory, SharedMean};
-use crate::{DType, Modulation, Region, Serial, TokenLayout, View, Weight};
 
 /// Bytes at a multiple of 64.
 struct Bytes {
