@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::outcome::{Outcome, Report};
 use crate::tool::Project;
-use crate::{aarch64, bare, capi, cargo, cuda, generate, gpu_kit, licences, lint, setup, testing};
+use crate::{aarch64, bare, capi, cargo, cuda, deny, generate, gpu_kit, lint, setup, testing};
 
 /// A check.
 pub(crate) struct Step {
@@ -18,7 +18,7 @@ pub(crate) struct Step {
 pub(crate) const STEPS: &[Step] = &[
     Step { name: "fmt", title: "formatting", run: cargo::fmt },
     Step { name: "lint", title: "the project's own rules", run: lint::run },
-    Step { name: "licences", title: "licences and sources of dependencies", run: licences::run },
+    Step { name: "deny", title: "licences, sources, versions and advisories of dependencies", run: deny::run },
     Step { name: "clippy", title: "clippy on all targets", run: cargo::clippy },
     Step { name: "test", title: "tests of the workspace", run: cargo::test },
     Step { name: "matrix", title: "cooperative matrices on Debian testing's Vulkan", run: testing::run },

@@ -7,10 +7,10 @@ mod cargo;
 mod ci;
 mod circles;
 mod cuda;
+mod deny;
 mod error;
 mod generate;
 mod gpu_kit;
-mod licences;
 mod lint;
 mod outcome;
 mod peers;
@@ -18,8 +18,11 @@ mod python;
 mod quick;
 mod setup;
 mod shaders;
+mod source;
 mod testing;
 mod tool;
+mod unsafe_rooms;
+mod workspace;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,8 +37,8 @@ cargo xtask COMMAND
   ci             looks for what the checks need, installs it (Debian; elsewhere it says what to install), then runs
                  every check below, in this order, with times and a summary
   fmt            formatting: cargo fmt --check
-  lint           the project's own rules: arrows between crates, no std in core, no machine paths, ...
-  licences       licences and sources of all dependencies against deny.toml
+  lint           the project's own rules: arrows between crates, no std in core, ceilings for unsafe code, ...
+  deny           licences, sources, versions and advisories of all dependencies, by cargo-deny
   clippy         cargo clippy on all targets, warnings denied
   test           cargo test on the workspace; no test at all is a failure
   matrix         kernels with cooperative matrices on Debian testing's software Vulkan
@@ -47,6 +50,7 @@ cargo xtask COMMAND
 
   gpu-day        the kit for a GPU built from what the tests built, and its day rehearsed without one
 
+  advisories     looks all dependencies up in the database of advisories, and records it: benches/record/advisories.txt
   gpu-kit        builds the kit for a machine with a GPU, in .kit: see benches/record/README.md
   generate       writes the generated files; with --check (as in ci) says whether they are up to date
   install        builds libdenoir and puts it, its header, pkg-config and CMake files below --prefix DIR
@@ -139,6 +143,7 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
         "ci" => ci::run(&project),
         "quick" => quick::run(&project, since.as_deref()),
         "setup" => setup::run(&project),
+        "advisories" => deny::record(&project),
         "gpu-kit" => gpu_kit::write(&project),
         "generate" if !check => generate::write(&project),
         name => match ci::STEPS.iter().find(|step| step.name == name) {

