@@ -17,8 +17,6 @@ struct Machine {
     features: &'static str,
     /// Features of `denoir-bare`: a machine without vectors takes no kernels for them.
     cargo_features: &'static [&'static str],
-    /// What the compiler optimises for: small machines' programs are compiled for size.
-    opt_level: &'static str,
     emulator: &'static str,
     args: &'static [&'static str],
 }
@@ -29,7 +27,6 @@ const MACHINES: &[Machine] = &[
         target: "thumbv7em-none-eabihf",
         features: "",
         cargo_features: &["--no-default-features", "--features", "denoir-bare/types"],
-        opt_level: "s",
         emulator: "qemu-system-arm",
         args: &["-M", "mps2-an386", "-serial", "none", "-monitor", "none"],
     },
@@ -38,7 +35,6 @@ const MACHINES: &[Machine] = &[
         target: "aarch64-unknown-none",
         features: "",
         cargo_features: &[],
-        opt_level: "3",
         emulator: "qemu-system-aarch64",
         args: &["-M", "virt", "-cpu", "cortex-a53", "-m", "64M", "-nodefaults"],
     },
@@ -47,7 +43,6 @@ const MACHINES: &[Machine] = &[
         target: "aarch64-unknown-none",
         features: "+dotprod,+i8mm",
         cargo_features: &[],
-        opt_level: "3",
         emulator: "qemu-system-aarch64",
         args: &["-M", "virt", "-cpu", "max", "-m", "64M", "-nodefaults"],
     },
@@ -84,7 +79,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
         let mut build = machine.build(project, &linker, &folder)?;
         tool::run(build.args(["-p", "denoir-core", "-p", "denoir-bare"]).args(machine.cargo_features))?;
 
-        let program = folder.join(machine.target).join("debug/denoir-bare");
+        let program = folder.join(machine.target).join("bare/denoir-bare");
         let bytes = fs::read(&program).map_err(Error::file(&program))?;
         if bytes.windows(ALLOCATOR.len()).any(|window| window == ALLOCATOR) {
             return Err(Error::Form { what: format!("the program for {} holds an allocator", machine.target) });
@@ -113,10 +108,10 @@ fn check_sizes(project: &Project, machine: &Machine, linker: &Path, folder: &Pat
             "--features",
             size.features,
         ]);
-        build.env("CARGO_PROFILE_DEV_LTO", "fat").env("CARGO_PROFILE_DEV_CODEGEN_UNITS", "1");
-        build.env("CARGO_PROFILE_DEV_PANIC", "abort").env("CARGO_PROFILE_DEV_INCREMENTAL", "false");
+        build.env("CARGO_PROFILE_BARE_LTO", "fat").env("CARGO_PROFILE_BARE_CODEGEN_UNITS", "1");
+        build.env("CARGO_PROFILE_BARE_PANIC", "abort");
         tool::run(&mut build)?;
-        let program = folder.join(machine.target).join("debug/denoir-small");
+        let program = folder.join(machine.target).join("bare/denoir-small");
         machine.run(project, &program)?;
 
         let file = |extension| project.root.join(format!("tests/bare/{}.{extension}", size.model));
@@ -157,7 +152,6 @@ impl Machine {
         let mut build = toolchain.build(project, self);
         build.arg("--target-dir").arg(folder);
         build.env(format!("CARGO_TARGET_{}_LINKER", self.target.replace('-', "_").to_uppercase()), linker);
-        build.env("CARGO_PROFILE_DEV_OPT_LEVEL", self.opt_level).env("CARGO_PROFILE_DEV_DEBUG", "false");
         Ok(build)
     }
 
@@ -230,7 +224,7 @@ impl Toolchain {
         let mut command = project.command(&self.cargo);
         let flags = format!("-D warnings -C target-feature={}", machine.features);
         command.env("RUSTC", &self.rustc).env("RUSTFLAGS", flags);
-        command.args(["build", "--locked", "--target", machine.target]);
+        command.args(["build", "--locked", "--profile", "bare", "--target", machine.target]);
         if self.build_core {
             command.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core");
         }

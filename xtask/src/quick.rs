@@ -29,7 +29,11 @@ const CPU_ROWS: &[&str] = if cfg!(target_arch = "x86_64") {
 /// A path belongs to the first area with a matching prefix.
 const AREAS: &[Area] = &[
     // The op matrix knows the scalar kernels' bytes, as `golden` does, which takes longer to build.
-    Area { paths: &["core/src/cpu/", "core/src/ops/"], tests: &["op_matrix", "op_check"], rows: CPU_ROWS },
+    Area {
+        paths: &["core/src/cpu/", "core/src/ops/"],
+        tests: &["op_matrix", "op_check", "packed_linear"],
+        rows: CPU_ROWS,
+    },
     Area {
         paths: &["core/src/gguf", "core/src/checked.rs"],
         tests: &["hostile_gguf", "hostile_model", "gguf_package", "golden"],
@@ -220,7 +224,7 @@ mod tests {
         let tests = |paths: &[&str]| Plan::of(paths.iter().copied()).tests.into_iter().collect::<Vec<_>>();
         assert_eq!(tests(&["README.md", "cuda/README.md"]), [""; 0]);
         assert_eq!(tests(&["capi/src/lib.rs", "capi/tests/abi.rs"]), ["abi"]);
-        assert_eq!(tests(&["core/src/cpu/swiglu.rs"]), ["op_check", "op_matrix"]);
+        assert_eq!(tests(&["core/src/cpu/swiglu.rs"]), ["op_check", "op_matrix", "packed_linear"]);
         assert_eq!(tests(&["tests/tests/vulkan.rs", "tests/tests/stack.rs"]), ["stack"]);
         assert_eq!(Plan::of(["cuda/src/lib.rs"]).rows.into_iter().collect::<Vec<_>>(), ["cuda"]);
     }

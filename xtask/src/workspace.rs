@@ -97,9 +97,10 @@ fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The numbers of a version; `None`, which is below all, where there is none.
-fn version(text: &str) -> Option<Vec<u32>> {
-    text.split('.').map(|number| number.parse().ok()).collect()
+/// The three numbers of a version, of which the last may be left out; `None`, which is below all, where there is none.
+fn version(text: &str) -> Option<[u32; 3]> {
+    let mut numbers = text.split('.').map(|number| number.parse().ok());
+    Some([numbers.next()??, numbers.next()??, numbers.next().unwrap_or(Some(0))?])
 }
 
 #[cfg(test)]
@@ -108,7 +109,8 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_numbers() {
-        assert!(version("1.100") > version("1.89") && version("1.89.0") >= version("1.89"));
+        assert!(version("1.100") > version("1.89") && version("1.89.1") > version("1.89"));
+        assert_eq!(version("1.89.0"), version("1.89"));
         assert!(version("") < version("1.0"));
     }
 }
