@@ -61,7 +61,8 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, Error> {
         let runner = format!("{EMULATOR} -cpu {} -L {LIBRARIES}", processor.name);
         tool::run(command.env(variable("RUNNER"), runner))?;
     }
-    Ok(Outcome::Note(format!("the op matrix and small stacks on {} processors", PROCESSORS.len())))
+    let cases = PROCESSORS.iter().map(|processor| format!("{} on {}", processor.cases, processor.name));
+    Ok(Outcome::Note(format!("small stacks, and cases of each kernel: {}", cases.collect::<Vec<_>>().join(", "))))
 }
 
 /// A compiler that has the target, or Debian's with the standard library unpacked next to the build.
