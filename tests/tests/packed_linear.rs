@@ -118,13 +118,18 @@ fn error(isa: Isa, x: DType, w: DType, [m, n, k, pad]: [usize; 4], epilogue: usi
     let mut expected = arena.get().to_vec();
     let bounds = Bounds { weights: file.len, arena: arena.len };
     op.check(&bounds).unwrap();
-    op.reference(&mut Memory { weights: file.get(), arena: &mut expected });
+    reference(&op, file.get(), &mut expected);
 
     run_packed_and_not(isa, &op, file.get(), &mut arena);
 
     // Scales are up to 1 here, so that is what sums are like.
     let size = (k as f64).sqrt() * if int8 { 127.0 * 127.0 } else { 1.0 };
     worst(&out, &mut expected, &mut arena.get().to_vec(), size, int8)
+}
+
+/// Runs the reference of a linear layer in this arena.
+fn reference(op: &Linear, weights: &[u8], arena: &mut [u8]) {
+    run(&mut Memory { weights, arena }, Program::replayed("linear", [0; 2]), |k| k.linear(op)).unwrap();
 }
 
 /// Runs a linear layer in this arena with packed weights; without, it must give the same bytes.
@@ -207,7 +212,7 @@ fn packed_halves_are_not_the_whole() {
         random.fill(file.get_mut(), &data);
         random.fill(arena.get_mut(), &x);
         let mut expected = arena.get().to_vec();
-        op.reference(&mut Memory { weights: file.get(), arena: &mut expected });
+        reference(&op, file.get(), &mut expected);
         let mut packed = Bytes::new(packed_bytes(halves.into_iter(), isa).unwrap());
         pack(file.get(), halves.into_iter(), isa, packed.get_mut(), &Serial, &mut |_| {});
         let mut cpu = Cpu::new(file.get(), arena.get_mut(), &Serial, isa).unwrap().with_packed(packed.get());
