@@ -1,4 +1,4 @@
-// Draws one image into a PPM file: generate MODEL.gguf CLASS OUT.ppm
+// Draws one image into a PPM file: generate MODEL.gguf CLASS OUT.ppm [INSTRUCTION-SET]
 #include <denoir.h>
 
 #include <stdio.h>
@@ -42,8 +42,8 @@ static int write_ppm(const char *path, const uint8_t *pixels, const denoir_model
 
 int main(int argc, char **argv)
 {
-    if (argc != 4) {
-        fprintf(stderr, "usage: %s MODEL.gguf CLASS OUT.ppm\n", argv[0]);
+    if (argc != 4 && argc != 5) {
+        fprintf(stderr, "usage: %s MODEL.gguf CLASS OUT.ppm [INSTRUCTION-SET]\n", argv[0]);
         return 2;
     }
     denoir_context *context = denoir_context_new();
@@ -56,8 +56,14 @@ int main(int argc, char **argv)
     denoir_status status = denoir_context_set_callbacks(context, &callbacks);
     if (status == DENOIR_OK)
         status = denoir_model_open(context, argv[1], &model);
+    denoir_pipeline_params params;
+    denoir_pipeline_params_init(&params, sizeof params);
+    if (argc == 5) {
+        params.backend = DENOIR_BACKEND_CPU;
+        params.isa = argv[4];
+    }
     if (status == DENOIR_OK)
-        status = denoir_pipeline_new(context, model, NULL, &pipeline);
+        status = denoir_pipeline_new(context, model, &params, &pipeline);
 
     denoir_model_info info;
     denoir_request request;

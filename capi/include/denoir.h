@@ -8,25 +8,32 @@
 // returns. `struct_size` and size arguments must be correct. NULL returns `DENOIR_ERROR_ARGUMENT` unless the function
 // documents a meaning for it. Strings are UTF-8 and end with NUL.
 //
+// Buffers that a function writes must not be read or written meanwhile, except for the pixels of images that are done.
+//
 // Handles. Free each handle once, with the _free function of its type, when no call uses it any more.
 //
 // Structures begin with their size, so that a program also works with later versions of the library. Initialise them
-// with the function that ends in _init; `denoir_callbacks` is filled in by hand.
+// with the function that ends in _init; `denoir_callbacks` is filled in by hand. A `struct_size` above 1024 is an error.
 //
 // Statuses. Every function lists the statuses it returns. A function that takes a context may also return
 // `DENOIR_ERROR_INTERNAL`, a bug in the library; free the handles of that call. `denoir_context_message` gives the
 // message.
 //
+// Memory. If the system refuses memory, the function returns `DENOIR_ERROR_MEMORY`, and nothing of its work remains.
+//
 // Threads. Any thread with 128 KiB of stack, musl's default, may call any function; a GPU's driver may need more.
 // Several threads may use a model, context or device list at once. A pipeline serves one call at a time: a second one
 // returns `DENOIR_ERROR_BUSY`.
 //
-// Callbacks run on the thread that called the library. They must return normally: no exception or `longjmp` may leave
-// one.
+// Callbacks run on the thread that called the library. They must return normally. If a C++ exception leaves one, the
+// process ends with `abort`. If a `longjmp` leaves one, what the call holds is lost: its pipeline stays in use for good,
+// every later call with it returns `DENOIR_ERROR_BUSY`, and it must not be freed.
 //
-// Signals and fork. A signal handler may call only `denoir_cancel`. After `fork`, the child must not use its parent's
-// handles, because it has none of the parent's threads and devices. It may create its own, unless another thread was
-// inside a library call at the time of the fork.
+// Signals and fork. A signal handler may call only `denoir_cancel`. After `fork`, the child has none of its parent's
+// threads and devices: drawing with its parent's pipelines returns `DENOIR_ERROR_DEVICE`, also if the fork was in a callback
+// and the callback returns in the child. Unless another thread was inside a library call at the time of the fork, the child
+// may free its parent's handles, but for those of a call that it is still inside and for pipelines of GPUs, and may create
+// its own. It may always call `exec` and `_exit`.
 
 
 #ifndef DENOIR_H
@@ -53,7 +60,7 @@ typedef enum denoir_status {
   DENOIR_ERROR_MEMORY = 5,
   // The backend or device does not exist.
   DENOIR_ERROR_BACKEND = 6,
-  // The device failed; a new pipeline may work.
+  // The device failed, or belongs to the process that this one was forked from; a new pipeline may work.
   DENOIR_ERROR_DEVICE = 7,
   // A callback or `denoir_cancel` stopped the call.
   DENOIR_ERROR_CANCELLED = 8,
@@ -145,7 +152,8 @@ typedef struct denoir_progress {
 } denoir_progress;
 
 // Receives progress. Return 0 to continue; any other value makes the call return `DENOIR_ERROR_CANCELLED`. Inside the
-// callback, calls with the same pipeline return `DENOIR_ERROR_BUSY`.
+// callback, calls with the same pipeline return `DENOIR_ERROR_BUSY`; other pipelines may draw, also with the same
+// context. Handles of the call must not be freed there.
 typedef int32_t (*denoir_progress_callback)(void *user_data, const struct denoir_progress *progress);
 
 // Receives warnings for the user, such as an unused device feature: one line, without a newline.
@@ -248,6 +256,12 @@ typedef struct denoir_pipeline_params {
   // Maximum number of images drawn together; 0 for 1. A larger batch needs more memory and gives the same images.
   uint32_t batch;
   // Name of the instruction set, such as "avx2" or "scalar"; NULL for the fastest.
+  //
+  // The fastest may be "amx", which Linux must permit. The library asks for it only if this is "amx", or NULL and the
+  // model has int8 or bf16 weights. It then holds for the whole process, for as long as it lives, and the kernel demands
+  // larger stacks of signal handlers: `sigaltstack` fails for less than `getauxval(AT_MINSIGSTKSZ)` bytes, about 12 KiB.
+  // If a thread has a smaller one already, the kernel refuses, and the next fastest is taken. Name another instruction
+  // set to rule this out. Text encoders with int8 weights take the fastest too.
   const char *isa;
 } denoir_pipeline_params;
 
@@ -258,7 +272,7 @@ extern "C" {
 // Returns the library's version, such as `0.1.0`; never NULL.
 const char *denoir_version(void);
 
-// Creates a context. Never returns NULL.
+// Creates a context. Returns NULL if there is no memory for it.
 struct denoir_context *denoir_context_new(void);
 
 // Frees a context; NULL does nothing. No call may use the context at the same time or afterwards.
@@ -278,7 +292,8 @@ enum denoir_status denoir_context_set_callbacks(struct denoir_context *context,
                                                 const struct denoir_callbacks *callbacks);
 
 // Stops the context's running drawing calls, from any thread: each returns `DENOIR_ERROR_CANCELLED` after its current
-// evaluation. Does nothing if none is running or `context` is NULL, and never stops a later call.
+// evaluation. Does nothing if none is running or `context` is NULL, and never stops a later call, even one that a
+// callback of a stopped call begins.
 void denoir_cancel(const struct denoir_context *context);
 
 // Lists the devices, the processor first. On failure `*list` is NULL.
@@ -340,13 +355,25 @@ enum denoir_status denoir_noise(struct denoir_context *context,
                                 float *values,
                                 size_t count);
 
-// Maps a model file into memory without copying it. The file must not change while the model is in use. On failure
-// `*model` is NULL.
+// Opens a model file and reads it. The weights that are needed most are read by `denoir_pipeline_new`, straight into
+// their place, so that they are in memory only once; if the file has changed by then, that returns `DENOIR_ERROR_IO`.
+// Whatever happens to the file afterwards does no harm. On failure `*model` is NULL.
 //
-// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 enum denoir_status denoir_model_open(struct denoir_context *context,
                                      const char *path,
                                      struct denoir_model **model);
+
+// Opens a model file by mapping it into memory: nothing is copied, and pages are read when they are needed.
+//
+// DANGER: the file must not change while the model or a pipeline of it is in use. If anybody makes it shorter, the system
+// ends the whole process with SIGBUS; if anybody overwrites it, the images are of whatever it holds then. Replacing it by
+// renaming another file is harmless. On failure `*model` is NULL.
+//
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
+enum denoir_status denoir_model_map(struct denoir_context *context,
+                                    const char *path,
+                                    struct denoir_model **model);
 
 // Opens a model from `len` bytes in memory. Bytes aligned to 64 are used in place: they must stay there, unchanged,
 // until the model and its pipelines are freed. Other bytes are copied. On failure `*model` is NULL.
@@ -357,10 +384,10 @@ enum denoir_status denoir_model_open_memory(struct denoir_context *context,
                                             size_t len,
                                             struct denoir_model **model);
 
-// Maps an open file into memory, like `denoir_model_open`. The caller still owns the descriptor and may close it after
-// the call.
+// Reads a model from an open file, like `denoir_model_open`. The caller still owns the descriptor and may close it after
+// the call; its position stays as it is. The model holds a descriptor of its own until it and its pipelines are freed.
 //
-// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 enum denoir_status denoir_model_open_fd(struct denoir_context *context,
                                         int32_t fd,
                                         struct denoir_model **model);
@@ -400,7 +427,7 @@ enum denoir_status denoir_pipeline_params_init(struct denoir_pipeline_params *pa
 // Creates a pipeline and reserves everything that drawing needs. NULL for `params` means the defaults. On failure
 // `*pipeline` is NULL.
 //
-// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_BACKEND` or
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_BACKEND` or
 // `DENOIR_ERROR_DEVICE`.
 enum denoir_status denoir_pipeline_new(struct denoir_context *context,
                                        const struct denoir_model *model,
@@ -420,13 +447,22 @@ enum denoir_status denoir_request_init(struct denoir_request *request,
 // Returns the name of a status, such as `cancelled`; never NULL.
 const char *denoir_status_name(int32_t status);
 
-// Maps a text encoder's file into memory: Qwen3 as published for llama.cpp, or as written by `denoir convert`. On
-// failure `*encoder` is NULL.
+// Reads a text encoder's file: Qwen3 as published for llama.cpp, or as written by `denoir convert`. All of it stays in
+// memory until the encoder is freed; `denoir_text_encoder_map` needs less. On failure `*encoder` is NULL.
 //
-// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 enum denoir_status denoir_text_encoder_open(struct denoir_context *context,
                                             const char *path,
                                             struct denoir_text_encoder **encoder);
+
+// Opens a text encoder's file by mapping it into memory: only what is needed at a time is there.
+//
+// DANGER: the file must not change until the encoder is freed, as for `denoir_model_map`. On failure `*encoder` is NULL.
+//
+// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
+enum denoir_status denoir_text_encoder_map(struct denoir_context *context,
+                                           const char *path,
+                                           struct denoir_text_encoder **encoder);
 
 // Encodes a prompt and a negative prompt (NULL: the empty prompt) for a model. Each embedding has `count` values, the
 // model's `text_tokens` times `text_width`. `threads` may be 0 for as many as the machine supports.

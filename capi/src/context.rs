@@ -50,7 +50,8 @@ pub struct denoir_progress {
 }
 
 /// Receives progress. Return 0 to continue; any other value makes the call return `DENOIR_ERROR_CANCELLED`. Inside the
-/// callback, calls with the same pipeline return `DENOIR_ERROR_BUSY`.
+/// callback, calls with the same pipeline return `DENOIR_ERROR_BUSY`; other pipelines may draw, also with the same
+/// context. Handles of the call must not be freed there.
 pub type denoir_progress_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, progress: *const denoir_progress) -> i32>;
 
@@ -111,8 +112,13 @@ impl denoir_context {
         }
     }
 
-    fn keep(&self, message: String) {
-        *self.message.lock().unwrap_or_else(PoisonError::into_inner) = message;
+    /// Copies the message to memory that the context has, where it fits: memory may be short.
+    fn keep(&self, message: &str) {
+        let mut kept = self.message.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clear();
+        if kept.try_reserve(message.len()).is_ok() {
+            kept.push_str(message);
+        }
     }
 }
 
@@ -132,22 +138,29 @@ pub(crate) unsafe fn guard(
     match catch_unwind(AssertUnwindSafe(|| call(context))) {
         Ok(Ok(())) => DENOIR_OK,
         Ok(Err(failure)) => {
-            context.keep(failure.message);
+            context.keep(&failure.message);
             failure.status
         }
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            context.keep(format!("a fault of the library: {text}"));
+            context.keep(&format!("a fault of the library: {text}"));
             DENOIR_ERROR_INTERNAL
         }
     }
 }
 
-/// Creates a context. Never returns NULL.
+/// Creates a context. Returns NULL if there is no memory for it.
 #[unsafe(no_mangle)]
 pub extern "C" fn denoir_context_new() -> *mut denoir_context {
-    Box::into_raw(Box::default())
+    /// Bytes of most messages.
+    const MESSAGE: usize = 256;
+    let mut message = String::new();
+    if message.try_reserve(MESSAGE).is_err() {
+        return std::ptr::null_mut();
+    }
+    let context = denoir_context { message: Mutex::new(message), ..denoir_context::default() };
+    pointers::handle(context).unwrap_or(std::ptr::null_mut())
 }
 
 /// Frees a context; NULL does nothing. No call may use the context at the same time or afterwards.
@@ -197,7 +210,8 @@ pub unsafe extern "C" fn denoir_context_set_callbacks(
 }
 
 /// Stops the context's running drawing calls, from any thread: each returns `DENOIR_ERROR_CANCELLED` after its current
-/// evaluation. Does nothing if none is running or `context` is NULL, and never stops a later call.
+/// evaluation. Does nothing if none is running or `context` is NULL, and never stops a later call, even one that a
+/// callback of a stopped call begins.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_cancel(context: *const denoir_context) {
     // SAFETY: the caller's promise.

@@ -46,8 +46,8 @@ pub unsafe extern "C" fn denoir_generate(
             let (mut pipeline, request) = begin(pipeline, request)?;
             let rows = Rows::of(pipeline.model(), row_stride)?;
             fits(size, rows.image().checked_mul(request.images), "bytes")?;
-            let mut labels = Vec::new();
-            let request = request.request(pipeline.model(), &mut labels)?;
+            let condition = request.condition(pipeline.model())?;
+            let request = request.request(&condition)?;
             let mut pixels = Buffer::new(pixels, size, "the pixels")?;
             let rounding = pipeline.model().rounding();
             draw(context, cancels, &mut pipeline, &request, &mut |i, image| {
@@ -77,8 +77,8 @@ pub unsafe extern "C" fn denoir_generate_f32(
             let (mut pipeline, request) = begin(pipeline, request)?;
             let values = pipeline.model().network().pixels();
             fits(count, values.checked_mul(request.images), "values")?;
-            let mut labels = Vec::new();
-            let request = request.request(pipeline.model(), &mut labels)?;
+            let condition = request.condition(pipeline.model())?;
+            let request = request.request(&condition)?;
             let mut samples = Buffer::new(samples, count, "the samples")?;
             draw(context, cancels, &mut pipeline, &request, &mut |i, image| {
                 samples.part(i * values, values).copy_from_slice(image);
@@ -108,8 +108,7 @@ pub unsafe extern "C" fn denoir_noise(
     }
 }
 
-/// Locks the pipeline for this call and reads the request. Checks that the images fit before it allocates anything for
-/// them: the caller chooses their number, and a failed allocation would abort the program.
+/// Locks the pipeline for this call and reads the request.
 ///
 /// # Safety
 /// Both are NULL or valid.

@@ -40,6 +40,10 @@ pub use text::*;
 
 use std::ffi::c_char;
 
+/// A host must not be ended because memory is short.
+#[global_allocator]
+static ALLOCATOR: denoir::Reserve = denoir::Reserve::for_library();
+
 /// Returns the library's version, such as `0.1.0`; never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn denoir_version() -> *const c_char {

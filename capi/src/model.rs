@@ -1,11 +1,11 @@
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
-use denoir::{AlignedBytes, Model};
+use denoir::{AlignedBytes, Loading, Model};
 
 use crate::context::{denoir_context, guard};
 use crate::params::{self, Params};
-use crate::pointers::{copy_text, hand_out, reference, slice, string, take_back};
+use crate::pointers::{Buffer, copy_text, hand_out, reference, slice, string, take_back};
 use crate::status::{Failure, Result, denoir_status};
 
 /// An open, checked model file. Any number of pipelines and threads may share it.
@@ -42,10 +42,11 @@ unsafe impl Params for denoir_model_info {
     }
 }
 
-/// Maps a model file into memory without copying it. The file must not change while the model is in use. On failure
-/// `*model` is NULL.
+/// Opens a model file and reads it. The weights that are needed most are read by `denoir_pipeline_new`, straight into
+/// their place, so that they are in memory only once; if the file has changed by then, that returns `DENOIR_ERROR_IO`.
+/// Whatever happens to the file afterwards does no harm. On failure `*model` is NULL.
 ///
-/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_open(
     context: *mut denoir_context,
@@ -54,6 +55,23 @@ pub unsafe extern "C" fn denoir_model_open(
 ) -> denoir_status {
     // SAFETY: the caller's promise.
     unsafe { guard(context, |_| hand_out(model, || share(Model::open(string(path, "the path")?)))) }
+}
+
+/// Opens a model file by mapping it into memory: nothing is copied, and pages are read when they are needed.
+///
+/// DANGER: the file must not change while the model or a pipeline of it is in use. If anybody makes it shorter, the system
+/// ends the whole process with SIGBUS; if anybody overwrites it, the images are of whatever it holds then. Replacing it by
+/// renaming another file is harmless. On failure `*model` is NULL.
+///
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_model_map(
+    context: *mut denoir_context,
+    path: *const c_char,
+    model: *mut *mut denoir_model,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe { guard(context, |_| hand_out(model, || share(Model::load(string(path, "the path")?, Loading::Map)))) }
 }
 
 /// Opens a model from `len` bytes in memory. Bytes aligned to 64 are used in place: they must stay there, unchanged,
@@ -80,10 +98,10 @@ pub unsafe extern "C" fn denoir_model_open_memory(
     unsafe { guard(context, |_| hand_out(model, open)) }
 }
 
-/// Maps an open file into memory, like `denoir_model_open`. The caller still owns the descriptor and may close it after
-/// the call.
+/// Reads a model from an open file, like `denoir_model_open`. The caller still owns the descriptor and may close it after
+/// the call; its position stays as it is. The model holds a descriptor of its own until it and its pipelines are freed.
 ///
-/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_model_open_fd(
     context: *mut denoir_context,
@@ -168,8 +186,7 @@ pub unsafe extern "C" fn denoir_model_class(
             let model = &reference(model, "the model")?.0;
             let name = string(number_or_name, "the class's name")?;
             let found = model.class(name).ok_or_else(|| Failure::argument(format!("there is no class {name:?}")))?;
-            reference(class, "the place for the class")?;
-            class.write(found);
+            Buffer::new(class, 1, "the place for the class")?.part(0, 1).fill(found);
             Ok(())
         })
     }

@@ -17,11 +17,14 @@ pub(crate) unsafe trait Params: Copy {
     fn defaults() -> Self;
 }
 
+/// No structure of any version is larger, so that a size that was never set does not lead far beyond the structure.
+const MOST_BYTES: usize = 1024;
+
 /// Reads a structure from a program of any version. Fields that the program lacks get their defaults; fields that this
 /// library lacks must be zero.
 ///
 /// # Safety
-/// NULL, or a valid pointer to as many bytes as its first field says.
+/// NULL, or a valid pointer to as many bytes as its first field says, up to [`MOST_BYTES`].
 pub(crate) unsafe fn read<P: Params>(from: *const P) -> Result<P> {
     let bad = |what: &str| Err(Failure::argument(format!("{}: {what}", P::NAME)));
     if from.is_null() {
@@ -32,7 +35,7 @@ pub(crate) unsafe fn read<P: Params>(from: *const P) -> Result<P> {
     }
     // SAFETY: the first field is there by the caller's promise.
     let size = unsafe { from.cast::<usize>().read() };
-    if size < size_of::<usize>() {
+    if !(size_of::<usize>()..=MOST_BYTES).contains(&size) {
         return bad("struct_size is not set: call its _init function first");
     }
     let known = size.min(size_of::<P>());
@@ -60,8 +63,8 @@ pub(crate) unsafe fn write<P: Params>(mut params: P, to: *mut P, size: usize) ->
     if !to.is_aligned() {
         return bad("is not aligned");
     }
-    if size < size_of::<usize>() {
-        return bad("its size is smaller than its first field");
+    if !(size_of::<usize>()..=MOST_BYTES).contains(&size) {
+        return bad("its size is not that of a structure");
     }
     // SAFETY: the first field is a `usize`, as the trait promises.
     unsafe { (&raw mut params).cast::<usize>().write(size) };

@@ -42,6 +42,12 @@ pub struct denoir_pipeline_params {
     /// Maximum number of images drawn together; 0 for 1. A larger batch needs more memory and gives the same images.
     pub batch: u32,
     /// Name of the instruction set, such as "avx2" or "scalar"; NULL for the fastest.
+    ///
+    /// The fastest may be "amx", which Linux must permit. The library asks for it only if this is "amx", or NULL and the
+    /// model has int8 or bf16 weights. It then holds for the whole process, for as long as it lives, and the kernel demands
+    /// larger stacks of signal handlers: `sigaltstack` fails for less than `getauxval(AT_MINSIGSTKSZ)` bytes, about 12 KiB.
+    /// If a thread has a smaller one already, the kernel refuses, and the next fastest is taken. Name another instruction
+    /// set to rule this out. Text encoders with int8 weights take the fastest too.
     pub isa: *const c_char,
 }
 
@@ -95,7 +101,7 @@ pub unsafe extern "C" fn denoir_pipeline_params_init(
 /// Creates a pipeline and reserves everything that drawing needs. NULL for `params` means the defaults. On failure
 /// `*pipeline` is NULL.
 ///
-/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_BACKEND` or
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MEMORY`, `DENOIR_ERROR_BACKEND` or
 /// `DENOIR_ERROR_DEVICE`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_pipeline_new(

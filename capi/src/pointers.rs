@@ -39,7 +39,7 @@ pub(crate) struct Buffer<T>(*mut T, usize);
 
 impl<T: Number> Buffer<T> {
     /// # Safety
-    /// NULL, or `len` values that nobody else writes during the call. They may be uninitialised.
+    /// NULL, or `len` values that are the call's to write. They may be uninitialised.
     pub(crate) unsafe fn new(pointer: *mut T, len: usize, what: &str) -> Result<Buffer<T>> {
         if len > 0 {
             check(pointer, len, what)?;
@@ -65,6 +65,7 @@ impl<T: Number> Buffer<T> {
 /// Number types, for which all-zero bits are a valid value.
 pub(crate) trait Number: Copy {}
 impl Number for u8 {}
+impl Number for u32 {}
 impl Number for f32 {}
 
 fn check<T>(pointer: *const T, len: usize, what: &str) -> Result<()> {
@@ -90,23 +91,50 @@ pub(crate) unsafe fn hand_out<T>(out: *mut *mut T, make: impl FnOnce() -> Result
     }
     // SAFETY: not NULL, and valid by the caller's promise. Written first, so that a failure leaves NULL.
     unsafe { out.write(std::ptr::null_mut()) };
-    let handle = Box::into_raw(Box::new(make()?));
+    let handle = handle(make()?)?;
     // SAFETY: not NULL, and valid by the caller's promise.
     unsafe { out.write(handle) };
     Ok(())
 }
 
+/// Moves a value to the heap, for [`take_back`]. A vector may be refused its memory, a box may not.
+pub(crate) fn handle<T>(value: T) -> Result<*mut T> {
+    let mut place = room(1)?;
+    place.push(value);
+    // A box of one value has the layout of a box of a slice of one.
+    Ok(Box::into_raw(place.into_boxed_slice()).cast())
+}
+
 /// Frees a handle; NULL does nothing.
 ///
 /// # Safety
-/// NULL, or a handle from [`hand_out`] that nobody uses any more.
+/// NULL, or a handle from [`handle`] that nobody uses any more.
 pub(crate) unsafe fn take_back<T>(handle: *mut T) {
     if !handle.is_null() {
-        // SAFETY: made by `Box::into_raw`, and not freed before, by the caller's promise.
+        // SAFETY: made by [`handle`], and not freed before, by the caller's promise.
         let handle = unsafe { Box::from_raw(handle) };
         // Nothing may unwind into C; there is nobody to tell either.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(handle)));
     }
+}
+
+/// A copy of the caller's values, for a call whose callbacks may change them.
+///
+/// # Safety
+/// NULL, or `len` values that are valid when this is called.
+pub(crate) unsafe fn copy<T: Number>(pointer: *const T, len: usize, what: &str) -> Result<Vec<T>> {
+    let mut copy = room(len)?;
+    // SAFETY: the caller's promise.
+    copy.extend_from_slice(unsafe { slice(pointer, len, what)? });
+    Ok(copy)
+}
+
+/// An empty vector with room for so many values.
+pub(crate) fn room<T>(len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let memory = |_| Failure::from(denoir::Error::Memory(len.saturating_mul(size_of::<T>())));
+    values.try_reserve_exact(len).map_err(memory)?;
+    Ok(values)
 }
 
 /// Copies as much of a text as fits, and a NUL. Returns the length of the whole text without the NUL.

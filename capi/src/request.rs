@@ -4,7 +4,7 @@ use denoir::{Condition, Method, PromptEmbeds, Request, Rng, Settings};
 
 use crate::model::denoir_model;
 use crate::params::{self, Params};
-use crate::pointers::{reference, slice};
+use crate::pointers::{copy, reference, room};
 use crate::status::{Failure, Result, denoir_status};
 
 /// The solver for the trajectory from noise to image.
@@ -109,11 +109,8 @@ impl denoir_request {
         }
     }
 
-    /// Converts the request for the runtime. `labels` stores classes that the program leaves out.
-    ///
-    /// # Safety
-    /// Its pointers are NULL, or valid during the call for what the images and the model need.
-    pub(crate) unsafe fn request<'r>(&self, model: &denoir::Model, labels: &'r mut Vec<u32>) -> Result<Request<'r>> {
+    /// Converts the request for the runtime, with its condition from [`denoir_request::condition`].
+    pub(crate) fn request<'r>(&self, condition: &'r OwnCondition) -> Result<Request<'r>> {
         let method = usize::try_from(self.method).ok().and_then(|i| METHODS.get(i).copied());
         let settings = Settings {
             method: method.ok_or_else(|| Failure::argument(format!("there is no method {}", self.method)))?,
@@ -125,30 +122,44 @@ impl denoir_request {
             order: self.order,
         };
         settings.check().map_err(|e| Failure::argument(e.to_string()))?;
-        // SAFETY: the caller promises that the request's pointers are valid for the lengths beside them.
-        let condition = unsafe { self.condition(model, labels)? };
+        let condition = match condition {
+            OwnCondition::Labels(labels) => Condition::Labels(labels),
+            OwnCondition::Prompt(prompt, negative) => {
+                Condition::Prompt(PromptEmbeds { prompt, negative, images: self.images })
+            }
+        };
         Ok(Request { condition, seed: self.seed, rng: rng(self.rng)?, settings })
     }
 
+    /// Copies what the images are drawn from, because callbacks may change it, and because the caller's memory for it and
+    /// for the pixels may be one.
+    ///
     /// # Safety
-    /// As [`denoir_request::request`].
-    unsafe fn condition<'r>(&self, model: &denoir::Model, labels: &'r mut Vec<u32>) -> Result<Condition<'r>> {
+    /// The request's pointers are NULL, or valid for what the images and the model need.
+    pub(crate) unsafe fn condition(&self, model: &denoir::Model) -> Result<OwnCondition> {
         // SAFETY: the caller promises that the request's pointers are valid for the lengths beside them.
         unsafe {
             if let Some((tokens, width)) = model.network().text_size() {
-                let prompt = slice(self.prompt_embeds, tokens * width, "prompt_embeds")?;
-                let negative = slice(self.negative_prompt_embeds, tokens * width, "negative_prompt_embeds")?;
-                return Ok(Condition::Prompt(PromptEmbeds { prompt, negative, images: self.images }));
+                let prompt = copy(self.prompt_embeds, tokens * width, "prompt_embeds")?;
+                let negative = copy(self.negative_prompt_embeds, tokens * width, "negative_prompt_embeds")?;
+                return Ok(OwnCondition::Prompt(prompt, negative));
             }
             if !self.classes.is_null() {
-                return Ok(Condition::Labels(slice(self.classes, self.images, "the classes")?));
+                return Ok(OwnCondition::Labels(copy(self.classes, self.images, "the classes")?));
             }
         }
-        let memory = |_| Failure::from(denoir::Error::Memory(self.images.saturating_mul(size_of::<u32>())));
-        labels.try_reserve_exact(self.images).map_err(memory)?;
+        let mut labels = room(self.images)?;
         labels.resize(self.images, 0);
-        Ok(Condition::Labels(labels))
+        Ok(OwnCondition::Labels(labels))
     }
+}
+
+/// The condition of a request.
+pub(crate) enum OwnCondition {
+    /// One class per image.
+    Labels(Vec<u32>),
+    /// The embeddings of the prompt and of the negative prompt.
+    Prompt(Vec<f32>, Vec<f32>),
 }
 
 /// The generator for a `denoir_rng`.

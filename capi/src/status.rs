@@ -1,7 +1,7 @@
 use std::ffi::{CStr, c_char};
 
 use denoir::core::{ModelError, RunError};
-use denoir::{DeviceError, Error};
+use denoir::{DeviceError, Error, TokenizerError};
 
 /// The result of a call. `denoir_context_message` gives the error message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum denoir_status {
     DENOIR_ERROR_MEMORY = 5,
     /// The backend or device does not exist.
     DENOIR_ERROR_BACKEND = 6,
-    /// The device failed; a new pipeline may work.
+    /// The device failed, or belongs to the process that this one was forked from; a new pipeline may work.
     DENOIR_ERROR_DEVICE = 7,
     /// A callback or `denoir_cancel` stopped the call.
     DENOIR_ERROR_CANCELLED = 8,
@@ -64,9 +64,11 @@ fn status_of(e: &Error) -> denoir_status {
     match e {
         Error::Io(..) => DENOIR_ERROR_IO,
         Error::Model(_, ModelError::MisalignedFile) => DENOIR_ERROR_INTERNAL,
+        Error::Tokenizer(_, TokenizerError::Memory) => DENOIR_ERROR_MEMORY,
         Error::Model(..) | Error::Preset(_) | Error::Tokenizer(..) => DENOIR_ERROR_MODEL,
         Error::Memory(_) | Error::Threads(_) => DENOIR_ERROR_MEMORY,
         Error::Backend(_) => DENOIR_ERROR_BACKEND,
+        Error::Forked => DENOIR_ERROR_DEVICE,
         Error::Device(e) => status_of_device(e),
         Error::Run(RunError::Cancelled) => DENOIR_ERROR_CANCELLED,
         Error::Run(RunError::NotFinite) => DENOIR_ERROR_NOT_FINITE,

@@ -1,6 +1,6 @@
 use std::ffi::c_char;
 
-use denoir::{Options, TextEncoder};
+use denoir::{Loading, Options, TextEncoder};
 
 use crate::context::{denoir_context, guard};
 use crate::model::denoir_model;
@@ -12,10 +12,10 @@ use crate::status::{Failure, denoir_status};
 #[derive(Debug)]
 pub struct denoir_text_encoder(TextEncoder);
 
-/// Maps a text encoder's file into memory: Qwen3 as published for llama.cpp, or as written by `denoir convert`. On
-/// failure `*encoder` is NULL.
+/// Reads a text encoder's file: Qwen3 as published for llama.cpp, or as written by `denoir convert`. All of it stays in
+/// memory until the encoder is freed; `denoir_text_encoder_map` needs less. On failure `*encoder` is NULL.
 ///
-/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO` or `DENOIR_ERROR_MODEL`.
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn denoir_text_encoder_open(
     context: *mut denoir_context,
@@ -26,6 +26,26 @@ pub unsafe extern "C" fn denoir_text_encoder_open(
     unsafe {
         guard(context, |_| hand_out(encoder, || Ok(denoir_text_encoder(TextEncoder::open(string(path, "the path")?)?))))
     }
+}
+
+/// Opens a text encoder's file by mapping it into memory: only what is needed at a time is there.
+///
+/// DANGER: the file must not change until the encoder is freed, as for `denoir_model_map`. On failure `*encoder` is NULL.
+///
+/// Returns `DENOIR_OK`, `DENOIR_ERROR_ARGUMENT`, `DENOIR_ERROR_IO`, `DENOIR_ERROR_MODEL` or `DENOIR_ERROR_MEMORY`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_text_encoder_map(
+    context: *mut denoir_context,
+    path: *const c_char,
+    encoder: *mut *mut denoir_text_encoder,
+) -> denoir_status {
+    let open = || {
+        // SAFETY: the caller's promise.
+        let path = unsafe { string(path, "the path")? };
+        Ok(denoir_text_encoder(TextEncoder::load(path, Loading::Map)?))
+    };
+    // SAFETY: the caller's promise.
+    unsafe { guard(context, |_| hand_out(encoder, open)) }
 }
 
 /// Encodes a prompt and a negative prompt (NULL: the empty prompt) for a model. Each embedding has `count` values, the

@@ -248,6 +248,42 @@ fn older_and_newer_programs_are_understood() {
     }
 }
 
+/// Garbage where a size should be does not lead far beyond the structure.
+#[test]
+fn a_size_that_no_structure_has_is_refused() {
+    #[repr(C)]
+    struct Large {
+        known: denoir_pipeline_params,
+        more: [u8; 4096],
+    }
+    let h = Handles::new();
+    let mut large = Large { known: params(), more: [0; 4096] };
+    (large.known.backend, large.known.threads) = (denoir_backend::DENOIR_BACKEND_CPU as i32, 1);
+    let mut pipeline = null_mut();
+    for (size, status) in [
+        (1024, DENOIR_OK),
+        (1025, DENOIR_ERROR_ARGUMENT),
+        (4096, DENOIR_ERROR_ARGUMENT),
+        (usize::MAX, DENOIR_ERROR_ARGUMENT),
+        (7, DENOIR_ERROR_ARGUMENT),
+    ] {
+        large.known.struct_size = size;
+        // SAFETY: the handles are live, and the structure has the bytes that may be read.
+        unsafe {
+            assert_eq!(
+                denoir_pipeline_new(h.context, h.model, (&raw const large).cast(), &mut pipeline),
+                status,
+                "{size}"
+            );
+            denoir_pipeline_free(pipeline);
+        }
+    }
+    large.more.fill(7);
+    // SAFETY: nothing is written.
+    let filled = unsafe { denoir_pipeline_params_init(&mut large.known, usize::MAX) };
+    assert!(filled == DENOIR_ERROR_ARGUMENT && large.more == [7; 4096] && large.known.struct_size == 7);
+}
+
 /// Callbacks that show progress to `progress` with this user data.
 fn callbacks<T>(user_data: &mut T, progress: denoir_progress_callback) -> denoir_callbacks {
     let user_data = std::ptr::from_mut(user_data).cast();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::error::{Error as ClapError, ErrorKind};
 use denoir::core::DType;
-use denoir::{BackendKind, Isa, Options, Rng};
+use denoir::{BackendKind, Isa, Loading, Options, Rng};
 
 use crate::text;
 
@@ -16,14 +16,31 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub(crate) backend: Backend,
     /// Device of that backend; `denoir devices` lists them
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) device: Option<usize>,
     /// Processor threads [default: all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
     /// Instruction set of the CPU backend: `scalar` gives the same bytes on every machine [default: the fastest]
     #[arg(long, value_name = "NAME", value_parser = parse_isa)]
     pub(crate) isa: Option<Isa>,
+}
+
+/// How model files come into memory.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct LoadArgs {
+    /// Read model files instead of mapping them into memory: another program may then change or cut them meanwhile
+    #[arg(long)]
+    no_mmap: bool,
+}
+
+impl LoadArgs {
+    /// Mapped by default: only this program would end if somebody cut a file.
+    pub(crate) fn loading(self) -> Loading {
+        if self.no_mmap { Loading::Read } else { Loading::Map }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use denoir::core::DType;
-use denoir::{AlignedBytes, Isa, KernelTime, Model, Pipeline};
+use denoir::{AlignedBytes, Isa, KernelTime, Loading, Model, Pipeline};
 use denoir_convert::random::{RandomModel, Shape};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use crate::args::{EngineArgs, parse_type};
+use crate::args::{EngineArgs, LoadArgs, parse_type};
 use crate::error::Error;
-use crate::output::Output;
+use crate::output::{Output, Stoppable};
 use crate::reporter::{Reporter, Verbosity};
-use crate::{model, stdout, text};
+use crate::{interrupt, model, stdout, text};
 use timing::Times;
 
 /// Seed of the random weights.
@@ -45,14 +45,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE.gguf", requires = "shape")]
     save: Option<PathBuf>,
     /// Images per pass
-    #[arg(long, value_name = "N", default_value_t = 1,
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
         value_parser = clap::value_parser!(u16).range(1..=denoir::core::plan::MAX_BATCH as i64))]
     batch: u16,
     /// Number of measurements after a warm-up, each of several evaluations
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -67,7 +70,7 @@ fn parse_shape(name: &str) -> Result<Shape, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
-    crate::interrupt::catch();
+    interrupt::catch();
     let start = Instant::now();
     let model = match args.shape {
         Some(shape) => {
@@ -77,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             }
             in_memory(&random)?
         }
-        None => model::open(args.model.as_deref())?,
+        None => model::open(args.model.as_deref(), args.load.loading())?,
     };
     let batch = usize::from(args.batch);
     let mut pipeline = Pipeline::new(Arc::clone(&model), &args.engine.options(batch))?;
@@ -96,7 +99,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 
 fn save(random: &RandomModel, path: &Path) -> Result<(), Error> {
     let mut output = Output::create(path)?;
-    random.write(SEED, output.file()).map_err(|e| Error::Write(path.to_owned(), e))?;
+    let written = random.write(SEED, &mut output.file());
+    interrupt::check()?;
+    written.map_err(Error::writing(path))?;
     output.commit()
 }
 
@@ -105,6 +110,7 @@ fn in_memory(random: &RandomModel) -> Result<Arc<Model>, Error> {
     if let Some(model) = mapped(random) {
         return Ok(Arc::new(model));
     }
+    interrupt::check()?;
     let len = usize::try_from(random.len_bytes()).unwrap_or(usize::MAX);
     let mut bytes = AlignedBytes::zeroed(len)?;
     let full = |_| Error::from(denoir::Error::Memory(len));
@@ -113,15 +119,14 @@ fn in_memory(random: &RandomModel) -> Result<Arc<Model>, Error> {
 }
 
 /// Writes the model to a temporary file, so that its pages are released once the weights are packed, as in a real run.
-/// The file is unlinked at once and vanishes with the program. `None` if the system cannot unlink an open file, or the
-/// disk is full.
+/// The file has no name and vanishes with the program. `None` if the system has no such files, or the disk is full.
 fn mapped(random: &RandomModel) -> Option<Model> {
     if !cfg!(unix) {
         return None;
     }
     let mut file = NamedTempFile::new().ok()?;
-    random.write(SEED, &mut file).ok()?;
-    Model::open(file.path()).ok()
+    random.write(SEED, &mut Stoppable(&mut file)).ok()?;
+    Model::load(file.path(), Loading::Map).ok()
 }
 
 fn report(args: &Args, pipeline: &Pipeline, times: &Times) -> Value {

@@ -7,6 +7,8 @@ use crate::text::edit_distance;
 
 /// Maximum number of similar names suggested for an unknown one.
 const SUGGESTIONS: usize = 3;
+/// Longest name that similar ones are looked for: the work grows with the square of its letters.
+const LETTERS: usize = 100;
 
 /// Looks up a class by number or name. If a name lists synonyms, such as `tench, Tinca tinca`, one of them is enough if
 /// it is unique.
@@ -56,13 +58,19 @@ fn by_synonym(names: &[String], wanted: &str) -> Option<u32> {
 /// Lists names that contain the word first, then those a few letters away.
 fn close_matches(names: &[String], wanted: &str) -> Vec<String> {
     let wanted = wanted.to_lowercase();
-    let far = (wanted.chars().count() / 3).max(1);
+    let letters = wanted.chars().count();
+    if letters > LETTERS {
+        return Vec::new();
+    }
+    let far = (letters / 3).max(1);
+    // Each letter more or less is an edit. Names come from a file and may be very long.
+    let as_long = |s: &&str| s.chars().count().abs_diff(letters) <= far;
     let distance = |name: &String| {
         let name = name.to_lowercase();
         if !wanted.is_empty() && name.contains(&wanted) {
             return Some(0);
         }
-        synonyms(&name).map(|s| edit_distance(s, &wanted)).min().filter(|&d| d <= far)
+        synonyms(&name).filter(as_long).map(|s| edit_distance(s, &wanted)).min().filter(|&d| d <= far)
     };
     let mut close: Vec<_> = names.iter().filter_map(|name| Some((distance(name)?, name))).collect();
     close.sort_by_key(|&(distance, _)| distance);
@@ -81,5 +89,7 @@ mod tests {
         assert_eq!(close_matches(&names, "cta face"), ["\"cat face\""]);
         assert_eq!(close_matches(&names, "tensh"), ["\"tench, Tinca tinca\""]);
         assert!(close_matches(&names, "locomotive").is_empty());
+        let long = ["x".repeat(1 << 24), "y".repeat(200)];
+        assert!(close_matches(&long, "tench").is_empty() && close_matches(&long, &"z".repeat(1 << 20)).is_empty());
     }
 }

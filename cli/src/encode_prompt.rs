@@ -1,13 +1,14 @@
 //! `denoir encode`: writes prompt embeddings to a file, for devices that have no room for the text encoder.
 
-use std::path::PathBuf;
+use std::fs::DirEntry;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::args::{EngineArgs, extension};
+use crate::args::{EngineArgs, LoadArgs, extension};
 use crate::error::Error;
 use crate::prompt::{self, OpenEncoder};
 use crate::reporter::{Reporter, Verbosity};
-use crate::{interrupt, text};
+use crate::{interrupt, output, text};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
@@ -29,16 +30,30 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "F.safetensors")]
     output: PathBuf,
     /// Tokens per prompt, as many as the image model expects
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 128, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u16).range(1..=4096))]
     length: u16,
     /// Width of an embedding [default: the encoder's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16384))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u16).range(1..=16384))]
     width: Option<u16>,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Print only errors
     #[arg(short, long)]
     quiet: bool,
+}
+
+/// The files that a text encoder is read from.
+fn files(encoder: &Path) -> Result<Vec<output::Named>, Error> {
+    if !encoder.is_dir() {
+        return Ok(vec![("--text-encoder", encoder.to_owned())]);
+    }
+    let entry = |entry: std::io::Result<DirEntry>| Ok(("--text-encoder", entry?.path()));
+    let files = encoder.read_dir().and_then(|entries| entries.map(entry).collect());
+    files.map_err(Error::reading(encoder))
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
@@ -47,8 +62,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::Usage(message));
     }
     interrupt::catch();
+    output::distinct(files(&args.text_encoder)?, vec![("-o", args.output.clone())])?;
     let progress = Reporter::new(Verbosity::new(args.quiet, false));
-    let open = OpenEncoder::open(&args.text_encoder, &mut |line| progress.note(line))?;
+    let open = OpenEncoder::open(&args.text_encoder, args.load.loading(), &mut |line| progress.note(line))?;
     let width = args.width.map_or(open.encoder().model().config.hidden, usize::from);
     let size = (usize::from(args.length), width);
     let start = Instant::now();

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use denoir::core::RunError;
+use denoir::core::qwen3::EncodeError;
 use denoir_convert::ConvertError;
 
 /// Why a command failed.
@@ -87,7 +88,9 @@ impl std::error::Error for Error {
 impl From<denoir::Error> for Error {
     fn from(e: denoir::Error) -> Self {
         match e {
-            denoir::Error::Run(RunError::Cancelled) => Error::Interrupted,
+            denoir::Error::Run(RunError::Cancelled) | denoir::Error::Encode(EncodeError::Cancelled) => {
+                Error::Interrupted
+            }
             other => Error::Engine(other),
         }
     }

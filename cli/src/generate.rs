@@ -2,6 +2,7 @@
 
 mod describe;
 mod frames;
+mod numbered;
 mod options;
 mod preview;
 mod sink;
@@ -26,7 +27,7 @@ use sink::Sink;
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let loading = Instant::now();
     let target = options::target(args)?;
-    let model = model::open(args.model.as_deref())?;
+    let model = model::open(args.model.as_deref(), args.load.loading())?;
     let job = options::job(args, &model)?;
     interrupt::catch();
     let progress = Reporter::new(Verbosity::new(args.quiet, args.verbose));
@@ -63,7 +64,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 fn encode_prompt(args: &Args, model: &Model, job: &Job, progress: &Reporter) -> Result<Option<EncodedPrompt>, Error> {
     let (Some(size), Some(source)) = (model.network().text_size(), &job.source) else { return Ok(None) };
     let start = Instant::now();
-    let prompt = source.read(size, &args.engine.options(1), &mut |line| progress.note(line))?;
+    let (options, loading) = (args.engine.options(1), args.load.loading());
+    let prompt = source.read(size, &options, loading, &mut |line| progress.note(line))?;
     progress.detail(&format!("text encoded in {}", text::seconds(start.elapsed().as_secs_f64())));
     Ok(Some(prompt))
 }

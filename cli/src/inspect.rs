@@ -15,11 +15,13 @@ use denoir::core::jit::{JitConfig, JitModel};
 use denoir::core::qwen3::Qwen3Model;
 use denoir::core::sampler::Method;
 use denoir::{AnyNetwork, MappedFile, Settings};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value as Json, json};
 
 use crate::error::Error;
 use crate::{demo, stdout, text};
 use lines::{image_text, line};
+use value::Metadata;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Lists the classes that `denoir generate --class` takes.")]
@@ -42,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let place = args.model.as_ref().map_or_else(|| "built into denoir".into(), |path| path.display().to_string());
     let report = Report { place, gguf, model: model(&gguf) };
     if args.json {
-        return stdout::json(&report.json(args.tensors));
+        return stdout::json(&JsonReport { report: &report, tensors: args.tensors });
     }
     stdout::text(&report.text(args.tensors))
 }
@@ -208,9 +210,8 @@ impl Report<'_> {
         out
     }
 
-    fn json(&self, tensors: bool) -> Json {
-        let metadata: serde_json::Map<String, Json> =
-            self.gguf.metadata().map(|(key, value)| (key.to_owned(), value::json(value))).collect();
+    /// Everything but the lists, which may be long.
+    fn summary(&self) -> Json {
         let mut report = json!({
             "file": self.place,
             "bytes": self.gguf.len_bytes(),
@@ -220,8 +221,6 @@ impl Report<'_> {
             "parameters": self.parameters(),
             "parameters_by_type": self.types().into_iter().collect::<BTreeMap<_, _>>(),
             "tensor_count": self.gguf.tensor_count(),
-            "class_names": self.class_names(),
-            "metadata": metadata,
             "runs": matches!(self.model, Some(Ok(_))),
         });
         match &self.model {
@@ -236,10 +235,30 @@ impl Report<'_> {
             Some(Err(e)) => report["problem"] = json!(e.to_string()),
             None => {}
         }
-        if tensors {
-            report["tensors"] = self.gguf.tensors().map(|t| tensor_json(&t)).collect();
-        }
         report
+    }
+}
+
+/// What `--json` prints.
+struct JsonReport<'r> {
+    report: &'r Report<'r>,
+    /// Whether every tensor is listed.
+    tensors: bool,
+}
+
+impl Serialize for JsonReport<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let (mut map, gguf) = (to.serialize_map(None)?, self.report.gguf);
+        for (key, value) in self.report.summary().as_object().into_iter().flatten() {
+            map.serialize_entry(key, value)?;
+        }
+        map.serialize_entry("class_names", &self.report.class_names())?;
+        map.serialize_entry("metadata", &Metadata(gguf))?;
+        if self.tensors {
+            let tensors: Vec<Json> = gguf.tensors().map(|t| tensor_json(&t)).collect();
+            map.serialize_entry("tensors", &tensors)?;
+        }
+        map.end()
     }
 }
 

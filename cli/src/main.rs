@@ -56,7 +56,19 @@ enum Command {
     Noise(noise::Args),
 }
 
+/// Where memory is short, the program ends with an error.
+#[global_allocator]
+static ALLOCATOR: denoir::Reserve = denoir::Reserve::for_program();
+
+/// Takes the stack that drawing needs while there is memory for it: a stack that cannot grow later ends the program.
+#[inline(never)]
+fn take_stack() {
+    let stack = [0u8; 512 << 10];
+    std::hint::black_box(&stack);
+}
+
 fn main() -> ExitCode {
+    take_stack();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return ExitCode::from(args::report(&e)),

@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use denoir::Model;
 use denoir::core::gguf::{Gguf, keys};
+use denoir::{Loading, Model};
 
 use crate::demo;
 use crate::error::Error;
 
 /// Opens the model at `path`, or the built-in one.
-pub(crate) fn open(path: Option<&Path>) -> Result<Arc<Model>, Error> {
+pub(crate) fn open(path: Option<&Path>, loading: Loading) -> Result<Arc<Model>, Error> {
     let model = match path {
-        Some(path) => Model::open(path)?,
+        Some(path) => Model::load(path, loading)?,
         None => Model::from_static(demo::bytes())?,
     };
     Ok(Arc::new(model))

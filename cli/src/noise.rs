@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use denoir::Rng;
 
 use crate::args::{extension, parse_rng};
-use crate::encode;
 use crate::error::Error;
 use crate::output::Output;
+use crate::{encode, interrupt};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -17,7 +17,7 @@ use crate::output::Output;
 )]
 pub(crate) struct Args {
     /// Seed, 0 to 2^64 - 1
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seed: u64,
     /// Dimensions, such as 1x3x256x256
     #[arg(long, value_name = "SHAPE", value_parser = parse_shape)]
@@ -46,6 +46,7 @@ fn parse_shape(text: &str) -> Result<Shape, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    interrupt::catch();
     if extension(&args.output) != "npy" {
         return Err(Error::usage(format!("cannot write noise to {}: use a .npy file", args.output.display())));
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use denoir::{EncodedPrompt, MappedFile, Options, TextEncoder};
+use denoir::{EncodedPrompt, Loading, MappedFile, Options, TextEncoder};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
@@ -24,20 +24,22 @@ pub(crate) struct OpenEncoder {
 
 impl OpenEncoder {
     /// Opens a `qwen3` GGUF file, or converts a folder of `config.json`, `*.safetensors` and `tokenizer.json`.
-    pub(crate) fn open(path: &Path, note: &mut dyn FnMut(&str)) -> Result<OpenEncoder, Error> {
+    pub(crate) fn open(path: &Path, loading: Loading, note: &mut dyn FnMut(&str)) -> Result<OpenEncoder, Error> {
         if !path.exists() {
             let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such text encoder");
             return Err(Error::Read(path.to_owned(), missing));
         }
         if !path.is_dir() {
-            return Ok(OpenEncoder { encoder: TextEncoder::open(path)?, _folder: None });
+            let encoder = TextEncoder::load(path, loading)?.with_cancel(interrupt::flag());
+            return Ok(OpenEncoder { encoder, _folder: None });
         }
         note(&format!("converting {0} for this run; `denoir convert {0} -o FILE.gguf` does it once", path.display()));
         let folder = TempDir::new().map_err(Error::writing(&std::env::temp_dir()))?;
         let file = folder.path().join("text-encoder.gguf");
         let options = denoir_convert::Options { cancel: Some(interrupt::flag()), ..Default::default() };
         denoir_convert::convert(&denoir_convert::locate(path)?, &file, &options, &mut |_| {})?;
-        Ok(OpenEncoder { encoder: TextEncoder::open(file)?, _folder: Some(folder) })
+        let encoder = TextEncoder::load(file, Loading::Map)?.with_cancel(interrupt::flag());
+        Ok(OpenEncoder { encoder, _folder: Some(folder) })
     }
 
     pub(crate) fn encoder(&self) -> &TextEncoder {
@@ -61,11 +63,12 @@ impl Source {
         &self,
         size: (usize, usize),
         options: &Options,
+        loading: Loading,
         note: &mut dyn FnMut(&str),
     ) -> Result<EncodedPrompt, Error> {
         match self {
             Source::Words { prompt, negative, encoder } => {
-                let open = OpenEncoder::open(encoder, note)?;
+                let open = OpenEncoder::open(encoder, loading, note)?;
                 Ok(open.encoder().encode_prompt(prompt, negative, size, options)?)
             }
             Source::Embeds(path) => read(path, size),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::text::{one_line, pace, seconds};
+use crate::text::{MESSAGE, one_line, pace, seconds, shortened};
 
 /// The amount of output on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ impl Reporter {
         let text = || format!("{}, {} left", message(), seconds(left));
         if let Some(bar) = &self.bar {
             bar.set_position((done * RESOLUTION as f64) as u64);
-            bar.set_message(one_line(&text()));
+            bar.set_message(one_line(&text()).into_owned());
         } else if self.verbosity > Verbosity::Quiet && done < 1.0 && self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
             self.note(&text());
@@ -104,7 +104,7 @@ impl Reporter {
 
     fn print(&self, line: &str) {
         // Where standard error is closed there is nobody to tell.
-        self.above(|| drop(writeln!(std::io::stderr(), "{}", one_line(line))));
+        self.above(|| drop(writeln!(std::io::stderr(), "{}", one_line(&shortened(line, MESSAGE)))));
     }
 }
 

@@ -1,24 +1,49 @@
 //! Words and numbers for people.
 
+use std::borrow::Cow;
 use std::io::Write;
+
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+/// Maximum number of characters of a message: some quote what they found in a file.
+pub(crate) const MESSAGE: usize = 2000;
 
 /// Prints `error: MESSAGE` as one line, whatever a file name or a system message holds.
 pub(crate) fn error_line(message: &str) {
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "error: {}", one_line(message));
+    let _ = writeln!(std::io::stderr(), "error: {}", one_line(&shortened(message, MESSAGE)));
 }
 
-/// The text with line breaks, other control characters and marks that reorder text as escapes: names and paths come
-/// from files, and a terminal would obey them.
-pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if is_harmless(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+/// The text, or its beginning with three dots.
+pub(crate) fn shortened(text: &str, characters: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}...", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
-/// Returns whether a terminal shows the character instead of obeying it.
+/// The text with line breaks, other control characters and invisible marks as escapes: names and paths come from files,
+/// and a terminal would obey them.
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_harmless) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_harmless(c) { out.push(c) } else { out.extend(c.escape_default()) }
+    }
+    out.into()
+}
+
+/// Returns whether a terminal shows the character, instead of obeying or hiding it.
 pub(crate) fn is_harmless(c: char) -> bool {
-    // Marks of direction, line and paragraph separators, invisible operators, the byte order mark.
-    let is_format = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    !c.is_control() && !is_format
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
+    // Hangul's fillers, a joiner and Khmer's inherent vowels: letters and marks that nobody sees.
+    let is_blank = matches!(c, '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}' | '\u{ffa0}');
+    !is_blank && !matches!(c.general_category(), Control | Format | LineSeparator | ParagraphSeparator)
 }
 
 /// 1.5 KB, 3.2 MB: decimal, as disks and `ls -h --si` count.
@@ -126,6 +151,9 @@ mod tests {
     #[test]
     fn control_characters_cannot_break_a_line() {
         assert_eq!(one_line("a\nb\x1b[0m"), "a\\nb\\u{1b}[0m");
-        assert_eq!(one_line("\u{9b}2J \u{202e}x é 日 👩\u{200d}🚀"), "\\u{9b}2J \\u{202e}x é 日 👩\u{200d}🚀");
+        assert_eq!(one_line("\u{9b}2J \u{202e}x é e\u{301} 日 🚀"), "\\u{9b}2J \\u{202e}x é e\u{301} 日 🚀");
+        for hidden in "\u{ad}\u{200b}\u{200d}\u{2028}\u{2029}\u{2066}\u{3164}\u{feff}\u{e0041}".chars() {
+            assert_eq!(one_line(&hidden.to_string()), hidden.escape_default().to_string());
+        }
     }
 }

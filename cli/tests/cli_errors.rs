@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use common::{Run, denoir, fails, fixture, list, ok, with_model};
 
 #[test]
@@ -18,7 +19,6 @@ fn wrong_usage_is_exit_code_2() -> Result<()> {
         ("generate --guidance-interval 3", "two numbers"),
         ("generate -m model.gguf --guidance-interval 0.9,0.1", "lower end"),
         ("generate -m model.gguf --cfg-scale inf", "guidance scale"),
-        ("generate -m model.gguf --noise-scale=-1", "noise scale"),
         ("generate -m model.gguf --sampling-method dpm", "heun-reuse"),
         ("generate -m model.gguf --order 3", "adams"),
         ("generate -m model.gguf --sampling-method adams --order 9", "order"),
@@ -61,9 +61,95 @@ fn wrong_usage_is_exit_code_2() -> Result<()> {
         ("bench --batch 33", "1..=32"),
         ("paint", "unrecognized subcommand"),
     ];
+    wrong(folder.path(), &cases)
+}
+
+/// Each number that is out of range is named by its own option.
+#[test]
+fn wrong_numbers_name_their_option() -> Result<()> {
+    let folder = with_model()?;
+    let cases = [
+        ("generate -m model.gguf --cfg-scale -1e5", "--cfg-scale: the guidance scale is so large"),
+        ("generate -m model.gguf --cfg-scale nan", "--cfg-scale: the guidance scale is not a finite number"),
+        ("generate -m model.gguf --cfg-scale -inf", "--cfg-scale"),
+        ("generate -m model.gguf --noise-scale -1", "--noise-scale: the noise scale must be above 0"),
+        ("generate -m model.gguf --noise-scale -0", "--noise-scale: the noise scale must be above 0"),
+        ("generate -m model.gguf --noise-scale 3e38", "--noise-scale: the noise scale is so large"),
+        ("generate -m model.gguf --noise-scale 1e400", "--noise-scale: the noise scale is not a finite number"),
+        ("generate -m model.gguf --flow-shift 1e-38", "--flow-shift: the flow shift is so large or so small"),
+        ("generate -m model.gguf --flow-shift 1e-400", "--flow-shift: the flow shift must be above 0"),
+        ("generate -m model.gguf --guidance-interval nan,1", "--guidance-interval: the guidance interval is not"),
+        ("generate -m model.gguf --guidance-interval -1,1e39", "--guidance-interval: the guidance interval is not"),
+        ("generate --steps -1", "'--steps <N>'"),
+        ("generate --order -1", "'--order <K>'"),
+        ("generate -i -1", "'--images <COUNT>'"),
+        ("generate --threads -1", "'--threads <N>'"),
+        ("generate --device -1", "'--device <N>'"),
+        ("bench --batch -1", "'--batch <N>'"),
+        ("noise --seed -1 --shape 1 -o n.npy", "'--seed <S>'"),
+    ];
+    wrong(folder.path(), &cases)
+}
+
+/// Each line is wrong usage, and its error says so.
+fn wrong(folder: &Path, cases: &[(&str, &str)]) -> Result<()> {
     for (line, needle) in cases {
-        let error = fails(folder.path(), 2, line.split(' ')).map_err(|e| e.context(line))?;
+        let error = fails(folder, 2, line.split(' ')).map_err(|e| e.context(line.to_string()))?;
         ensure!(error.contains(needle), "{line}: {error}");
+    }
+    Ok(())
+}
+
+/// Settings at both ends of what is allowed draw something: nothing overflows, and no weights are blamed.
+#[test]
+fn extreme_settings_draw() -> Result<()> {
+    let folder = with_model()?;
+    for scales in
+        ["1e4 --flow-shift 1e4 --noise-scale 1e4", "-1e4 --flow-shift 1e-4 --noise-scale 1e4", "-1 --noise-scale 1e-4"]
+    {
+        for method in ["euler", "heun", "heun-reuse", "adams"] {
+            let line =
+                format!("generate -m model.gguf --steps 5 -q -o x.ppm --sampling-method {method} --cfg-scale {scales}");
+            ok(folder.path(), line.split(' ')).map_err(|e| e.context(line.clone()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same limits hold for what a file says, when it is made and when it is opened.
+#[test]
+fn settings_in_files_are_named() -> Result<()> {
+    let folder = with_model()?;
+    let model = std::fs::read(folder.path().join("model.gguf"))?;
+    for (key, value, needle) in [
+        ("flow_shift", 1e-38f32, "the flow shift is so large or so small"),
+        ("noise_scale", 3e38, "the noise scale is so large or so small"),
+        ("noise_scale", f32::NAN, "the noise scale is not a finite number"),
+        ("cfg_scale", f32::NEG_INFINITY, "the guidance scale is not a finite number"),
+        ("cfg_scale", 1e30, "the guidance scale is so large or so small"),
+    ] {
+        let mut bytes = model.clone();
+        let key = format!("denoir.sampler.{key}");
+        let at = bytes.windows(key.len()).position(|w| w == key.as_bytes()).context("no such key")? + key.len() + 4;
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        std::fs::write(folder.path().join("bad.gguf"), bytes)?;
+        let error = fails(folder.path(), 1, ["generate", "-m", "bad.gguf"])?;
+        ensure!(error.contains(needle), "{key}: {error}");
+        let text = ok(folder.path(), ["inspect", "bad.gguf"])?.text();
+        ensure!(text.contains(&format!("unusable: {needle}")), "{key}: {text}");
+    }
+    let checkpoint = fixture("checkpoints/pg-ctx.ckpt").to_string_lossy().into_owned();
+    let config = std::fs::read_to_string(fixture("checkpoints/pg-ctx.json"))?;
+    for (sampler, needle) in [
+        (r#"{"flow_shift": 1e-38}"#, "the flow shift is so large or so small"),
+        (r#"{"noise_scale": 3e38}"#, "the noise scale is so large or so small"),
+        (r#"{"cfg_scale": -1e30}"#, "the guidance scale is so large or so small"),
+        (r#"{"method": "heun-jit", "flow_shift": 2}"#, "heun-jit has no flow shift"),
+    ] {
+        let config = format!("{},\"sampler\":{sampler}}}", config.trim_end().trim_end_matches('}'));
+        std::fs::write(folder.path().join("config.json"), config)?;
+        let error = fails(folder.path(), 1, ["convert", &checkpoint, "--config", "config.json", "-o", "x.gguf"])?;
+        ensure!(error.contains(needle), "{sampler}: {error}");
     }
     Ok(())
 }

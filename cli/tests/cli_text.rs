@@ -4,24 +4,13 @@
 mod common;
 
 use anyhow::{Result, ensure};
-use common::{fails, fixture, ok};
+use common::{fails, fixture, ok, with_text_models};
 
 const PROMPT: &str = "a photo of the red apple";
 
-/// `model.gguf` and `encoder.gguf` in a fresh folder.
-fn models() -> Result<tempfile::TempDir> {
-    let folder = tempfile::tempdir()?;
-    let (checkpoint, config) = (fixture("checkpoints/t2i.ckpt"), fixture("checkpoints/t2i.json"));
-    let (checkpoint, config) = (checkpoint.to_string_lossy(), config.to_string_lossy());
-    ok(folder.path(), ["convert", &checkpoint, "--config", &config, "--type", "f32", "-o", "model.gguf", "-q"])?;
-    let encoder = fixture("checkpoints/qwen3");
-    ok(folder.path(), ["convert", &encoder.to_string_lossy(), "-o", "encoder.gguf", "-q"])?;
-    Ok(folder)
-}
-
 #[test]
 fn a_prompt_gives_one_picture_whichever_way_it_is_encoded() -> Result<()> {
-    let folder = models()?;
+    let folder = with_text_models()?;
     let draw = |out: &str, text: &[&str]| -> Result<Vec<u8>> {
         let common = ["generate", "-m", "model.gguf", "--steps", "3", "--seed", "5", "-q", "-o", out];
         ok(folder.path(), common.into_iter().chain(text.iter().copied()))?;
@@ -42,7 +31,7 @@ fn a_prompt_gives_one_picture_whichever_way_it_is_encoded() -> Result<()> {
 
 #[test]
 fn many_images_come_from_one_prompt_and_tell_it() -> Result<()> {
-    let folder = models()?;
+    let folder = with_text_models()?;
     let args = ["generate", "-m", "model.gguf", "-p", PROMPT, "-n", "rain", "--text-encoder", "encoder.gguf"];
     let run = ok(folder.path(), args.into_iter().chain(["--steps", "2", "-i", "3", "--json", "-q"]))?;
     let json = run.json()?;
@@ -57,7 +46,7 @@ fn many_images_come_from_one_prompt_and_tell_it() -> Result<()> {
 
 #[test]
 fn what_is_missing_is_named() -> Result<()> {
-    let folder = models()?;
+    let folder = with_text_models()?;
     for (line, code, needle) in [
         ("-p cat", 2, "text-encoder.gguf is not there"),
         ("", 2, "give -p TEXT"),

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use denoir_core::checked;
 
+use crate::config::Family;
 use crate::error::ConvertError;
-use crate::tensor::{Data, Hints, Named, Tensor};
+use crate::safetensors::{self, SafetensorsError};
+use crate::tensor::{Data, Hints, MAX_TENSORS, Named, Tensor};
 use crate::torch::{self, Storages};
-use crate::{config::Family, safetensors};
 
 /// An opened checkpoint.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) tensors: Vec<Named<'a>>,
     pub(crate) storages: Option<Storages<'a>>,
     pub(crate) hints: Hints,
+    /// Length of all files in bytes.
+    len: u64,
 }
 
 /// The format of a file, from its first bytes.
@@ -57,16 +60,47 @@ impl<'a> Checkpoint<'a> {
         let [(file, bytes), ..] = files else {
             return Err(ConvertError::Format { file: String::new(), reason: "no file" });
         };
+        let len = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         if kind == Kind::Torch {
             let torch::Contents { tensors, storages, hints } = torch::open(bytes, file, stop)?;
-            return Ok(Checkpoint { file: file.clone(), tensors, storages: Some(storages), hints });
+            return Ok(Checkpoint { file: file.clone(), tensors, storages: Some(storages), hints, len });
         }
         let mut tensors = Vec::new();
         for (file, bytes) in files {
-            let read = safetensors::open(bytes);
-            tensors.extend(read.map_err(|source| ConvertError::Safetensors { file: file.clone(), source })?);
+            let damaged = |source| ConvertError::Safetensors { file: file.clone(), source };
+            tensors.extend(safetensors::open(bytes).map_err(damaged)?);
+            if tensors.len() > MAX_TENSORS {
+                return Err(damaged(SafetensorsError::TooLarge("shards have over 16384 tensors")));
+            }
+            if stop() {
+                return Err(ConvertError::Cancelled);
+            }
         }
-        Ok(Checkpoint { file: file.clone(), tensors, storages: None, hints: Hints::default() })
+        Ok(Checkpoint { file: file.clone(), tensors, storages: None, hints: Hints::default(), len })
+    }
+
+    /// Compares the checksum of the file's part that holds a tensor, if it has one. `stop` is asked from time to time.
+    pub(crate) fn verify(&self, tensor: &Tensor<'a>, stop: &dyn Fn() -> bool) -> Result<(), ConvertError> {
+        match (&tensor.data, &self.storages) {
+            (Data::View(view), Some(storages)) => storages.verify(view, &self.file, stop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that these tensors lie in the checkpoint, and that together they are no larger than it: a small file
+    /// cannot be the source of a large one.
+    pub(crate) fn hold<'t>(&self, tensors: impl Iterator<Item = (&'t str, &'t Tensor<'a>)>) -> Result<(), ConvertError>
+    where
+        'a: 't,
+    {
+        let mut total = 0u64;
+        for (name, tensor) in tensors {
+            total = total.saturating_add(self.bytes(name, tensor)?.len() as u64);
+            if total > self.len {
+                return Err(ConvertError::Shared(name.into()));
+            }
+        }
+        Ok(())
     }
 
     /// The bytes of a tensor, row by row.

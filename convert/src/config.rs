@@ -139,7 +139,8 @@ impl Config {
     /// Upstream's Lightning configuration. Only the network and the sampler are read.
     fn read_lightning(&mut self, model: &Value, root: &Map<String, Value>) -> Result<(), ConfigError> {
         self.family = Some(Family::PixelGen);
-        self.name = root.get("tags").and_then(|t| t.get("exp")).and_then(Value::as_str).map(str::to_owned);
+        let exp = root.get("tags").and_then(|tags| tags.get("exp")).filter(|exp| exp.is_string());
+        self.name = exp.map(|exp| text("exp", exp).map(str::to_owned)).transpose()?;
         let arguments = model.get("denoiser").and_then(|d| d.get("init_args")).and_then(Value::as_object);
         for (key, value) in arguments.into_iter().flatten() {
             self.read_argument(key, value)?;

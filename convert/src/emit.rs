@@ -1,7 +1,6 @@
 //! Writes tensor data from the checkpoint to the file, one block of rows at a time.
 
 use std::io::{self, Seek, Write};
-use std::ops::ControlFlow;
 
 use denoir_core::gguf::GgmlType;
 use denoir_core::ops::rotate;
@@ -51,16 +50,27 @@ struct Item<'i> {
     from: ElementType,
     bytes: &'i [u8],
     to: GgmlType,
+    /// Asked before each block.
+    stop: &'i dyn Fn() -> bool,
+}
+
+impl Item<'_> {
+    /// The tensor's bytes in blocks of so many.
+    fn blocks(&self, len: usize) -> impl Iterator<Item = Result<&[u8], ConvertError>> {
+        let go_on = |block| if (self.stop)() { Err(ConvertError::Cancelled) } else { Ok(block) };
+        self.bytes.chunks(len).map(go_on)
+    }
 }
 
 /// Writes the whole file except the hash of the checkpoint, which [`Writer::finish`] fills in. Calls `read` with the
-/// bytes of each tensor that is no longer needed.
+/// bytes of each tensor that is no longer needed, and asks `stop` from time to time.
 pub(crate) fn emit<'w, W: Write + Seek>(
     plan: &Plan<'_>,
     checkpoint: &Checkpoint<'_>,
     out: &'w mut W,
-    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(Progress<'_>),
     read: &mut dyn FnMut(&[u8]),
+    stop: &dyn Fn() -> bool,
 ) -> Result<Writer<'w, W>, EmitError> {
     let mut writer = Writer::start(out, &plan.metadata, &plan.entries)?;
     let total = plan.entries.iter().map(|entry| entry.len_bytes).sum();
@@ -70,13 +80,12 @@ pub(crate) fn emit<'w, W: Write + Seek>(
     for spec in &plan.network.specs {
         // The plan has the tensors in the network's order, each int8 matrix with its scales and rest right after it.
         let Some(entry) = entries.next() else { break };
-        if progress(Progress { tensor: &entry.name, bytes_done: done, bytes_total: total }).is_break() {
-            return Err(ConvertError::Cancelled.into());
-        }
+        progress(Progress { tensor: &entry.name, bytes_done: done, bytes_total: total });
         let missing = || ConvertError::MissingTensor(entry.name.clone());
         let tensor = plan.selection.tensors.get(&entry.name).ok_or_else(missing)?;
+        checkpoint.verify(tensor, stop)?;
         let bytes = checkpoint.bytes(&entry.name, tensor)?;
-        let item = Item { name: &entry.name, from: tensor.ty, bytes, to: entry.ty };
+        let item = Item { name: &entry.name, from: tensor.ty, bytes, to: entry.ty, stop };
         done += entry.len_bytes;
         if entry.ty == GgmlType::I8 {
             let columns: u64 = entry.shape.iter().skip(1).product();
@@ -98,15 +107,15 @@ pub(crate) fn emit<'w, W: Write + Seek>(
         writer.end_tensor()?;
         read(bytes);
     }
-    // Nothing is left to stop: the caller looks once more before the file gets its name.
-    let _ = progress(Progress { tensor: "", bytes_done: total, bytes_total: total });
+    progress(Progress { tensor: "", bytes_done: total, bytes_total: total });
     Ok(writer)
 }
 
 /// Converts to a floating-point type.
 fn copy<W: Write + Seek>(writer: &mut Writer<'_, W>, item: &Item<'_>, buffers: &mut Buffers) -> Result<(), EmitError> {
     let size = item.from.size().unwrap_or(1) as usize;
-    for block in item.bytes.chunks(BLOCK * size) {
+    for block in item.blocks(BLOCK * size) {
+        let block = block?;
         buffers.values.resize(block.len() / size, 0.0);
         load(item.from, block, &mut buffers.values);
         let max = max_abs(&buffers.values).ok_or_else(|| ConvertError::NotFinite(item.name.into()))?;
@@ -141,7 +150,8 @@ fn quantize<W: Write + Seek>(
     let rows = item.bytes.len() / row_bytes;
     let rows_per_block = (BLOCK / columns.max(1)).max(1);
     let mut scales = Vec::with_capacity(rows);
-    for block in item.bytes.chunks(rows_per_block.saturating_mul(row_bytes)) {
+    for block in item.blocks(rows_per_block.saturating_mul(row_bytes)) {
+        let block = block?;
         buffers.values.resize(block.len() / row_bytes * columns, 0.0);
         load(item.from, block, &mut buffers.values);
         buffers.out.clear();
@@ -168,8 +178,9 @@ fn rests<W: Write + Seek>(
 ) -> Result<(), EmitError> {
     let row_bytes = columns.saturating_mul(item.from.size().unwrap_or(1) as usize).max(1);
     let rows_per_block = (BLOCK / columns.max(1)).max(1);
-    let blocks = item.bytes.chunks(rows_per_block.saturating_mul(row_bytes));
+    let blocks = item.blocks(rows_per_block.saturating_mul(row_bytes));
     for (block, scales) in blocks.zip(scales.chunks(rows_per_block)) {
+        let block = block?;
         buffers.values.resize(block.len() / row_bytes * columns, 0.0);
         load(item.from, block, &mut buffers.values);
         buffers.out.clear();

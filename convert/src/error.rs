@@ -4,6 +4,8 @@ use core::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use denoir_core::sampler::SettingsError;
+
 use crate::config::ConfigError;
 use crate::safetensors::SafetensorsError;
 use crate::torch::{PickleError, ZipError};
@@ -122,6 +124,8 @@ pub enum ConvertError {
     Strided(String),
     /// A tensor reaches past the end of its storage.
     OutOfStorage(String),
+    /// Up to this tensor, the checkpoint's tensors are larger than the checkpoint: they share storage.
+    Shared(String),
     /// A tensor holds NaN or infinity.
     NotFinite(String),
     /// A tensor holds a value beyond ±65504, the range of f16.
@@ -137,6 +141,8 @@ pub enum ConvertError {
     },
     /// [`Options::cancel`](crate::Options::cancel) was set; no file is left behind.
     Cancelled,
+    /// The sampler settings of the checkpoint or its configuration are out of range.
+    Sampler(SettingsError),
     /// The block that first sees the context tokens is not known for this depth.
     ContextStart {
         /// Number of blocks.
@@ -186,6 +192,9 @@ impl fmt::Display for ConvertError {
             }
             Strided(name) => write!(f, "tensor {name:?} is not contiguous; save the checkpoint with .contiguous()"),
             OutOfStorage(name) => write!(f, "tensor {name:?} reaches past the end of its storage"),
+            Shared(name) => {
+                write!(f, "tensor {name:?} shares its storage with others; save the checkpoint with .clone()")
+            }
             NotFinite(name) => write!(f, "tensor {name:?} holds NaN or infinity"),
             F16Range(name) => {
                 write!(f, "tensor {name:?} holds a value beyond 65504, the range of f16; use --type bf16")
@@ -193,6 +202,7 @@ impl fmt::Display for ConvertError {
             Contradiction { key, config, checkpoint } => {
                 write!(f, "the configuration says {key} = {config}, but the checkpoint says {checkpoint}")
             }
+            Sampler(source) => write!(f, "the sampler settings of the checkpoint or --config: {source}"),
             Cancelled => f.write_str("cancelled"),
             ContextStart { depth } => write!(
                 f,
@@ -212,6 +222,7 @@ impl core::error::Error for ConvertError {
             Pickle { source, .. } => Some(source),
             Safetensors { source, .. } => Some(source),
             Config { source, .. } => Some(source),
+            Sampler(source) => Some(source),
             _ => None,
         }
     }

@@ -43,7 +43,6 @@ pub use output::Output;
 pub use safetensors::SafetensorsError;
 pub use torch::{PickleError, ZipError};
 
-use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -132,9 +131,8 @@ pub fn convert(
     let labels = options.labels.as_deref().map(load_labels).transpose()?;
     let unusable = |source| ConvertError::Write { path: output.to_owned(), source };
     Output::check(output).map_err(unusable)?;
-    if output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| input == output)) {
-        return Err(ConvertError::Output { path: output.to_owned(), reason: "it is the input file" });
-    }
+    let read = [Some(input), options.config.as_deref(), options.labels.as_deref()];
+    refuse_input(output, read.into_iter().flatten())?;
 
     let first = Mapped::open(input)?;
     let name = file_name(input);
@@ -142,6 +140,7 @@ pub fn convert(
     let mut maps = vec![(name.clone(), input.to_owned(), first)];
     if kind == Kind::SafetensorsIndex {
         maps = open_shards(input, maps.remove(0).2.bytes())?;
+        refuse_input(output, maps.iter().map(|(_, path, _)| path.as_path()))?;
     }
     let files: Vec<(String, &[u8])> = maps.iter().map(|(name, _, map)| (name.clone(), map.bytes())).collect();
     let mut checkpoint = Checkpoint::open(kind, &files, &|| options.cancelled())?;
@@ -168,18 +167,14 @@ pub fn convert(
     let failed = AtomicBool::new(false);
     let stop = || failed.load(Ordering::Relaxed) || options.cancelled();
     let hashed: Vec<(&Path, &File)> = maps.iter().map(|(_, path, map)| (path.as_path(), &map.file)).collect();
+    let read_error = |source| ConvertError::Read { path: input.to_owned(), source };
     let summary = std::thread::scope(|scope| {
-        let hash = scope.spawn(|| sha256_of_files(&hashed, &stop));
-        let mut progress = |p: Progress<'_>| {
-            progress(p);
-            if options.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
+        let hash = std::thread::Builder::new().spawn_scoped(scope, || sha256_of_files(&hashed, &stop));
+        let hash = hash.map_err(read_error)?;
         let mut release = |bytes: &[u8]| maps.iter().for_each(|(_, _, map)| map.release(bytes));
-        let written = emit::emit(&plan, &checkpoint, out.file(), &mut progress, &mut release);
+        let written = emit::emit(&plan, &checkpoint, out.file(), progress, &mut release, &|| options.cancelled());
         failed.store(written.is_err(), Ordering::Relaxed);
-        let hash = hash.join().unwrap_or_else(|_| {
-            Err(ConvertError::Read { path: input.to_owned(), source: io::Error::other("the hashing thread failed") })
-        });
+        let hash = hash.join().unwrap_or_else(|_| Err(read_error(io::Error::other("the hashing thread failed"))));
         let write_error = |source| ConvertError::Write { path: output.to_owned(), source };
         let writer = written.map_err(|error| error.at(output))?;
         let hash = hash?;
@@ -216,8 +211,8 @@ pub fn convert_bytes(
     let checkpoint = Checkpoint::open(kind, &[(name.to_owned(), input)], &|| false)?;
     let plan = Plan::new(&checkpoint, &Request { weights, dtype, config, labels, encoder: None })?;
     let path = Path::new(name);
-    let writer = emit::emit(&plan, &checkpoint, output, &mut |_| ControlFlow::Continue(()), &mut |_| {})
-        .map_err(|error| error.at(path))?;
+    let writer =
+        emit::emit(&plan, &checkpoint, output, &mut |_| {}, &mut |_| {}, &|| false).map_err(|error| error.at(path))?;
     let hash = hex(&Sha256::digest(input));
     let write_error = |source| ConvertError::Write { path: path.to_owned(), source };
     let bytes = writer.finish(plan.sha256_at, &hash).map_err(write_error)?;
@@ -248,32 +243,44 @@ fn summarize(plan: &Plan<'_>, dtype: DType, bytes: u64, source_sha256: String) -
     }
 }
 
+/// Refuses an output that is one of the files to read.
+fn refuse_input<'p>(output: &Path, mut read: impl Iterator<Item = &'p Path>) -> Result<(), ConvertError> {
+    let target = Output::leads_to(output);
+    match read.any(|input| Output::leads_to(input) == target) {
+        true => Err(ConvertError::Output { path: output.to_owned(), reason: "it is an input file" }),
+        false => Ok(()),
+    }
+}
+
 fn load_config(path: Option<&Path>) -> Result<Config, ConvertError> {
     let Some(path) = path else { return Ok(Config::default()) };
-    let bytes = read_small(path, config::MAX_CONFIG_BYTES + 1)?;
+    let bytes = read_small(path, config::MAX_CONFIG_BYTES)?;
     Config::parse(&bytes).map_err(|source| ConvertError::Config { file: file_name(path), source })
 }
 
 /// Reads class names, one per line; blank lines at the end do not count.
 fn load_labels(path: &Path) -> Result<Vec<String>, ConvertError> {
     let refuse = |reason: &str| ConvertError::Labels { reason: format!("{}: {reason}", file_name(path)) };
-    let bytes = read_small(path, MAX_LABELS_BYTES + 1)?;
-    if bytes.len() as u64 > MAX_LABELS_BYTES {
-        return Err(refuse("larger than 1 MiB"));
-    }
+    let bytes = read_small(path, MAX_LABELS_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|_| refuse("not UTF-8"))?;
     let labels: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
     if labels.iter().any(String::is_empty) { Err(refuse("a name is empty")) } else { Ok(labels) }
 }
 
-/// Reads at most `limit` bytes of a file.
+/// Reads a file of at most `limit` bytes.
 fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, ConvertError> {
     let read = || {
         let mut bytes = Vec::new();
-        open_regular(path)?.take(limit).read_to_end(&mut bytes)?;
+        open_regular(path)?.take(limit + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    read().map_err(|source| ConvertError::Read { path: path.to_owned(), source })
+    match read() {
+        Ok(bytes) if bytes.len() as u64 > limit => {
+            let reason = format!("larger than {} MiB, the most that is read of it", limit >> 20);
+            Err(ConvertError::Read { path: path.to_owned(), source: io::Error::other(reason) })
+        }
+        other => other.map_err(|source| ConvertError::Read { path: path.to_owned(), source }),
+    }
 }
 
 /// Opens a regular file. Anything else is refused before it is opened, because opening a pipe waits for its writer.
@@ -282,7 +289,15 @@ fn open_regular(path: &Path) -> io::Result<File> {
     if !path.metadata()?.is_file() {
         return Err(refuse());
     }
-    let file = File::open(path)?;
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // What has taken the file's place since is not waited for either.
+        options.custom_flags(libc::O_NONBLOCK);
+    }
+    let file = options.open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(refuse()) }
 }
 

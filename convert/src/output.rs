@@ -17,6 +17,7 @@ const BUFFER: usize = 1 << 18;
 #[derive(Debug)]
 pub struct Output {
     target: PathBuf,
+    folder: PathBuf,
     file: BufWriter<File>,
     /// Removes the file when dropped.
     temporary: TempPath,
@@ -57,6 +58,16 @@ impl Output {
         target(path).map(drop)
     }
 
+    /// Where a path leads: links followed, of a file that is not there yet those of its folder. Two paths that lead to
+    /// the same place name one file.
+    pub fn leads_to(path: &Path) -> PathBuf {
+        let in_folder = || {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Some(folder.canonicalize().ok()?.join(path.file_name()?))
+        };
+        path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
+    }
+
     /// Opens a temporary file in the folder of `path`.
     ///
     /// # Errors
@@ -64,24 +75,25 @@ impl Output {
     pub fn create(path: &Path) -> io::Result<Output> {
         let (target, replaced) = target(path)?;
         let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
         };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".denoir-").suffix(".tmp");
+        let mut options = File::options();
+        options.write(true).create_new(true);
         #[cfg(unix)]
         {
-            use std::os::unix::fs::PermissionsExt;
-            // What any other program would create, the process's umask applied; of a file that is replaced, no more than
-            // its own until the owner is known.
-            let mode = if replaced.is_some() { 0o600 } else { 0o666 };
-            builder.permissions(fs::Permissions::from_mode(mode));
+            use std::os::unix::fs::OpenOptionsExt;
+            // What any other program would create, the process's umask applied. What replaces a file is for its owner
+            // alone until it has the other's permissions.
+            options.mode(if replaced.is_some() { 0o600 } else { 0o666 });
         }
-        let (file, temporary) = builder.tempfile_in(folder).map_err(plain)?.into_parts();
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".denoir-").suffix(".tmp");
+        let (file, temporary) = builder.make_in(&folder, |path| options.open(path))?.into_parts();
         if let Some(replaced) = replaced {
             keep_access(&file, &replaced)?;
         }
-        Ok(Output { target, file: BufWriter::with_capacity(BUFFER, file), temporary })
+        Ok(Output { target, folder, file: BufWriter::with_capacity(BUFFER, file), temporary })
     }
 
     /// The file written so far.
@@ -111,29 +123,31 @@ impl Output {
             file.sync_all()?;
         }
         drop(file);
-        self.temporary.persist(&self.target).map_err(|error| plain(error.error))?;
+        self.temporary.persist(&self.target).map_err(|error| error.error)?;
         // The name is only as durable as its folder; not every file system can sync one, and the file is whole.
-        if let (true, Some(Ok(folder))) = (durable, self.target.parent().map(File::open)) {
+        if let (true, Ok(folder)) = (durable, File::open(&self.folder)) {
             let _ = folder.sync_all();
         }
         Ok(())
     }
 }
 
-/// Gives a new file the permissions and, as far as the system allows it, the owner of the one that it replaces.
+/// Gives a new file the permissions and, as far as the system allows it, the owner and group of the one that it
+/// replaces.
+#[cfg(unix)]
 fn keep_access(file: &File, replaced: &Metadata) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, fchown};
-        // Only the superuser gives files away. Changing the owner may drop bits of the mode, so it comes first.
-        let _ = fchown(file, Some(replaced.uid()), Some(replaced.gid()));
-    }
-    file.set_permissions(replaced.permissions())
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+    // Only the superuser gives files away, but who owns one may choose among his groups.
+    let (owner, group) = (Some(replaced.uid()), Some(replaced.gid()));
+    let of_group = fchown(file, owner, group).or_else(|_| fchown(file, None, group)).is_ok();
+    // Nothing written here is a program that runs as its owner. Another group gets no more than everybody.
+    let mode = replaced.mode() & 0o777;
+    let mode = if of_group { mode } else { mode & 0o707 | (mode & 0o007) << 3 };
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
-/// The system's own error. tempfile adds the temporary name, which means nothing to the user.
-fn plain(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|inner| inner.source()).and_then(|inner| inner.downcast_ref::<io::Error>());
-    let code = error.raw_os_error().or_else(|| inner.and_then(io::Error::raw_os_error));
-    code.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+/// Gives a new file the permissions of the one that it replaces.
+#[cfg(not(unix))]
+fn keep_access(file: &File, replaced: &Metadata) -> io::Result<()> {
+    file.set_permissions(replaced.permissions())
 }

@@ -51,6 +51,9 @@ impl<'a> Plan<'a> {
         let network = arch::read(&selection.tensors, request.config)?;
         let family = family(&network, &selection, request.config)?;
         let preset = Preset::of(&network, family, checkpoint.hints, request.config);
+        preset.check().map_err(ConvertError::Sampler)?;
+        let needed = network.specs.iter().filter_map(|spec| selection.tensors.get_key_value(&spec.name));
+        checkpoint.hold(needed.map(|(name, tensor)| (name.as_str(), tensor)))?;
         let name = request.config.name.clone().unwrap_or_else(|| preset::name(&network, family));
         check_labels(request.labels, &network)?;
 

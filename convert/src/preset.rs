@@ -1,6 +1,7 @@
 //! Upstream's sampler settings, and the name of a model, by family and size.
 
 use denoir_core::gguf::keys;
+use denoir_core::sampler::{Method, Settings, SettingsError};
 
 use crate::arch::NetworkSpec;
 use crate::config::{Config, Family};
@@ -35,7 +36,25 @@ impl Preset {
         preset.noise_scale = said.noise_scale.unwrap_or(preset.noise_scale);
         preset.order = said.order.unwrap_or(preset.order);
         preset.rounding = config.rounding.unwrap_or(preset.rounding);
+        // heun-jit has no shift, so upstream's does not follow the configuration there.
+        if preset.method == Method::HeunJit.name() && said.flow_shift.is_none() {
+            preset.flow_shift = 1.0;
+        }
         preset
+    }
+
+    /// Refuses settings with which the engine would not open the file.
+    pub(crate) fn check(&self) -> Result<(), SettingsError> {
+        let settings = Settings {
+            method: Method::from_name(self.method).ok_or(SettingsError::Method)?,
+            steps: self.steps,
+            cfg_scale: self.cfg_scale.into(),
+            guidance_interval: (self.guidance.0.into(), self.guidance.1.into()),
+            flow_shift: self.flow_shift.into(),
+            noise_scale: self.noise_scale.into(),
+            order: self.order,
+        };
+        settings.check()
     }
 
     fn upstream(network: &NetworkSpec, family: Family) -> Self {

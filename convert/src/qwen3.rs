@@ -80,6 +80,8 @@ pub(crate) fn read<'a>(checkpoint: &Checkpoint<'a>, files: &Files, dtype: DType)
     let sizes = Sizes::read(&files.config)?;
     let specs = sizes.specs();
     let tensors = rename(checkpoint, &specs)?;
+    // Before the vocabulary, which has as many tokens as the embedding has rows.
+    checkpoint.hold(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
     let vocabulary = Vocabulary::read(&files.tokenizer, sizes.vocabulary)?;
     let name = format!("Qwen3-{}x{}", sizes.layers, sizes.hidden);
     let mut metadata = Metadata::default();

@@ -2,6 +2,12 @@
 
 use crate::torch::{ElementType, TensorRef};
 
+/// Maximum number of tensors of a checkpoint. In a pickle every entry of a dictionary may refer to one name, and each
+/// becomes a copy.
+pub(crate) const MAX_TENSORS: usize = 1 << 14;
+/// Maximum bytes of a tensor's name.
+pub(crate) const MAX_NAME: usize = 256;
+
 /// A tensor of the checkpoint. Nothing about its data has been checked yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor<'a> {

@@ -3,6 +3,7 @@
 mod classes;
 mod pickle;
 mod pickle_error;
+mod value;
 mod zip;
 
 pub(crate) use classes::ElementType;
@@ -13,12 +14,13 @@ use core::cell::RefCell;
 use std::collections::HashSet;
 
 use denoir_core::checked;
-pub(crate) use pickle::TensorRef;
-use pickle::{Pickle, Value};
+use pickle::Pickle;
+pub(crate) use value::TensorRef;
+use value::Value;
 use zip::Zip;
 
 use crate::error::ConvertError;
-use crate::tensor::{Data, Hints, Named, Tensor};
+use crate::tensor::{Data, Hints, MAX_NAME, MAX_TENSORS, Named, Tensor};
 
 /// A checkpoint file whose storages are looked up on demand.
 #[derive(Debug)]
@@ -37,20 +39,14 @@ pub(crate) struct Contents<'a> {
     pub(crate) hints: Hints,
 }
 
-/// Maximum number of named tensors. A name may be referred to by every entry of a dictionary, and each becomes a copy.
-const MAX_TENSORS: usize = 1 << 14;
-/// Maximum bytes of a tensor's name.
-const MAX_NAME: usize = 256;
-
 /// The outer keys of a JiT checkpoint.
 const JIT_GROUPS: [&str; 3] = ["model_ema1", "model_ema2", "model"];
 
 /// Opens a checkpoint and lists its tensors; only `data.pkl` is read.
 /// `stop` is asked from time to time.
 pub(crate) fn open<'a>(bytes: &'a [u8], file: &str, stop: &dyn Fn() -> bool) -> Result<Contents<'a>, ConvertError> {
-    let zip_error = |source| ConvertError::Zip { file: file.into(), source };
     let format = |reason| ConvertError::Format { file: file.into(), reason };
-    let zip = Zip::parse(bytes).map_err(zip_error)?;
+    let zip = Zip::parse(bytes).map_err(|source| zip_error(file, source))?;
 
     let root = root(&zip).ok_or_else(|| format("a zip file, but not a PyTorch checkpoint: it needs one data.pkl"))?;
     if zip.data(&format!("{root}constants.pkl")).is_some() {
@@ -59,7 +55,11 @@ pub(crate) fn open<'a>(bytes: &'a [u8], file: &str, stop: &dyn Fn() -> bool) -> 
     if zip.data(&format!("{root}byteorder")).is_some_and(|order| order != b"little") {
         return Err(format("a big-endian PyTorch checkpoint; save it on a little-endian machine"));
     }
-    let data = zip.verified(&format!("{root}data.pkl")).map_err(zip_error)?;
+    let entry = format!("{root}data.pkl");
+    if zip.data(&entry).is_some_and(|data| data.len() as u64 > pickle::MAX_BYTES) {
+        return Err(ConvertError::Pickle { file: file.into(), source: PickleError::TooLarge("bytes") });
+    }
+    let data = zip.verified(&entry, stop).map_err(|source| zip_error(file, source))?;
     let pickle_error = |source| match source {
         PickleError::Stopped => ConvertError::Cancelled,
         source => ConvertError::Pickle { file: file.into(), source },
@@ -70,6 +70,13 @@ pub(crate) fn open<'a>(bytes: &'a [u8], file: &str, stop: &dyn Fn() -> bool) -> 
     let hints = hints(&pickle);
     let storages = Storages { zip, root, verified: RefCell::default() };
     Ok(Contents { tensors, storages, hints })
+}
+
+fn zip_error(file: &str, source: ZipError) -> ConvertError {
+    match source {
+        ZipError::Stopped => ConvertError::Cancelled,
+        source => ConvertError::Zip { file: file.into(), source },
+    }
 }
 
 /// The one top-level folder with a `data.pkl`, with its slash.
@@ -131,20 +138,33 @@ fn hints(pickle: &Pickle<'_>) -> Hints {
 }
 
 impl<'a> Storages<'a> {
-    /// The bytes of a tensor, row by row, after comparing the checksum of its storage.
+    /// Compares the checksum of a tensor's storage, once. `stop` is asked from time to time.
+    pub(crate) fn verify(
+        &self,
+        tensor: &TensorRef<'a>,
+        file: &str,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), ConvertError> {
+        let entry = self.entry(tensor);
+        if !self.verified.borrow().contains(&entry) {
+            self.zip.verified(&entry, stop).map_err(|source| zip_error(file, source))?;
+            self.verified.borrow_mut().insert(entry);
+        }
+        Ok(())
+    }
+
+    /// Name of the entry that holds a tensor's storage.
+    fn entry(&self, tensor: &TensorRef<'a>) -> String {
+        format!("{}data/{}", self.root, tensor.storage.key)
+    }
+
+    /// The bytes of a tensor, row by row.
     pub(crate) fn bytes(&self, name: &str, tensor: &TensorRef<'a>, file: &str) -> Result<&'a [u8], ConvertError> {
         if !is_contiguous(&tensor.shape, &tensor.stride) {
             return Err(ConvertError::Strided(name.into()));
         }
-        let zip_error = |source| ConvertError::Zip { file: file.into(), source };
-        let entry = format!("{}data/{}", self.root, tensor.storage.key);
-        let data = if self.verified.borrow().contains(&entry) {
-            self.zip.data(&entry).unwrap_or(&[])
-        } else {
-            let data = self.zip.verified(&entry).map_err(zip_error)?;
-            self.verified.borrow_mut().insert(entry);
-            data
-        };
+        let entry = self.entry(tensor);
+        let data = self.zip.data(&entry).ok_or_else(|| zip_error(file, ZipError::Missing(entry)))?;
         let range = || {
             let size = tensor.storage.ty.size()?;
             let whole = tensor.storage.len.checked_mul(size)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use denoir::core::DType;
-use denoir::{EncodedPrompt, Isa, Model, Options, TextEncoder};
+use denoir::{EncodedPrompt, Isa, Loading, Model, Options, TextEncoder};
 use denoir_convert::{ConvertError, convert, locate};
 use tempfile::TempDir;
 
@@ -68,7 +68,7 @@ impl Models {
             convert(&checkpoint, &file, &options, &mut |_| {})?;
             file
         };
-        let model = Arc::new(Model::open(file)?);
+        let model = Arc::new(Model::load(file, Loading::Map)?);
         self.open.insert(key, Arc::clone(&model));
         Ok(model)
     }
@@ -83,9 +83,10 @@ impl Models {
             return Ok(Arc::clone(encoder));
         }
         let file = self.folder.path().join(format!("encoder-{}.gguf", self.encoders.len()));
-        let options = denoir_convert::Options { dtype: Some(self.dtype), ..Default::default() };
+        let cancel = Some(Arc::clone(&self.cancel));
+        let options = denoir_convert::Options { dtype: Some(self.dtype), cancel, ..Default::default() };
         convert(&locate(&path)?, &file, &options, &mut |_| {})?;
-        let encoder = Arc::new(TextEncoder::open(file)?);
+        let encoder = Arc::new(TextEncoder::load(file, Loading::Map)?.with_cancel(Arc::clone(&self.cancel)));
         self.encoders.insert(path, Arc::clone(&encoder));
         Ok(encoder)
     }

@@ -1,5 +1,7 @@
 use bytemuck::{Pod, Zeroable};
 
+use crate::reserve::fallibly;
+
 /// The alignment of the engine's memory: a cache line.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -23,9 +25,8 @@ impl AlignedBytes {
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory) if the allocation fails.
     pub fn zeroed(len: usize) -> Result<Self, crate::Error> {
-        let lines =
-            bytemuck::allocation::try_zeroed_slice_box(len.div_ceil(64)).map_err(|()| crate::Error::Memory(len))?;
-        Ok(AlignedBytes { lines, len })
+        let lines = fallibly(|| bytemuck::allocation::try_zeroed_slice_box(len.div_ceil(64)));
+        Ok(AlignedBytes { lines: lines.map_err(|()| crate::Error::Memory(len))?, len })
     }
 
     /// A copy of the bytes.
@@ -47,6 +48,39 @@ impl AlignedBytes {
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }
+}
+
+/// An empty vector with room for so many.
+///
+/// # Errors
+/// [`Error::Memory`](crate::Error::Memory).
+pub(crate) fn reserved<T>(len: usize) -> Result<Vec<T>, crate::Error> {
+    let mut values = Vec::new();
+    match fallibly(|| values.try_reserve_exact(len)) {
+        Ok(()) => Ok(values),
+        Err(_) => Err(crate::Error::Memory(len.saturating_mul(size_of::<T>()))),
+    }
+}
+
+/// A copy of a text.
+///
+/// # Errors
+/// As [`reserved`].
+pub(crate) fn owned(text: &str) -> Result<String, crate::Error> {
+    let mut copy = String::new();
+    fallibly(|| copy.try_reserve_exact(text.len())).map_err(|_| crate::Error::Memory(text.len()))?;
+    copy.push_str(text);
+    Ok(copy)
+}
+
+/// So many zeros.
+///
+/// # Errors
+/// As [`reserved`].
+pub(crate) fn zeros(len: usize) -> Result<Vec<f32>, crate::Error> {
+    let mut values = reserved(len)?;
+    values.resize(len, 0.0);
+    Ok(values)
 }
 
 impl std::fmt::Debug for AlignedBytes {

@@ -7,6 +7,7 @@ use denoir_core::sampler::SettingsError;
 use denoir_core::{ModelError, RunError};
 
 use crate::TokenizerError;
+use crate::reserve::Refused;
 
 /// What can go wrong between a model file and an image.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub enum Error {
     Device(DeviceError),
     /// A worker thread could not be started.
     Threads(std::io::Error),
+    /// The pipeline belongs to the process that this one was forked from; its threads and devices are not here.
+    Forked,
     /// The images could not be drawn.
     Run(RunError<DeviceError>),
 }
@@ -117,6 +120,7 @@ impl std::fmt::Display for Error {
             Error::Backend(what) => f.write_str(what),
             Error::Device(e) => e.fmt(f),
             Error::Threads(e) => write!(f, "a worker thread could not be started: {e}"),
+            Error::Forked => f.write_str("the pipeline belongs to the process that this one was forked from"),
             Error::Run(e) => e.fmt(f),
         }
     }
@@ -133,7 +137,7 @@ impl std::error::Error for Error {
             Error::Encode(e) => Some(e),
             Error::Run(e) => Some(e),
             Error::Device(e) => Some(e),
-            Error::Condition(_) | Error::Memory(_) | Error::Backend(_) => None,
+            Error::Condition(_) | Error::Memory(_) | Error::Backend(_) | Error::Forked => None,
         }
     }
 }
@@ -141,6 +145,12 @@ impl std::error::Error for Error {
 impl From<RunError<Infallible>> for Error {
     fn from(e: RunError<Infallible>) -> Self {
         Error::Run(e.map_device(|never| match never {}))
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(Refused(bytes): Refused) -> Self {
+        Error::Memory(bytes)
     }
 }
 

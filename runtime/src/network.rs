@@ -9,8 +9,9 @@ use denoir_core::plan::PlanError;
 use denoir_core::t2i::T2iModel;
 use denoir_core::{DType, Denoiser, ModelError, RunError, Weight};
 
+use crate::bytes::reserved;
 use crate::denoise::Conditioned;
-use crate::{Denoise, Error};
+use crate::{AlignedBytes, Denoise, Error};
 
 /// The networks that denoir runs.
 #[derive(Clone, Debug)]
@@ -142,13 +143,20 @@ impl AnyNetwork {
     where
         Error: From<RunError<B::Error>>,
     {
-        let mut scratch = vec![0; if tap.is_some() { backend.bounds().arena } else { 0 }];
-        self.with_denoiser(batch, Tapped::new(backend, tap, &mut scratch), f)
+        let mut scratch = AlignedBytes::zeroed(if tap.is_some() { backend.bounds().arena } else { 0 })?;
+        self.with_denoiser(batch, Tapped::new(backend, tap, scratch.as_mut_slice()), f)
     }
 
     /// The matrices that every evaluation reads.
-    pub(crate) fn matrices(&self) -> Vec<Weight> {
-        each!(self, n => n.matrices().collect())
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub(crate) fn matrices(&self) -> Result<Vec<Weight>, Error> {
+        each!(self, n => {
+            let mut matrices = reserved(n.matrices().count())?;
+            matrices.extend(n.matrices());
+            Ok(matrices)
+        })
     }
 }
 
@@ -161,12 +169,21 @@ where
 }
 
 /// Reads a model on the heap, where it stays: it is large, and the caller's stack may be small.
+///
+/// # Errors
+/// Those of `read`; [`ModelError::TooLarge`] if there is no memory.
 pub(crate) fn boxed<N>(gguf: &Gguf<'_>, read: ReadInto<N>) -> Result<Box<N>, ModelError> {
-    let mut slot = Box::new_uninit();
-    let model: *const N = read(gguf, &mut slot)?;
-    assert!(std::ptr::eq(model, slot.as_ptr()));
+    // A vector may be refused its memory, a box may not.
+    let mut models = reserved::<N>(1).map_err(|_| ModelError::TooLarge)?;
+    let [slot, ..] = models.spare_capacity_mut() else { return Err(ModelError::TooLarge) };
+    let at: *const N = slot.as_ptr();
+    let model: *const N = read(gguf, slot)?;
+    assert!(std::ptr::eq(model, at));
     // SAFETY: `read` returned a reference to a model in the slot.
-    Ok(unsafe { slot.assume_init() })
+    unsafe { models.set_len(1) };
+    let model = Box::into_raw(models.into_boxed_slice());
+    // SAFETY: a box of one model has the layout of a box of a slice of one.
+    Ok(unsafe { Box::from_raw(model.cast::<N>()) })
 }
 
 /// [`JitModel::read_into`] and the like.

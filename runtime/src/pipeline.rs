@@ -5,7 +5,12 @@ use denoir_core::backend::TapFn;
 use denoir_core::{DType, Job, Progress};
 
 use crate::backends::{self, Engine, Opened};
+use crate::bytes::reserved;
+use crate::reserve::Watch;
 use crate::{Denoise, Device, Error, Image, Isa, KernelTime, Model, Options, Request};
+
+/// Takes an image, `(channels, height, width)`, and its index.
+pub type TakeImage<'t> = dyn FnMut(usize, &[f32]) -> Result<(), Error> + 't;
 
 /// A model, with the memory and the device to run it.
 #[derive(Debug)]
@@ -16,6 +21,8 @@ pub struct Pipeline {
     engine: Box<dyn Engine>,
     device: Device,
     warnings: Vec<String>,
+    /// The process that made it: a fork has none of its threads and devices.
+    process: u32,
 }
 
 impl Pipeline {
@@ -25,9 +32,12 @@ impl Pipeline {
     /// # Errors
     /// [`Error`] if the backend or device does not exist, or if memory or threads cannot be allocated.
     pub fn new(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
+        let watch = Watch::start();
         let Opened { engine, device, warnings } = backends::open(&model, options)?;
         let chunk_times = model.network().chunk_times(options.batch())?;
-        Ok(Pipeline { model, batch: options.batch(), chunk_times, engine, device, warnings })
+        watch.check()?;
+        let process = std::process::id();
+        Ok(Pipeline { model, batch: options.batch(), chunk_times, engine, device, warnings, process })
     }
 
     /// The model.
@@ -132,6 +142,9 @@ impl Pipeline {
         tap: Option<&mut TapFn<'_>>,
         f: impl FnOnce(&mut dyn Denoise) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        if self.process != std::process::id() {
+            return Err(Error::Forked);
+        }
         let (mut f, mut result) = (Some(f), None);
         self.engine.run(&self.model, self.batch, tap, &mut |denoiser| {
             result = f.take().map(|f| f(denoiser)).transpose()?;
@@ -171,9 +184,15 @@ impl Pipeline {
         &mut self,
         request: &Request<'_>,
         observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
-        take: &mut dyn FnMut(usize, &[f32]) -> Result<(), Error>,
+        take: &mut TakeImage<'_>,
     ) -> Result<(), Error> {
         let (batch, pixels) = (self.batch, self.model.network().pixels());
+        let (process, watch) = (self.process, Watch::start());
+        // Whether the job can go on, whatever its observer says.
+        let can_go_on = || {
+            watch.check()?;
+            if process == std::process::id() { Ok(()) } else { Err(Error::Forked) }
+        };
         let total = request.condition.images();
         let mut samples = reserved(batch.min(total).saturating_mul(pixels))?;
         let mut seeds = reserved(batch.min(total))?;
@@ -186,10 +205,13 @@ impl Pipeline {
                 samples.resize(count * pixels, 0.0);
                 let condition = request.condition.part(first, count);
                 let job = Job { settings: &request.settings, condition, seeds: &seeds, rng: request.rng };
-                denoiser.generate(&job, &mut samples, &mut |progress| {
+                let result = denoiser.generate(&job, &mut samples, &mut |progress| {
                     (progress.image, progress.images) = (first, total);
-                    observe(progress)
-                })?;
+                    observe(progress)?;
+                    if can_go_on().is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
+                can_go_on()?;
+                result?;
                 for (i, sample) in samples.chunks_exact(pixels).enumerate() {
                     take(first + i, sample)?;
                 }
@@ -197,11 +219,4 @@ impl Pipeline {
             Ok(())
         })
     }
-}
-
-/// An empty vector with room for so many.
-fn reserved<T>(len: usize) -> Result<Vec<T>, Error> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| Error::Memory(len.saturating_mul(size_of::<T>())))?;
-    Ok(values)
 }

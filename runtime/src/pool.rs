@@ -1,14 +1,16 @@
 //! A fork-join thread pool. The kernels of a pass are microseconds apart, so idle workers spin for a while before they
 //! sleep.
 
-use std::cell::UnsafeCell;
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::PoisonError;
 
 use denoir_core::Executor;
+
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Condvar, Mutex, UnsafeCell, spin_loop, thread_local};
 
 /// Spins of an idle worker before it sleeps: some hundred microseconds, longer than the gaps between the kernels of a
 /// pass and between passes. Waking a worker costs more, and may place it on the CPU of the waking thread.
@@ -19,7 +21,17 @@ const SPINS_TO_YIELD: u32 = 100;
 /// The bit of the gate that lets workers in.
 const OPEN: usize = 1 << (usize::BITS - 1);
 
-/// Worker threads that run the tiles of a kernel together with the calling thread.
+/// A kernel's tiles.
+type Task = *const (dyn Fn(usize) + Sync);
+
+thread_local! {
+    /// Whether this thread is computing a tile. A pool that is used by a tile could wait for its own thread.
+    #[allow(clippy::missing_const_for_thread_local, reason = "loom's has no such form")]
+    static IN_TILE: Cell<bool> = Cell::new(false);
+}
+
+/// Worker threads that run the tiles of a kernel together with the calling thread. A tile may use a pool too: its own
+/// thread then runs all of what it asks for. Workers block signals, so that a program's handlers run on its own threads.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -33,7 +45,7 @@ struct Shared {
     /// Grows by one with every kernel: a worker that sees a new number has work.
     epoch: AtomicUsize,
     /// The current kernel; valid while `gate` is open or a worker is inside.
-    task: UnsafeCell<Option<*const (dyn Fn(usize) + Sync)>>,
+    task: UnsafeCell<Option<Task>>,
     /// Number of tiles of the kernel.
     count: AtomicUsize,
     /// The next tile to hand out.
@@ -76,16 +88,21 @@ impl Pool {
             wake: Condvar::new(),
         });
         let mut pool = Pool { shared, workers: Vec::new(), turn: Mutex::new(()), process: std::process::id() };
+        // Threads start with the signal mask of the one that starts them.
+        let signals = Signals::block();
         for i in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            let builder = std::thread::Builder::new().name(format!("denoir-{i}"));
+            let builder = thread::Builder::new().name(format!("denoir-{i}"));
             // On an error, dropping the pool ends the workers that were started.
+            crate::system::room_for_thread()?;
             pool.workers.push(builder.spawn(move || shared.work())?);
+            // A thread allocates while it starts; from here on it allocates nothing. One after another, so that the
+            // room that was seen is there for it.
+            while pool.shared.started.load(Ordering::Relaxed) != pool.workers.len() {
+                thread::yield_now();
+            }
         }
-        // A thread allocates while it starts; from here on the pool allocates nothing.
-        while pool.shared.started.load(Ordering::Relaxed) != pool.workers.len() {
-            std::thread::yield_now();
-        }
+        drop(signals);
         Ok(pool)
     }
 }
@@ -98,7 +115,7 @@ unsafe impl Executor for Pool {
     }
 
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        if self.workers.is_empty() || tasks <= 1 {
+        if self.workers.is_empty() || tasks <= 1 || IN_TILE.with(Cell::get) {
             return (0..tasks).for_each(task);
         }
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +123,7 @@ unsafe impl Executor for Pool {
         // SAFETY: only the lifetime changes; the pointer is not used after this function, which waits for all.
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { core::mem::transmute(task) };
         // SAFETY: the gate is shut, nobody is inside, and this thread has the turn, so nobody reads it.
-        unsafe { *shared.task.get() = Some(task) };
+        shared.task.with_mut(|place| unsafe { *place = Some(task) });
         shared.count.store(tasks, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);
         shared.gate.store(OPEN, Ordering::Release);
@@ -115,7 +132,7 @@ unsafe impl Executor for Pool {
             shared.epoch.fetch_add(1, Ordering::Release);
         }
         shared.wake.notify_all();
-        let mine = catch_unwind(AssertUnwindSafe(|| shared.take_tiles(task)));
+        let mine = shared.take_tiles(task);
         // All tiles are taken: whoever is not inside by now is not needed.
         shared.gate.fetch_and(!OPEN, Ordering::Relaxed);
         let mut spins = 0;
@@ -132,15 +149,21 @@ unsafe impl Executor for Pool {
 }
 
 impl Shared {
-    fn take_tiles(&self, task: &(dyn Fn(usize) + Sync)) {
+    /// Computes tiles until all are taken, or until one panics.
+    fn take_tiles(&self, task: &(dyn Fn(usize) + Sync)) -> std::thread::Result<()> {
         let count = self.count.load(Ordering::Relaxed);
-        loop {
-            let i = self.next.fetch_add(1, Ordering::Relaxed);
-            if i >= count {
-                return;
+        IN_TILE.with(|inside| inside.set(true));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let i = self.next.fetch_add(1, Ordering::Relaxed);
+                if i >= count {
+                    return;
+                }
+                task(i);
             }
-            task(i);
-        }
+        }));
+        IN_TILE.with(|inside| inside.set(false));
+        result
     }
 
     fn work(&self) {
@@ -153,10 +176,9 @@ impl Shared {
             }
             // SAFETY: this worker came in by the open gate, so the kernel is published; it stays until the worker
             // leaves.
-            if let Some(task) = unsafe { *self.task.get() } {
+            if let Some(task) = self.task.with(|place| unsafe { *place }) {
                 // SAFETY: the kernel stays published until this worker leaves.
-                let task = unsafe { &*task };
-                if catch_unwind(AssertUnwindSafe(|| self.take_tiles(task))).is_err() {
+                if self.take_tiles(unsafe { &*task }).is_err() {
                     self.panicked.store(true, Ordering::Relaxed);
                 }
             }
@@ -183,7 +205,7 @@ impl Shared {
             if let Some(epoch) = news() {
                 return Some(epoch);
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
         let mut asleep = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -200,22 +222,23 @@ impl Shared {
 
 fn pause(spins: &mut u32) {
     *spins += 1;
-    if *spins > SPINS_TO_YIELD { std::thread::yield_now() } else { std::hint::spin_loop() }
+    if *spins > SPINS_TO_YIELD { thread::yield_now() } else { spin_loop() }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // The workers are not here, and one may have held the lock at the time of the fork. There is nothing to wait
+            // for, and the system would say so.
+            self.workers.drain(..).for_each(std::mem::forget);
+            return;
+        }
         {
             let _asleep = self.shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
             self.shared.stop.store(true, Ordering::Relaxed);
         }
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
-            if self.process != std::process::id() {
-                // There is nothing to wait for, and the system would say so.
-                std::mem::forget(worker);
-                continue;
-            }
             // A worker catches every panic of a kernel, so there is none to report here.
             let _ = worker.join();
         }
@@ -228,49 +251,43 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The signals that may be delivered to any thread, blocked in this one until this is dropped.
+struct Signals {
+    #[cfg(unix)]
+    before: libc::sigset_t,
+}
 
-    #[test]
-    fn every_task_runs_once() {
-        for threads in [0, 1, 2, 5] {
-            let pool = Pool::new(threads).unwrap();
-            for tasks in [0, 1, 2, 3, 100, 1000] {
-                let hits: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-                pool.run(tasks, &|i| {
-                    hits[i].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(hits.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{threads} threads, {tasks} tasks");
+#[cfg(unix)]
+impl Signals {
+    /// What a thread's own instructions raise, and what profilers send to the thread that runs.
+    const KEPT: [libc::c_int; 7] =
+        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGPROF];
+
+    fn block() -> Signals {
+        // SAFETY: a set may be all zeros, and the calls write to sets that are here.
+        unsafe {
+            let (mut blocked, mut before): (libc::sigset_t, libc::sigset_t) = core::mem::zeroed();
+            libc::sigfillset(&mut blocked);
+            for signal in Signals::KEPT {
+                libc::sigdelset(&mut blocked, signal);
             }
+            libc::pthread_sigmask(libc::SIG_BLOCK, &blocked, &mut before);
+            Signals { before }
         }
     }
+}
 
-    #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(3).unwrap();
-        for _ in 0..20 {
-            let result = catch_unwind(AssertUnwindSafe(|| pool.run(64, &|i| assert!(i != 40))));
-            assert!(result.is_err());
-            pool.run(8, &|_| {});
-        }
+#[cfg(unix)]
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // SAFETY: the set that the system wrote.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, core::ptr::null_mut()) };
     }
+}
 
-    #[test]
-    fn threads_share_a_pool() {
-        let pool = Pool::new(3).unwrap();
-        let total = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..200 {
-                        pool.run(10, &|_| {
-                            total.fetch_add(1, Ordering::Relaxed);
-                        });
-                    }
-                });
-            }
-        });
-        assert_eq!(total.into_inner(), 4 * 200 * 10);
+#[cfg(not(unix))]
+impl Signals {
+    fn block() -> Signals {
+        Signals {}
     }
 }

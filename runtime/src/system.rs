@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use crate::bytes::reserved;
+use crate::reserve::Watch;
+
 /// The processor's name.
 pub(crate) fn cpu_name() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -15,6 +18,20 @@ pub(crate) fn cpu_name() -> String {
 /// Threads that run at once.
 pub(crate) fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Looks whether the system has the memory that a thread takes as it starts: the standard library ends the process if a
+/// thread cannot have its handle or the stack of its signal handlers, which it allocates past any allocator of a program.
+///
+/// # Errors
+/// The system's, if it has not.
+pub(crate) fn room_for_thread() -> std::io::Result<()> {
+    /// The standard library's default stack, and more than all else.
+    const BYTES: usize = (2 << 20) + (1 << 20);
+    let watch = Watch::start();
+    let small = reserved::<u8>(1 << 12).is_ok() && watch.check().is_ok();
+    memmap2::MmapOptions::new().len(BYTES).no_reserve_swap().map_anon()?;
+    if small { Ok(()) } else { Err(std::io::ErrorKind::OutOfMemory.into()) }
 }
 
 /// Memory in bytes.

@@ -9,6 +9,8 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use denoir_core::gguf::{Gguf, GgufError, keys::tokenizer as keys};
 use unicode_normalization::UnicodeNormalization;
 
+use crate::reserve::fallibly;
+
 /// The padding token.
 const PAD: &str = "<|endoftext|>";
 /// Types of tokens that are matched before the text is split into words: control and user-defined.
@@ -16,13 +18,16 @@ const MATCHED_FIRST: [u32; 2] = [3, 4];
 /// Bytes of all tokens that are matched first: some forty times as much is needed to search for them.
 const MAX_ADDED_BYTES: usize = 1 << 20;
 
+/// Two tokens, the rank of their merge, and the token that it makes.
+type Merges = HashMap<(u32, u32), (u32, u32)>;
+
 /// The byte-level BPE tokenizer of Qwen's models.
 #[derive(Debug)]
 pub struct Tokenizer {
     /// The token of each byte; one that the vocabulary lacks is dropped.
     bytes: [Option<u32>; 256],
     /// Of two neighbours, the rank of their merge and the token that they become.
-    merges: HashMap<(u32, u32), (u32, u32)>,
+    merges: Merges,
     /// Tokens that are matched as they are, before everything else, and their numbers.
     added: AhoCorasick,
     added_ids: Vec<u32>,
@@ -51,6 +56,8 @@ pub enum TokenizerError {
     },
     /// The tokens that are matched first are too many or too long to search for.
     Search,
+    /// There is no memory for the vocabulary.
+    Memory,
 }
 
 impl std::fmt::Display for TokenizerError {
@@ -66,6 +73,7 @@ impl std::fmt::Display for TokenizerError {
                 write!(f, "the tokenizer has {tokens} tokens, the embedding {rows} rows")
             }
             TokenizerError::Search => f.write_str("the tokenizer's added tokens are too many or too long"),
+            TokenizerError::Memory => f.write_str("out of memory for the tokenizer's vocabulary"),
         }
     }
 }
@@ -99,7 +107,9 @@ impl Tokenizer {
         if tokens > rows {
             return Err(TokenizerError::TooManyTokens { tokens, rows });
         }
-        let ids: HashMap<&str, u32> = gguf.strings(keys::TOKENS)?.zip(0..).collect();
+        let mut ids: HashMap<&str, u32> = HashMap::new();
+        fallibly(|| ids.try_reserve(tokens)).map_err(|_| TokenizerError::Memory)?;
+        ids.extend(gguf.strings(keys::TOKENS)?.zip(0..));
         let id = |token: &str| ids.get(token).copied();
         let types = gguf.array(keys::TOKEN_TYPE)?.iter().map(|kind| kind.as_u32().unwrap_or(0));
         let added = gguf.strings(keys::TOKENS)?.zip(types);
@@ -193,7 +203,7 @@ impl Tokenizer {
 }
 
 /// The merges of a file in the order of their ranks.
-fn merges(gguf: &Gguf<'_>, ids: &HashMap<&str, u32>) -> Result<HashMap<(u32, u32), (u32, u32)>, TokenizerError> {
+fn merges(gguf: &Gguf<'_>, ids: &HashMap<&str, u32>) -> Result<Merges, TokenizerError> {
     let mut whole = String::new();
     let pair = |(merge, rank): (&str, u32)| {
         // The first character may be a space's own stand-in, never a space.
@@ -205,7 +215,14 @@ fn merges(gguf: &Gguf<'_>, ids: &HashMap<&str, u32>) -> Result<HashMap<(u32, u32
         });
         pair.ok_or_else(|| TokenizerError::Merge(short(merge)))
     };
-    gguf.strings(keys::MERGES)?.zip(0..).map(pair).collect()
+    let mut merges = HashMap::new();
+    let count = gguf.array(keys::MERGES)?.len() as usize;
+    fallibly(|| merges.try_reserve(count)).map_err(|_| TokenizerError::Memory)?;
+    for pair in gguf.strings(keys::MERGES)?.zip(0..).map(pair) {
+        let (pair, merged) = pair?;
+        merges.insert(pair, merged);
+    }
+    Ok(merges)
 }
 
 /// What stands for a byte in the vocabulary: itself where it is a visible character of Latin-1, or else the next free

@@ -19,6 +19,9 @@ pub const TYPES: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::I8];
 /// What a weight must not be.
 pub const VALUES: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
+/// Draws with a model in some way: what came of it, or why it could not be tried.
+pub type Draw<'d> = dyn Fn(&Arc<Model>) -> Result<Result<(), Error>> + 'd;
+
 /// The smallest model file of each architecture.
 ///
 /// # Errors
@@ -39,12 +42,7 @@ fn converted(tensors: &[Tensor], config: &str, dtype: DType) -> Result<Vec<u8>> 
 ///
 /// # Errors
 /// A picture, or another error.
-pub fn are_refused(
-    what: &str,
-    file: &[u8],
-    values: &[f32],
-    draw: &dyn Fn(&Arc<Model>) -> Result<Result<(), Error>>,
-) -> Result<()> {
+pub fn are_refused(what: &str, file: &[u8], values: &[f32], draw: &Draw<'_>) -> Result<()> {
     draw(&opened(file)?)?.with_context(|| format!("{what}: undamaged"))?;
     let (mut bytes, mut damaged) = (file.to_vec(), 0);
     for tensor in Gguf::parse(file)?.tensors() {

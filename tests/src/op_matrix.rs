@@ -9,11 +9,13 @@ pub mod backends;
 mod case;
 pub mod cases;
 pub mod draw;
+mod guarded;
 pub mod parts;
 mod seed;
 mod table;
 
 pub use case::{Case, Output, Tolerance, elements};
+pub use guarded::Edge;
 pub use seed::{base_seed, hash};
 pub use table::Table;
 

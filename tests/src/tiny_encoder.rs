@@ -9,6 +9,23 @@ pub const CONFIG: &str = r#"{"model_type":"qwen3","hidden_size":8,"intermediate_
     "num_attention_heads":2,"num_key_value_heads":1,"head_dim":4,"vocab_size":5,"max_position_embeddings":64,
     "rms_norm_eps":1e-6,"rope_theta":1e4,"hidden_act":"silu"}"#;
 
+/// Its tensors, without `model.` before and `.weight` after.
+pub const SHAPES: [(&str, &[u64]); 13] = [
+    ("embed_tokens", &[5, 8]),
+    ("layers.0.input_layernorm", &[8]),
+    ("layers.0.self_attn.q_proj", &[8, 8]),
+    ("layers.0.self_attn.k_proj", &[4, 8]),
+    ("layers.0.self_attn.v_proj", &[4, 8]),
+    ("layers.0.self_attn.q_norm", &[4]),
+    ("layers.0.self_attn.k_norm", &[4]),
+    ("layers.0.self_attn.o_proj", &[8, 8]),
+    ("layers.0.post_attention_layernorm", &[8]),
+    ("layers.0.mlp.gate_proj", &[6, 8]),
+    ("layers.0.mlp.up_proj", &[6, 8]),
+    ("layers.0.mlp.down_proj", &[8, 6]),
+    ("norm", &[8]),
+];
+
 /// Its `tokenizer.json`: four tokens, a merge and a special token.
 pub fn tokenizer_json() -> String {
     let split = serde_json::json!({"type": "Split", "behavior": "Isolated", "invert": false,
@@ -32,22 +49,7 @@ pub fn write(at: &Path, ty: Float) -> std::io::Result<()> {
         let values = (0..shape.iter().product()).map(|i| ((i % 7) as f32 - 3.0) / 4.0).collect();
         Tensor { name: format!("model.{name}.weight"), shape: shape.to_vec(), values }
     };
-    let shapes: [(&str, &[u64]); 13] = [
-        ("embed_tokens", &[5, 8]),
-        ("layers.0.input_layernorm", &[8]),
-        ("layers.0.self_attn.q_proj", &[8, 8]),
-        ("layers.0.self_attn.k_proj", &[4, 8]),
-        ("layers.0.self_attn.v_proj", &[4, 8]),
-        ("layers.0.self_attn.q_norm", &[4]),
-        ("layers.0.self_attn.k_norm", &[4]),
-        ("layers.0.self_attn.o_proj", &[8, 8]),
-        ("layers.0.post_attention_layernorm", &[8]),
-        ("layers.0.mlp.gate_proj", &[6, 8]),
-        ("layers.0.mlp.up_proj", &[6, 8]),
-        ("layers.0.mlp.down_proj", &[8, 6]),
-        ("norm", &[8]),
-    ];
-    let tensors: Vec<Tensor> = shapes.into_iter().map(tensor).collect();
+    let tensors: Vec<Tensor> = SHAPES.into_iter().map(tensor).collect();
     std::fs::write(at.join("model.safetensors"), safetensors(&tensors, ty))?;
     std::fs::write(at.join("config.json"), CONFIG)?;
     std::fs::write(at.join("tokenizer.json"), tokenizer_json())

@@ -378,7 +378,7 @@ fn outputs_appear_whole_or_not_at_all() {
     };
     let (input, out) = (at("in.ckpt"), at("out.gguf"));
     assert!(fails(&input, &at("folder"), &good).contains("it is a folder"));
-    assert!(fails(&input, &input, &good).contains("it is the input file"));
+    assert!(fails(&input, &input, &good).contains("it is an input file"));
     assert!(fails(&input, &at("none/out.gguf"), &good).contains("cannot write"));
     assert!(fails(&at("folder"), &out, &good).contains("not a file"));
     assert!(fails(&at("none.ckpt"), &out, &good).contains("cannot read"));

@@ -1,6 +1,7 @@
 //! A damaged model file gives a typed error or is read to its end; never a panic, never an allocation.
 
 use std::io::Cursor;
+use std::time::{Duration, Instant};
 
 use denoir_convert::{Config, convert_bytes};
 use denoir_core::DType;
@@ -97,4 +98,62 @@ fn lookups_name_what_is_missing() {
     assert_eq!(gguf.u32("nothing").unwrap_err().to_string(), "metadata key \"nothing\" is missing");
     assert!(gguf.u32(keys::NAME).unwrap_err().to_string().contains("is not a u32"));
     assert_eq!(gguf.strings(keys::CLASS_NAMES).unwrap().collect::<Vec<_>>(), ["one", "zwei", "три"]);
+}
+
+/// Magic, version, counts.
+fn start(tensors: u64, keys: u64) -> Vec<u8> {
+    [b"GGUF\x03\0\0\0".as_slice(), &tensors.to_le_bytes(), &keys.to_le_bytes()].concat()
+}
+
+fn string(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+/// A key whose value is so many empty strings.
+fn empty_strings(count: u64) -> Vec<u8> {
+    [string("k"), [9u32, 8].map(u32::to_le_bytes).concat(), count.to_le_bytes().to_vec(), vec![0; 8 * count as usize]]
+        .concat()
+}
+
+/// As many keys or tensors as a file may have, whose names once took time that grew with the square of their number.
+#[test]
+fn long_headers_are_read_in_time_that_grows_with_them() {
+    let key = |i: u32| [string(&format!("k{i}")), 8u32.to_le_bytes().to_vec(), string(&"x".repeat(32 << 10))].concat();
+    let tensor = |i: u64| {
+        let fields = [&1u32.to_le_bytes()[..], &1u64.to_le_bytes(), &[0; 4], &(32 * i).to_le_bytes()].concat();
+        [string(&format!("t{i}")), fields].concat()
+    };
+    let keys: Vec<u8> = (0..1024).flat_map(key).collect();
+    let tensors: Vec<u8> = (0..16_384).flat_map(tensor).collect();
+    for (what, header, data) in [
+        ("a million strings", [start(0, 1), empty_strings(1 << 20)].concat(), 32),
+        ("1024 keys of 32 MB", [start(0, 1024), keys].concat(), 32),
+        ("16384 tensors", [start(16_384, 0), tensors].concat(), 32 * 16_384 + 32),
+    ] {
+        let bytes = [header, vec![0; data]].concat();
+        let start = Instant::now();
+        let (gguf, peak) = peak_bytes(|| Gguf::parse(&bytes).unwrap());
+        // A few of the lookups that opening a model takes.
+        let found = (0..4).filter(|i| gguf.u32("nothing").is_ok() || gguf.tensor(&format!("none{i}")).is_ok()).count();
+        assert_eq!((found, peak), (0, 0), "{what}");
+        // A second is what is wanted; other tests run beside this one.
+        assert!(start.elapsed() < Duration::from_secs(15), "{what}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn more_strings_than_any_vocabulary_has_are_refused() {
+    let refused = |keys: &[Vec<u8>]| {
+        let bytes = [start(0, keys.len() as u64), keys.concat(), vec![0; 32]].concat();
+        let start = Instant::now();
+        let error = Gguf::parse(&bytes).map(drop).unwrap_err();
+        assert!(matches!(error, GgufError::TooMany { .. }), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    };
+    refused(&[empty_strings(4 << 20)]);
+    // A little less than the limit in each of two keys.
+    let half = empty_strings(600_000);
+    let mut other = half.clone();
+    other[8] = b'l';
+    refused(&[half, other]);
 }

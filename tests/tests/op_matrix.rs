@@ -139,3 +139,71 @@ fn row(name: &str, damage: Damage) -> Row {
     };
     Row { same_bytes: "reference".into(), every_form: true, ..Row::new(name.into(), Ok(Box::new(run))) }
 }
+
+#[cfg(unix)]
+mod forbidden_pages {
+    use std::io::Write;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use denoir_core::Serial;
+    use denoir_core::backend::{self, Program};
+    use denoir_core::cpu::{Cpu, Isa};
+    use denoir_core::ops::Op;
+    use denoir_tests::op_matrix::{Edge, drawn};
+
+    /// What a kernel does if one of its views is an element off.
+    const TOUCHES: [(&str, Edge); 4] = [
+        ("reads past its weights", Edge::End),
+        ("reads past its input", Edge::End),
+        ("reads before its input", Edge::Start),
+        ("writes past its output", Edge::End),
+    ];
+
+    #[test]
+    fn a_kernel_that_touches_an_element_too_far_ends_the_process_and_is_named() {
+        const VARIABLE: &str = "DENOIR_TEST_TOUCH";
+        let ways = || Isa::available().flat_map(|isa| TOUCHES.map(|(what, edge)| (isa, what, edge)));
+        let label = |isa: Isa, what: &str| format!("linear on {} that {what}", isa.name());
+        if let Ok(asked_for) = std::env::var(VARIABLE) {
+            let (isa, what, edge) = ways().find(|(isa, what, _)| label(*isa, what) == asked_for).expect("one of them");
+            return touch(isa, what, edge, &asked_for);
+        }
+        for (isa, what, _) in ways() {
+            let mut child = Command::new(std::env::current_exe().expect("this program"));
+            child.args([
+                "forbidden_pages::a_kernel_that_touches_an_element_too_far_ends_the_process_and_is_named",
+                "--exact",
+                "--nocapture",
+            ]);
+            let label = label(isa, what);
+            // An emulator starts programs of the machine alone: others are not there, or the shell's to try.
+            let output = child.env(VARIABLE, &label).output();
+            let Some(output) = output.ok().filter(|output| output.status.code() != Some(127)) else {
+                writeln!(std::io::stderr(), "skipped: this program cannot start itself").expect("a line");
+                return;
+            };
+            let text = String::from_utf8_lossy(&output.stderr);
+            let signal = output.status.signal();
+            assert!(matches!(signal, Some(libc::SIGSEGV | libc::SIGBUS)), "{label}: {}: {text}", output.status);
+            assert!(text.contains(&format!("not its own: {label}\n")), "{label}: {text}");
+        }
+    }
+
+    fn touch(isa: Isa, what: &str, edge: Edge, label: &str) {
+        let case = &drawn("linear", 3)[1];
+        let kernel = |weights: &[u8], arena: &mut [u8], op: &Op| {
+            let Op::Linear(mut op) = *op else { unreachable!("a linear layer") };
+            match what {
+                "reads past its weights" => op.w.data.offset += op.w.data.dtype.size(),
+                "reads past its input" => op.x.offset += op.x.dtype.size(),
+                "reads before its input" => op.x.offset -= op.x.dtype.size(),
+                _ => op.out.offset += op.out.dtype.size(),
+            }
+            let mut cpu = Cpu::new(weights, arena, &Serial, isa).expect("aligned");
+            backend::run(&mut cpu, Program::replayed("op", [0; 2]), |k| k.linear(&op)).map_err(|e| e.to_string())
+        };
+        let result = case.run_guarded(edge, label, kernel);
+        println!("still here: {result:?}");
+    }
+}

@@ -250,7 +250,7 @@ pub(crate) fn has_target(rustc: &Path, target: &str) -> bool {
     files.into_iter().flatten().flatten().any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
-fn has_source(rustc: &Path) -> bool {
+pub(crate) fn has_source(rustc: &Path) -> bool {
     let source = "lib/rustlib/src/rust/library/core/Cargo.toml";
     ask(rustc, &["--print", "sysroot"]).is_some_and(|sysroot| sysroot.join(source).exists())
 }

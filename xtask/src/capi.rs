@@ -58,6 +58,8 @@ pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     }
     let mut threads = project.command(by_cmake.join("threads"));
     tool::run(threads.arg(&model).env("LD_LIBRARY_PATH", prefix.join("lib")))?;
+    let mut hosts = project.command(by_cmake.join("hosts"));
+    tool::run(hosts.arg(&model).env("LD_LIBRARY_PATH", prefix.join("lib")))?;
     tool::run(project.command(by_cmake.join("devices")).env("LD_LIBRARY_PATH", prefix.join("lib")))?;
     Ok(Outcome::Note("examples in C99 and C++17, shared and static, by pkg-config and CMake".into()))
 }

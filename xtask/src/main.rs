@@ -16,6 +16,7 @@ mod outcome;
 mod peers;
 mod python;
 mod quick;
+mod sanitize;
 mod setup;
 mod shaders;
 mod source;
@@ -54,6 +55,8 @@ cargo xtask COMMAND
   gpu-kit        builds the kit for a machine with a GPU, in .kit: see benches/record/README.md
   generate       writes the generated files; with --check (as in ci) says whether they are up to date
   install        builds libdenoir and puts it, its header, pkg-config and CMake files below --prefix DIR
+  sanitize       sanitizers over the op matrix, the C examples and a stress program; valgrind, Miri, loom
+                 (--only address,thread,undefined,valgrind,miri,loom; --seconds N of stress)
   peers ...      times denoir beside PyTorch, ONNX Runtime and OpenVINO; what follows is for benches/peers/run.py
   setup          the first part of ci alone: what the checks need
   help           this text
@@ -87,6 +90,8 @@ struct Args {
     since: Option<String>,
     require: Option<String>,
     without: Option<String>,
+    only: Option<String>,
+    seconds: Option<u32>,
 }
 
 impl Args {
@@ -97,6 +102,11 @@ impl Args {
             match arg.as_str() {
                 "--require" => parsed.require = Some(value()?),
                 "--without" => parsed.without = Some(value()?),
+                "--only" => parsed.only = Some(value()?),
+                "--seconds" => {
+                    let number = value()?.parse().map_err(|_| Error::Usage("--seconds takes a number".into()))?;
+                    parsed.seconds = Some(number);
+                }
                 "--prefix" => parsed.prefix = Some(value()?),
                 "--since" => parsed.since = Some(value()?),
                 "--check" => parsed.check = true,
@@ -113,6 +123,9 @@ impl Args {
         if parsed.prefix.is_some() != (command == Some("install")) {
             return Err(Error::Usage("install and --prefix DIR belong together".into()));
         }
+        if (parsed.only.is_some() || parsed.seconds.is_some()) && command != Some("sanitize") {
+            return Err(Error::Usage("--only and --seconds are for sanitize".into()));
+        }
         if parsed.since.is_some() && command != Some("quick") {
             return Err(Error::Usage("--since is for quick".into()));
         }
@@ -125,7 +138,7 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     if args.next_if(|arg| arg == "peers").is_some() {
         return peers::run(&Project::new(None, None)?, &args.collect::<Vec<_>>());
     }
-    let Args { command, check, prefix, since, require, without } = Args::parse(args)?;
+    let Args { command, check, prefix, since, require, without, only, seconds } = Args::parse(args)?;
     let command = command.ok_or_else(|| Error::Usage("which command?".into()))?;
     if command == "help" {
         print!("{HELP}");
@@ -142,6 +155,10 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     match command.as_str() {
         "ci" => ci::run(&project),
         "quick" => quick::run(&project, since.as_deref()),
+        "sanitize" => {
+            let only = only.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
+            sanitize::run(&project, &sanitize::Settings { only, seconds: seconds.unwrap_or(sanitize::SECONDS) })
+        }
         "setup" => setup::run(&project),
         "advisories" => deny::record(&project),
         "gpu-kit" => gpu_kit::write(&project),

@@ -31,7 +31,7 @@ const AREAS: &[Area] = &[
     // The op matrix knows the scalar kernels' bytes, as `golden` does, which takes longer to build.
     Area {
         paths: &["core/src/cpu/", "core/src/ops/"],
-        tests: &["op_matrix", "op_check", "packed_linear"],
+        tests: &["op_matrix", "op_check", "packed_linear", "not_finite"],
         rows: CPU_ROWS,
     },
     Area {
@@ -49,15 +49,40 @@ const AREAS: &[Area] = &[
     Area { paths: &["cuda/"], tests: &["lib", "op_matrix"], rows: &["cuda"] },
     Area {
         paths: &["convert/", "fixtures/checkpoints"],
-        tests: &["lib", "convert_layouts", "convert_memory", "gguf_package", "hostile_checkpoint"],
+        tests: &["lib", "convert_layouts", "convert_memory", "gguf_package", "hostile_checkpoint", "bombs"],
         rows: &[],
     },
-    Area { paths: &["runtime/"], tests: &["lib", "abi", "allocation", "cli_generate", "stack", "text"], rows: &[] },
-    Area { paths: &["capi/"], tests: &["abi"], rows: &[] },
+    Area {
+        paths: &["runtime/"],
+        tests: &[
+            "lib",
+            "abi",
+            "allocation",
+            "changed_files",
+            "cli_generate",
+            "cli_memory",
+            "loading",
+            "pool",
+            "pool_model",
+            "stack",
+            "text",
+        ],
+        rows: &[],
+    },
+    Area { paths: &["capi/"], tests: &["abi", "callbacks", "changed_files", "out_of_memory", "soak"], rows: &[] },
     Area { paths: &["golden/"], tests: &["lib", "cli_models", "op_goldens", "text"], rows: &[] },
     Area {
         paths: &["cli/"],
-        tests: &["denoir", "cli_errors", "cli_generate", "cli_models", "cli_noise", "cli_text"],
+        tests: &[
+            "denoir",
+            "cli_errors",
+            "cli_generate",
+            "cli_hostile",
+            "cli_models",
+            "cli_noise",
+            "cli_outputs",
+            "cli_text",
+        ],
         rows: &[],
     },
     Area { paths: &["tests/bare/"], tests: &["golden"], rows: &[] },
@@ -73,7 +98,7 @@ const SLOW: &[&str] = &["cuda", "vulkan"];
 /// Cases per kernel in the op matrix.
 const CASES: &str = "24";
 /// Folders of test programs.
-const FOLDERS: &[&str] = &["tests/tests", "tests/bare/tests", "capi/tests", "cli/tests"];
+const FOLDERS: &[&str] = &["tests/tests", "tests/bare/tests", "capi/tests", "cli/tests", "runtime/tests"];
 
 /// The checks for a set of changes.
 #[derive(Default)]
@@ -223,8 +248,9 @@ mod tests {
     fn changes_choose_tests() {
         let tests = |paths: &[&str]| Plan::of(paths.iter().copied()).tests.into_iter().collect::<Vec<_>>();
         assert_eq!(tests(&["README.md", "cuda/README.md"]), [""; 0]);
-        assert_eq!(tests(&["capi/src/lib.rs", "capi/tests/abi.rs"]), ["abi"]);
-        assert_eq!(tests(&["core/src/cpu/swiglu.rs"]), ["op_check", "op_matrix", "packed_linear"]);
+        assert_eq!(tests(&["capi/src/lib.rs"]), ["abi", "callbacks", "changed_files", "out_of_memory", "soak"]);
+        assert_eq!(tests(&["capi/tests/soak.rs"]), ["soak"]);
+        assert_eq!(tests(&["core/src/cpu/swiglu.rs"]), ["not_finite", "op_check", "op_matrix", "packed_linear"]);
         assert_eq!(tests(&["tests/tests/vulkan.rs", "tests/tests/stack.rs"]), ["stack"]);
         assert_eq!(Plan::of(["cuda/src/lib.rs"]).rows.into_iter().collect::<Vec<_>>(), ["cuda"]);
     }

@@ -17,13 +17,15 @@ const ROOMS: &[Room] = &[
     Room { path: "core/src/backend/", ceiling: 25 },
     Room { path: "core/src/room.rs", ceiling: 1 },
     Room { path: "runtime/src/file.rs", ceiling: 2 },
-    Room { path: "runtime/src/network.rs", ceiling: 1 },
-    Room { path: "runtime/src/pool.rs", ceiling: 7 },
+    Room { path: "runtime/src/network.rs", ceiling: 2 },
+    Room { path: "runtime/src/pool.rs", ceiling: 9 },
+    Room { path: "runtime/src/reserve.rs", ceiling: 19 },
+    Room { path: "runtime/tests/", ceiling: 4 },
     Room { path: "convert/src/lib.rs", ceiling: 2 },
     Room { path: "vulkan/src/", ceiling: 73 },
     Room { path: "cuda/src/", ceiling: 60 },
-    Room { path: "capi/", ceiling: 159 },
-    Room { path: "tests/", ceiling: 39 },
+    Room { path: "capi/", ceiling: 208 },
+    Room { path: "tests/", ceiling: 52 },
 ];
 
 /// Counts the unsafe code of each room.

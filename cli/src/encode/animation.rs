@@ -1,5 +1,6 @@
 use std::io::{Error, Result};
 
+use crate::output::Stoppable;
 use crate::picture::Picture;
 
 /// The format of an animation.
@@ -16,7 +17,7 @@ const RUN_TIME: usize = 400;
 /// Duration of the finished picture, in hundredths of a second.
 const HOLD: u16 = 200;
 
-/// Loops over the frames for ever and holds the last one for a while.
+/// Loops over the frames for ever and holds the last one for a while. An error once the user asked to stop.
 pub(crate) fn animate(kind: Animation, frames: &[Picture]) -> Result<Vec<u8>> {
     // Browsers slow down what is faster than 50 frames a second.
     let delay = (RUN_TIME / frames.len().max(1)).clamp(3, 20) as u16;
@@ -32,7 +33,7 @@ fn gif(frames: &[Picture], delays: impl Iterator<Item = u16>) -> Result<Vec<u8>>
     let Some(first) = frames.first() else { return Ok(Vec::new()) };
     let (width, height) = (side(first.width)?, side(first.height)?);
     let mut out = Vec::new();
-    let mut encoder = gif::Encoder::new(&mut out, width, height, &[]).map_err(Error::other)?;
+    let mut encoder = gif::Encoder::new(Stoppable(&mut out), width, height, &[]).map_err(Error::other)?;
     encoder.set_repeat(gif::Repeat::Infinite).map_err(Error::other)?;
     for (picture, delay) in frames.iter().zip(delays) {
         // 10 is the quantiser's own suggestion between the best colours (1) and the fastest (30).
@@ -48,7 +49,7 @@ fn gif(frames: &[Picture], delays: impl Iterator<Item = u16>) -> Result<Vec<u8>>
 fn apng(frames: &[Picture], delays: impl Iterator<Item = u16>) -> std::result::Result<Vec<u8>, png::EncodingError> {
     let Some(last) = frames.last() else { return Ok(Vec::new()) };
     let mut out = Vec::new();
-    let mut encoder = super::png::encoder(&mut out, last);
+    let mut encoder = super::png::encoder(Stoppable(&mut out), last);
     encoder.set_animated(frames.len() as u32, 0)?;
     encoder.set_sep_def_img(true)?;
     let mut writer = encoder.write_header()?;

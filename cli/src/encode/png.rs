@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use png::{BitDepth, ColorType, Encoder, EncodingError};
 
 use crate::picture::Picture;
@@ -19,14 +21,14 @@ pub(crate) fn png(picture: &Picture, texts: &[TextChunk]) -> Result<Vec<u8>, Enc
 }
 
 /// An encoder for 8-bit RGB pictures of this size.
-pub(super) fn encoder<'o>(out: &'o mut Vec<u8>, picture: &Picture) -> Encoder<'static, &'o mut Vec<u8>> {
+pub(super) fn encoder<W: Write>(out: W, picture: &Picture) -> Encoder<'static, W> {
     let mut encoder = Encoder::new(out, picture.width as u32, picture.height as u32);
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
     encoder
 }
 
-fn add_text<W: std::io::Write>(encoder: &mut Encoder<'_, W>, keyword: &str, text: &str) -> Result<(), EncodingError> {
+fn add_text<W: Write>(encoder: &mut Encoder<'_, W>, keyword: &str, text: &str) -> Result<(), EncodingError> {
     if text.chars().all(|c| (c as u32) < 256) {
         encoder.add_text_chunk(keyword.to_owned(), text.to_owned())
     } else {

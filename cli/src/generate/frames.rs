@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use denoir::Rounding;
 
 use super::describe::Job;
-use super::sink::numbered;
+use super::numbered::numbered;
 use crate::args::extension;
 use crate::encode::{Animation, animate};
 use crate::error::Error;
+use crate::interrupt;
 use crate::output::Output;
 use crate::picture::{Picture, contact_sheet};
 
@@ -90,7 +91,9 @@ impl Frames {
     }
 
     fn write(&mut self, path: PathBuf, frames: &[Picture]) -> Result<(), Error> {
-        let bytes = animate(self.kind, frames).map_err(Error::writing(&path))?;
+        let bytes = animate(self.kind, frames);
+        interrupt::check()?;
+        let bytes = bytes.map_err(Error::writing(&path))?;
         Output::write(&path, &bytes)?;
         self.written.push(path);
         Ok(())

@@ -6,10 +6,11 @@ use denoir::core::sampler::Method;
 use denoir::{Model, Rng, Settings};
 
 use super::describe::{ImageJob, Job};
-use crate::args::{EngineArgs, extension, parse_rng};
+use super::numbered::numbered;
+use crate::args::{EngineArgs, LoadArgs, extension, parse_rng};
 use crate::error::Error;
 use crate::prompt::Source;
-use crate::{class, demo, model};
+use crate::{class, demo, model, output};
 
 /// Maximum number of images per command.
 const MAX_IMAGES: u32 = 10_000;
@@ -53,10 +54,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "F.safetensors")]
     prompt_embeds: Option<PathBuf>,
     /// Noise seed of the first image; each further image adds one
-    #[arg(long, value_name = "S", default_value_t = 42)]
+    #[arg(long, value_name = "S", default_value_t = 42, allow_negative_numbers = true)]
     seed: u64,
     /// Number of images, written to OUT-1.png, OUT-2.png, ... [default: one per --class]
-    #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IMAGES)))]
+    #[arg(short, long, value_name = "COUNT", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IMAGES)))]
     images: Option<u32>,
     /// Put all images on one contact sheet
     #[arg(long)]
@@ -65,6 +67,8 @@ pub(crate) struct Args {
     sampling: SamplingArgs,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
     /// Write the predicted clean image to this file (.png, .ppm) at every step; `term` draws it in the terminal
     #[arg(long, value_name = "PATH|term", help_heading = "Output")]
     pub(super) preview: Option<PathBuf>,
@@ -89,7 +93,7 @@ pub(crate) struct Args {
 #[command(next_help_heading = "Sampling")]
 struct SamplingArgs {
     /// Solver steps
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     steps: Option<u32>,
     /// Classifier-free guidance scale; 1 disables guidance
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -107,7 +111,7 @@ struct SamplingArgs {
     #[arg(long, value_name = "M", value_parser = parse_method)]
     sampling_method: Option<Method>,
     /// Order of adams, 1 to 4
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     order: Option<u32>,
     /// Noise generator: `torch` (bit-identical to PyTorch) or `philox`
     #[arg(long, value_name = "RNG", default_value = "torch", value_parser = parse_rng)]
@@ -154,13 +158,34 @@ pub(super) fn target(args: &Args) -> Result<Target, Error> {
     if args.grid && matches!(target, Target::Npy(_)) {
         return refuse("--grid makes a picture: use .png or .ppm; a .npy file holds all images anyway");
     }
-    if args.trajectory.as_ref() == Some(&args.output) {
-        return refuse("--trajectory and -o name the same file");
-    }
     if args.sampling.order.is_some() && args.sampling.sampling_method.is_some_and(|m| m != Method::Adams) {
         return refuse("--order belongs to --sampling-method adams");
     }
+    let read = [("-m", &args.model), ("--text-encoder", &args.text_encoder), ("--prompt-embeds", &args.prompt_embeds)];
+    let read = read.into_iter().filter_map(|(option, path)| Some((option, path.clone()?))).collect();
+    output::distinct(read, written(args, &target))?;
     Ok(target)
+}
+
+/// The files that a run writes.
+fn written(args: &Args, target: &Target) -> Vec<output::Named> {
+    let mut files = Vec::new();
+    let mut add = |option, path: &Path, count| {
+        files.extend((0..count).map(|number| (option, numbered(path, number, count))));
+    };
+    let each = if args.grid { 1 } else { count(args) };
+    match target {
+        Target::Stdout => {}
+        Target::Npy(path) => add("-o", path, 1),
+        Target::Png(path) | Target::Ppm(path) => add("-o", path, each),
+    }
+    if let Some(path) = &args.trajectory {
+        add("--trajectory", path, each);
+    }
+    if let Some(path) = args.preview.as_deref().filter(|path| *path != Path::new("term")) {
+        add("--preview", path, 1);
+    }
+    files
 }
 
 /// Images to draw.
@@ -279,6 +304,6 @@ fn settings(args: &SamplingArgs, preset: &Settings) -> Result<Settings, Error> {
         noise_scale: args.noise_scale.unwrap_or(preset.noise_scale),
         order: args.order.unwrap_or(preset.order),
     };
-    settings.check().map_err(|e| Error::Usage(e.to_string()))?;
+    settings.check().map_err(|e| Error::Usage(format!("--{}: {e}", e.setting().replace('_', "-"))))?;
     Ok(settings)
 }

@@ -1,9 +1,11 @@
 //! Metadata values as text and as JSON.
 
-use denoir::core::gguf::Value;
-use serde_json::{Value as Json, json};
+use std::borrow::Cow;
 
-use crate::text::one_line;
+use denoir::core::gguf::{Gguf, Value};
+use serde::{Serialize, Serializer};
+
+use crate::text::{one_line, shortened};
 
 /// Number of array elements shown.
 const SHOWN: usize = 4;
@@ -11,40 +13,46 @@ const SHOWN: usize = 4;
 const LETTERS: usize = 100;
 
 /// A short form of a value.
-pub(super) fn short(value: Value<'_>) -> String {
+pub(super) fn short(value: Value<'_>) -> Cow<'_, str> {
     match value {
-        Value::String(s) => string(s),
+        Value::String(s) => one_line(&shortened(s, LETTERS)).into_owned().into(),
         Value::Array(array) => {
-            let first: Vec<String> = array.iter().take(SHOWN).map(short).collect();
+            let first: Vec<_> = array.iter().take(SHOWN).map(short).collect();
             let more = if array.len() > SHOWN as u64 { ", ..." } else { "" };
-            format!("{} values [{}{more}]", array.len(), first.join(", "))
+            format!("{} values [{}{more}]", array.len(), first.join(", ")).into()
         }
-        other => json(other).to_string(),
+        other => serde_json::to_string(&Whole(other)).unwrap_or_default().into(),
     }
 }
 
-fn string(s: &str) -> String {
-    match s.char_indices().nth(LETTERS) {
-        Some((end, _)) => format!("{}...", one_line(&s[..end])),
-        None => one_line(s),
+/// All keys and values, which are written as they are read: an array may have millions.
+pub(super) struct Metadata<'g>(pub(super) Gguf<'g>);
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.metadata().map(|(key, value)| (key, Whole(value))))
     }
 }
 
-/// The whole value. JSON has no infinities: they become null.
-pub(super) fn json(value: Value<'_>) -> Json {
-    match value {
-        Value::U8(v) => json!(v),
-        Value::I8(v) => json!(v),
-        Value::U16(v) => json!(v),
-        Value::I16(v) => json!(v),
-        Value::U32(v) => json!(v),
-        Value::I32(v) => json!(v),
-        Value::F32(v) => json!(v),
-        Value::Bool(v) => json!(v),
-        Value::String(v) => json!(v),
-        Value::Array(array) => array.iter().map(json).collect(),
-        Value::U64(v) => json!(v),
-        Value::I64(v) => json!(v),
-        Value::F64(v) => json!(v),
+/// A whole value. JSON has no infinities: they become null.
+struct Whole<'g>(Value<'g>);
+
+impl Serialize for Whole<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::U8(v) => v.serialize(to),
+            Value::I8(v) => v.serialize(to),
+            Value::U16(v) => v.serialize(to),
+            Value::I16(v) => v.serialize(to),
+            Value::U32(v) => v.serialize(to),
+            Value::I32(v) => v.serialize(to),
+            Value::F32(v) => v.serialize(to),
+            Value::Bool(v) => v.serialize(to),
+            Value::String(v) => v.serialize(to),
+            Value::Array(array) => to.collect_seq(array.iter().map(Whole)),
+            Value::U64(v) => v.serialize(to),
+            Value::I64(v) => v.serialize(to),
+            Value::F64(v) => v.serialize(to),
+        }
     }
 }

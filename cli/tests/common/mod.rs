@@ -4,10 +4,14 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// Longest that a run may take, on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, to run in `folder`, on a machine without GPUs: what it prints must not depend on them.
 pub fn denoir(folder: &Path) -> Command {
@@ -94,6 +98,31 @@ pub fn with_model() -> Result<TempDir> {
     ensure!(run.code == Some(0), "{}", run.stderr);
     std::fs::remove_file(labels)?;
     Ok(folder)
+}
+
+/// A folder with `model.gguf`, a small text-to-image model, and its text encoder, `encoder.gguf`.
+pub fn with_text_models() -> Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    let (checkpoint, config) = (fixture("checkpoints/t2i.ckpt"), fixture("checkpoints/t2i.json"));
+    let (checkpoint, config) = (checkpoint.to_string_lossy(), config.to_string_lossy());
+    ok(folder.path(), ["convert", &checkpoint, "--config", &config, "--type", "f32", "-o", "model.gguf", "-q"])?;
+    let encoder = fixture("checkpoints/qwen3");
+    ok(folder.path(), ["convert", &encoder.to_string_lossy(), "-o", "encoder.gguf", "-q"])?;
+    Ok(folder)
+}
+
+/// Runs the program, and ends it if it takes longer than anything here may.
+pub fn within(command: &mut Command) -> Result<Run> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let start = Instant::now();
+    while child.try_wait()?.is_none() {
+        if start.elapsed() > PATIENCE {
+            child.kill()?;
+            bail!("it hangs: {:?}", child.wait_with_output()?);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(Run::from(child.wait_with_output()?))
 }
 
 /// The shape and values of a NumPy file of f32.

@@ -1,13 +1,17 @@
 //! Parses YAML into a JSON tree. This module builds the tree from the parser's events, so that its size is bounded even
 //! with aliases.
 
+use std::collections::HashMap;
+
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
 
 use super::error::ConfigError;
 
-/// Maximum number of values in the tree, including those that aliases repeat.
-const MAX_VALUES: usize = 20_000;
+/// Maximum size of the tree, including what aliases repeat: see [`size`].
+const MAX_SIZE: usize = 50_000;
+/// Bytes of text that count as one more value.
+const TEXT: usize = 64;
 /// Maximum depth of nesting.
 const MAX_DEPTH: usize = 64;
 
@@ -19,14 +23,15 @@ enum Open {
 
 struct Builder {
     open: Vec<Open>,
-    anchors: Vec<(usize, Value)>,
-    values: usize,
+    /// What anchors name, with its size.
+    anchors: HashMap<usize, (Value, usize)>,
+    size: usize,
     root: Option<Value>,
 }
 
 /// The first document of `text`.
 pub(super) fn parse(text: &str) -> Result<Value, ConfigError> {
-    let mut builder = Builder { open: Vec::new(), anchors: Vec::new(), values: 0, root: None };
+    let mut builder = Builder { open: Vec::new(), anchors: HashMap::new(), size: 0, root: None };
     for event in Parser::new_from_str(text) {
         let (event, _) = event.map_err(|e| ConfigError::Syntax(e.to_string()))?;
         builder.event(event)?;
@@ -42,10 +47,11 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, _) => self.finish(scalar(&text, style), anchor),
             Event::Alias(anchor) => {
-                let known = self.anchors.iter().rev().find(|(id, _)| *id == anchor);
-                let value = known.map(|(_, value)| value.clone());
-                let value = value.ok_or_else(|| ConfigError::Syntax("an alias inside its own anchor".into()))?;
-                self.count(size(&value))?;
+                let known = self.anchors.get(&anchor);
+                let (value, size) =
+                    known.ok_or_else(|| ConfigError::Syntax("an alias inside its own anchor".into()))?;
+                let (value, size) = (value.clone(), *size);
+                self.count(size)?;
                 self.finish(value, 0)
             }
             Event::SequenceStart(anchor, _) => self.start(Open::Sequence(Vec::new(), anchor)),
@@ -59,9 +65,9 @@ impl Builder {
         }
     }
 
-    fn count(&mut self, values: usize) -> Result<(), ConfigError> {
-        self.values = self.values.saturating_add(values);
-        if self.values > MAX_VALUES { Err(ConfigError::Syntax("too many values".into())) } else { Ok(()) }
+    fn count(&mut self, size: usize) -> Result<(), ConfigError> {
+        self.size = self.size.saturating_add(size);
+        if self.size > MAX_SIZE { Err(ConfigError::Syntax("too many values".into())) } else { Ok(()) }
     }
 
     fn start(&mut self, open: Open) -> Result<(), ConfigError> {
@@ -76,8 +82,9 @@ impl Builder {
     fn finish(&mut self, value: Value, anchor: usize) -> Result<(), ConfigError> {
         self.count(1)?;
         if anchor != 0 {
-            self.count(size(&value))?;
-            self.anchors.push((anchor, value.clone()));
+            let size = size(&value);
+            self.count(size)?;
+            self.anchors.insert(anchor, (value.clone(), size));
         }
         match self.open.last_mut() {
             None => self.root = Some(value),
@@ -104,12 +111,15 @@ fn key_text(value: Value) -> Result<String, ConfigError> {
     }
 }
 
-/// Number of values in a tree. Its depth is bounded by [`MAX_DEPTH`] times the nesting of aliases, and its size by
-/// [`MAX_VALUES`], so the recursion is too.
+/// Number of values in a tree; long texts and keys count as several. The tree's depth is bounded by [`MAX_DEPTH`] times
+/// the nesting of aliases, and its size by [`MAX_SIZE`], so the recursion is too.
 fn size(value: &Value) -> usize {
     match value {
         Value::Array(items) => items.iter().map(size).fold(1, usize::saturating_add),
-        Value::Object(map) => map.values().map(size).fold(1, usize::saturating_add),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| key.len() / TEXT + size(value)).fold(1, usize::saturating_add)
+        }
+        Value::String(text) => 1 + text.len() / TEXT,
         _ => 1,
     }
 }

@@ -8,9 +8,11 @@ use safetensors::SafeTensorError;
 pub enum SafetensorsError {
     /// The file is damaged.
     File(SafeTensorError),
-    /// The index is not JSON.
+    /// The header, the index, the number of tensors or a name is larger than any real one.
+    TooLarge(&'static str),
+    /// The index is not JSON with a `weight_map` of names to file names.
     Json(serde_json::Error),
-    /// The index has no `weight_map` of names to file names.
+    /// The index names no file.
     WeightMap,
     /// The index names a file outside its own folder, or too many files.
     ShardName(String),
@@ -20,8 +22,9 @@ impl fmt::Display for SafetensorsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SafetensorsError::File(source) => write!(f, "damaged safetensors file: {source}"),
+            SafetensorsError::TooLarge(what) => write!(f, "the safetensors {what}, more than any model needs"),
             SafetensorsError::Json(source) => write!(f, "damaged safetensors index: {source}"),
-            SafetensorsError::WeightMap => f.write_str("the safetensors index has no \"weight_map\" of file names"),
+            SafetensorsError::WeightMap => f.write_str("the safetensors index names no file"),
             SafetensorsError::ShardName(name) => {
                 write!(f, "the safetensors index names {name:?}; shards are at most 1000 files in its own folder")
             }

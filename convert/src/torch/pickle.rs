@@ -2,69 +2,30 @@
 //!
 //! No class is ever looked up and no function is ever called. An unlisted class or an unknown opcode is an error that
 //! names it. Values live in one arena and refer to each other by index, so nesting costs no recursion and a reference
-//! costs four bytes. The number of values, the stack, the memo and what objects copy from each other are bounded, so
-//! memory and time are a multiple of the pickle's length.
+//! costs four bytes. Every value, entry and copy is charged to one budget, a multiple of the pickle's length, so memory
+//! and time are too.
 
 use std::collections::HashMap;
 
 use denoir_core::checked::{Cursor, Short};
 
-use super::classes::{Class, ElementType};
+use super::classes::Class;
 use super::pickle_error::PickleError;
+use super::value::{BLOCK, ENTRY, ITEM, Id, MEMO, Storage, TensorRef, VALUE, Value};
 
 /// Largest pickle in bytes. That of a full Lightning checkpoint of PixelGen-XL is under 1 MB.
-const MAX_BYTES: u64 = 256 << 20;
+pub(super) const MAX_BYTES: u64 = 256 << 20;
 /// Maximum number of values in the arena, stack slots and memo entries.
 const MAX_VALUES: usize = 1 << 22;
-/// Maximum number of entries that objects take over from other objects, all together. Real pickles copy none: each
-/// state is built for one object.
-const MAX_COPIED: usize = 1 << 20;
+/// Memory that values may take: so many bytes for each of the pickle, and so many more. Real pickles take 10 to 20.
+const MEMORY_PER_BYTE: usize = 32;
+const MORE_MEMORY: usize = 16 << 20;
 /// Instructions between two questions whether to stop.
 const STOP_EVERY: usize = 1 << 16;
 /// Maximum number of marks open at once: the depth of nested containers under construction.
 const MAX_DEPTH: usize = 1000;
 /// Maximum number of dimensions of a tensor.
 const MAX_RANK: usize = 8;
-
-/// Index of a value in the arena.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Id(u32);
-
-/// A value of the pickle. Strings borrow from it.
-#[derive(Debug)]
-pub(crate) enum Value<'a> {
-    Int(i64),
-    Float(f64),
-    Str(&'a str),
-    Tuple(Box<[Id]>),
-    List(Vec<Id>),
-    /// A dict, an OrderedDict, or the attributes of a Namespace.
-    Dict(Vec<(Id, Id)>),
-    Class(Class),
-    Storage(Box<Storage<'a>>),
-    Tensor(Box<TensorRef<'a>>),
-    /// Anything that is allowed but that conversion does not need.
-    Opaque,
-}
-
-/// A storage: one entry of the zip file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Storage<'a> {
-    pub(crate) ty: ElementType,
-    /// Name of the entry below `data/`.
-    pub(crate) key: &'a str,
-    /// Length in elements.
-    pub(crate) len: u64,
-}
-
-/// A tensor: a strided view of a storage, all numbers in elements.
-#[derive(Clone, Debug)]
-pub(crate) struct TensorRef<'a> {
-    pub(crate) storage: Storage<'a>,
-    pub(crate) offset: u64,
-    pub(crate) shape: Vec<u64>,
-    pub(crate) stride: Vec<u64>,
-}
 
 /// A fully read pickle.
 #[derive(Debug)]
@@ -86,7 +47,7 @@ impl<'a> Pickle<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
-            copied: 0,
+            budget: MEMORY_PER_BYTE.saturating_mul(bytes.len()).saturating_add(MORE_MEMORY),
         }
         .run(stop)
     }
@@ -128,8 +89,8 @@ struct Machine<'a> {
     /// Stack heights at which a mark was set.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
-    /// Entries taken over from other objects.
-    copied: usize,
+    /// Bytes of memory that may still be taken.
+    budget: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -211,6 +172,7 @@ impl<'a> Machine<'a> {
         if self.values.len() >= MAX_VALUES {
             return Err(PickleError::TooLarge("values"));
         }
+        self.charge(VALUE + value.heap_bytes())?;
         self.values.push(value);
         self.push(id)
     }
@@ -223,10 +185,10 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Counts entries that are about to be copied.
-    fn charge(&mut self, entries: usize) -> Result<(), PickleError> {
-        self.copied = self.copied.saturating_add(entries);
-        if self.copied > MAX_COPIED { Err(PickleError::TooLarge("copied entries")) } else { Ok(()) }
+    /// Takes memory that is about to be used out of the budget.
+    fn charge(&mut self, bytes: usize) -> Result<(), PickleError> {
+        self.budget = self.budget.checked_sub(bytes).ok_or(PickleError::TooLarge("values for its length"))?;
+        Ok(())
     }
 
     fn pop(&mut self, wanted: &'static str) -> Result<Id, PickleError> {
@@ -322,6 +284,7 @@ impl<'a> Machine<'a> {
 
     fn append(&mut self, items: &[Id]) -> Result<(), PickleError> {
         let target = self.top()?;
+        self.charge(BLOCK + ITEM * items.len())?;
         match self.values.get_mut(target.0 as usize) {
             Some(Value::List(list)) => list.extend_from_slice(items),
             Some(Value::Opaque) => {}
@@ -348,6 +311,7 @@ impl<'a> Machine<'a> {
             return Err(self.wanted("dict value"));
         }
         let target = self.top()?;
+        self.charge(BLOCK + ENTRY * pairs.len())?;
         match self.values.get_mut(target.0 as usize) {
             Some(Value::Dict(dict)) => dict.extend(pairs.iter().map(|&[key, value]| (key, value))),
             Some(Value::Opaque) => {}
@@ -378,7 +342,9 @@ impl<'a> Machine<'a> {
         if self.memo.len() >= MAX_VALUES {
             return Err(PickleError::TooLarge("memo entries"));
         }
-        self.memo.insert(index, id);
+        if self.memo.insert(index, id).is_none() {
+            self.charge(MEMO)?;
+        }
         Ok(())
     }
 
@@ -448,7 +414,8 @@ impl<'a> Machine<'a> {
     /// The items of a list of pairs, as Python 2's OrderedDict is pickled.
     fn pairs(&mut self, id: Id) -> Result<Vec<(Id, Id)>, PickleError> {
         if let Value::List(items) = self.value(id) {
-            self.charge(items.len())?;
+            // Those that are no pairs cost time at least.
+            self.charge(ITEM * items.len())?;
         }
         let Value::List(items) = self.value(id) else { return Ok(Vec::new()) };
         let pair = |&item: &Id| match self.value(item) {
@@ -508,8 +475,8 @@ impl<'a> Machine<'a> {
         let target = self.top()?;
         match (self.value(target), self.value(state)) {
             (Value::Dict(dict), Value::Dict(attributes)) if dict.is_empty() => {
-                let count = attributes.len();
-                self.charge(count)?;
+                let bytes = BLOCK + ENTRY * attributes.len();
+                self.charge(bytes)?;
                 let attributes = match self.value(state) {
                     Value::Dict(attributes) => attributes.clone(),
                     _ => Vec::new(),

@@ -20,6 +20,8 @@ const END64_LOCATOR_LEN: u64 = 20;
 const MIN_CENTRAL_LEN: u64 = 46;
 const ZIP64_EXTRA: u16 = 1;
 const ENCRYPTED: u16 = 1;
+/// Bytes of a checksum between two questions whether to stop.
+const STOP_EVERY: usize = 16 << 20;
 
 /// Why a zip file was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub enum ZipError {
     Missing(String),
     /// A name is not UTF-8.
     NotUtf8,
+    /// The caller asked to stop.
+    Stopped,
 }
 
 impl fmt::Display for ZipError {
@@ -65,6 +69,7 @@ impl fmt::Display for ZipError {
             Overlap(name) => write!(f, "zip entry {name:?} overlaps another"),
             Crc(name) => write!(f, "zip entry {name:?} does not match its checksum: the file is damaged"),
             Missing(name) => write!(f, "zip entry {name:?} is missing"),
+            Stopped => f.write_str("stopped"),
             NotUtf8 => f.write_str("a zip entry's name is not UTF-8"),
         }
     }
@@ -146,14 +151,18 @@ impl<'a> Zip<'a> {
         Some(self.entries.get(*self.by_name.get(name)?)?.data)
     }
 
-    /// The data of an entry, after comparing its checksum.
-    pub(crate) fn verified(&self, name: &str) -> Result<&'a [u8], ZipError> {
+    /// The data of an entry, after comparing its checksum. `stop` is asked from time to time.
+    pub(crate) fn verified(&self, name: &str, stop: &dyn Fn() -> bool) -> Result<&'a [u8], ZipError> {
         let entry = self.by_name.get(name).and_then(|&index| self.entries.get(index));
         let entry = entry.ok_or_else(|| ZipError::Missing(name.into()))?;
-        if crc32fast::hash(entry.data) != entry.crc {
-            return Err(ZipError::Crc(name.into()));
+        let mut hash = crc32fast::Hasher::new();
+        for part in entry.data.chunks(STOP_EVERY) {
+            hash.update(part);
+            if stop() {
+                return Err(ZipError::Stopped);
+            }
         }
-        Ok(entry.data)
+        if hash.finalize() == entry.crc { Ok(entry.data) } else { Err(ZipError::Crc(name.into())) }
     }
 }
 

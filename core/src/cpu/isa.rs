@@ -164,6 +164,16 @@ impl Isa {
         Isa::available().last().unwrap_or(Isa::SCALAR)
     }
 
+    /// The fastest instruction set of this machine for layers whose inputs have these types. Unless one is int8 or
+    /// bf16, AMX would not be used, so it is not looked for.
+    pub fn detect_for(inputs: impl IntoIterator<Item = DType>) -> Isa {
+        if inputs.into_iter().any(|dtype| matches!(dtype, DType::I8 | DType::BF16)) {
+            return Isa::detect();
+        }
+        let others = LEVELS.iter().rev().filter(|level| level.name != "amx");
+        others.filter_map(|level| (level.detect)()).map(Isa).next().unwrap_or(Isa::SCALAR)
+    }
+
     /// The instruction set of this name, where this machine has it. No other is looked for.
     pub fn from_name(name: &str) -> Option<Isa> {
         let level = LEVELS.iter().find(|level| level.name == name)?;

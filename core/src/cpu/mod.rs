@@ -35,7 +35,7 @@ use core::marker::PhantomData;
 
 pub use exec::{Executor, Serial};
 pub use isa::Isa;
-pub use pack::{pack, packed_bytes};
+pub use pack::{WeightSource, pack, pack_from, packed_bytes};
 
 use crate::backend::{Backend, ModelFile, Program};
 use crate::built;

@@ -125,6 +125,36 @@ fn data_start(entries: usize) -> Option<usize> {
     entries.checked_mul(size_of::<Entry>())?.checked_add(size_of::<Header>())?.checked_next_multiple_of(CHUNK)
 }
 
+/// Where [`pack_from`] reads weights.
+pub trait WeightSource {
+    /// The bytes of a weight's matrix and of its residual, none where it has none: from the first element of each to
+    /// the end of its last. `None` leaves the weight out.
+    fn read(&mut self, weight: &Weight) -> Option<[&[u8]; 2]>;
+
+    /// Called once a weight is packed: its bytes in the file are no longer needed.
+    fn has_packed(&mut self, weight: &Weight);
+}
+
+/// A model file in memory.
+struct InMemory<'f> {
+    file: &'f [u8],
+    done: &'f mut dyn FnMut(&View),
+}
+
+impl WeightSource for InMemory<'_> {
+    fn read(&mut self, weight: &Weight) -> Option<[&[u8]; 2]> {
+        let bytes = |view: &View| match view.region {
+            Region::Weights => range(self.file, view.offset as u64, view.len_bytes()? as u64),
+            Region::Arena => None,
+        };
+        Some([bytes(&weight.data)?, weight.residual().as_ref().map_or(Some(&[][..]), bytes)?])
+    }
+
+    fn has_packed(&mut self, weight: &Weight) {
+        [Some(weight.data), weight.residual()].iter().flatten().for_each(&mut *self.done);
+    }
+}
+
 /// Packs weights of a model file into a region of [`packed_bytes`] at a multiple of 64, for
 /// [`Cpu::with_packed`](super::Cpu::with_packed). `done` is shown each matrix whose bytes in the file are no
 /// longer needed. Weights that lie outside the file, or for which the region has no room, are left out: the backend
@@ -136,6 +166,17 @@ pub fn pack(
     region: &mut [u8],
     executor: &dyn Executor,
     done: &mut dyn FnMut(&View),
+) {
+    pack_from(&mut InMemory { file, done }, weights, isa, region, executor);
+}
+
+/// Like [`pack`], of a file that need not be in memory as a whole.
+pub fn pack_from(
+    source: &mut dyn WeightSource,
+    weights: impl Iterator<Item = Weight> + Clone,
+    isa: Isa,
+    region: &mut [u8],
+    executor: &dyn Executor,
 ) {
     let shape = isa::shape(isa);
     let count = weights.clone().count();
@@ -150,12 +191,13 @@ pub fn pack(
     for weight in weights {
         let weight = &weight;
         let (Some(len), Some(panel_bytes)) = (shape.bytes(weight), shape.panel_bytes(weight)) else { continue };
-        if len > data.len() || !in_file(file, weight) {
+        if len > data.len() {
             continue;
         }
+        let Some(bytes) = source.read(weight) else { continue };
         let (to, rest) = data.split_at_mut(len);
-        pack_weight(file, weight, shape, to, panel_bytes, executor);
-        [Some(weight.data), weight.residual()].iter().flatten().for_each(&mut *done);
+        pack_weight(bytes, weight, shape, to, panel_bytes, executor);
+        source.has_packed(weight);
         entries[filled] = Entry { file: weight.data.offset as u64, packed: at as u64, rows: weight.data.rows as u64 };
         filled += 1;
         at += len;
@@ -166,24 +208,24 @@ pub fn pack(
     header.copy_from_slice(bytemuck::bytes_of(&filled));
 }
 
-fn in_file(file: &[u8], weight: &Weight) -> bool {
-    let inside = |view: &View| {
-        let end = view.len_bytes().and_then(|len| view.offset.checked_add(len));
-        view.region == Region::Weights && end.is_some_and(|end| end <= file.len())
-    };
-    inside(&weight.data) && weight.residual().as_ref().is_none_or(inside)
-}
-
 /// A panel that one task writes.
 struct Panel(*mut u8);
 
 // SAFETY: plain bytes; each task writes a panel of its own.
 unsafe impl Sync for Panel {}
 
-fn pack_weight(file: &[u8], weight: &Weight, shape: Shape, to: &mut [u8], panel_bytes: usize, executor: &dyn Executor) {
+/// `data` and `rest` are the bytes of the weight and of its residual.
+fn pack_weight(
+    [data, rest]: [&[u8]; 2],
+    weight: &Weight,
+    shape: Shape,
+    to: &mut [u8],
+    panel_bytes: usize,
+    executor: &dyn Executor,
+) {
     let view = &weight.data;
     let size = view.dtype.size();
-    let row = |r: usize| &file[view.offset + r * view.stride * size..][..view.cols * size];
+    let row = |r: usize| &data[r * view.stride * size..][..view.cols * size];
     let panels = view.rows.div_ceil(shape.panel);
     assert!(panels * panel_bytes <= to.len());
     let base = &Panel(to.as_mut_ptr());
@@ -195,9 +237,10 @@ fn pack_weight(file: &[u8], weight: &Weight, shape: Shape, to: &mut [u8], panel_
         let residual_bytes = weight.residual().map_or(0, |residual| residual.cols * shape.panel);
         let (to, rest_to) = to.split_at_mut(panel_bytes - residual_bytes);
         if let Some(residual) = weight.residual() {
-            let rows = residual.rows_from(panel * shape.panel, shape.panel.min(view.rows - panel * shape.panel));
+            let first = panel * shape.panel;
+            let rows = shape.panel.min(view.rows - first);
             interleave::<u32>(bytemuck::cast_slice_mut(rest_to), shape.panel, &|r| {
-                if r < rows.rows { &file[rows.offset + r * rows.stride..][..rows.cols] } else { &[] }
+                if r < rows { &rest[(first + r) * residual.stride..][..residual.cols] } else { &[] }
             });
         }
         let sums = if view.dtype == DType::I8 && shape.sums { size_of::<i32>() * shape.panel } else { 0 };

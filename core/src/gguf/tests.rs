@@ -158,3 +158,18 @@ fn long_names_in_errors_are_cut_at_a_character() {
     assert_eq!(cut(&name).as_str(), "é".repeat(32));
     assert_eq!(format!("{}", GgufError::MissingKey(cut("k"))), "metadata key \"k\" is missing");
 }
+
+/// Names made to fall into one part of the search for repetitions cost no time: they are refused. Others are not.
+#[test]
+fn names_with_like_hashes_are_refused() {
+    let with = |names: &mut dyn Iterator<Item = u64>| {
+        let mut file = File::new();
+        for i in names.take(1024) {
+            file.entry(&format!("k{i}"), 0, &[1]);
+        }
+        Gguf::parse(&file.bytes(32)).map(drop)
+    };
+    assert_eq!(with(&mut (0..)), Ok(()));
+    let alike = |i: &u64| hash(&format!("k{i}")) >> 59 == 7;
+    assert!(matches!(with(&mut (0..).filter(alike)), Err(GgufError::DuplicateKey(_))));
+}

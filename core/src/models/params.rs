@@ -145,7 +145,8 @@ impl<'g> Tensors<'g> {
         let Some(dtype) = tensor.ggml_type.dtype() else {
             return Err(ModelError::TensorType { name });
         };
-        let fits = tensor.dims.elements() == rows * cols && splits(&tensor.dims, rows, cols);
+        // On 32 bits the product of two valid sizes may not fit.
+        let fits = rows.checked_mul(cols) == Some(tensor.dims.elements()) && splits(&tensor.dims, rows, cols);
         if !fits {
             return Err(ModelError::Shape { name, rows, cols });
         }
@@ -233,4 +234,39 @@ fn splits(dims: &[usize], rows: usize, cols: usize) -> bool {
         let (outer, inner) = dims.split_at(at);
         outer.iter().product::<usize>() == rows && inner.iter().product::<usize>() == cols
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_beyond_the_address_space_is_refused() {
+        // One tensor, "t", of two f32.
+        let mut file = [0; 128];
+        let fields: [&[u8]; 8] = [
+            b"GGUF",
+            &[3, 0, 0, 0],
+            &[1, 0, 0, 0, 0, 0, 0, 0],
+            &[0; 8],
+            &[1, 0, 0, 0, 0, 0, 0, 0],
+            b"t",
+            &[1, 0, 0, 0],
+            &[2],
+        ];
+        let mut at = 0;
+        for field in fields {
+            file[at..at + field.len()].copy_from_slice(field);
+            at += field.len();
+        }
+        let gguf = Gguf::parse(&file).unwrap();
+        let file = Tensors::new(&gguf).unwrap();
+        assert!(file.view(format_args!("t"), 2, 1).is_ok());
+        let half = 1usize << (usize::BITS - 2);
+        // Products that wrap to 2, and to more than that.
+        for (rows, cols) in [(half, 4), (usize::MAX, 2), (half + 1, 4), (2 * half + 1, 2)] {
+            let refused = file.view(format_args!("t"), rows, cols);
+            assert!(matches!(refused, Err(ModelError::Shape { .. })), "{rows} by {cols}");
+        }
+    }
 }

@@ -99,6 +99,12 @@ pub const MAX_STEPS: u32 = 10_000;
 /// beyond what draws anything, and far from where f32 ends.
 const EXTREME: f64 = 1e4;
 
+/// What messages call the settings that are numbers.
+const GUIDANCE_SCALE: &str = "the guidance scale";
+const GUIDANCE_INTERVAL: &str = "the guidance interval";
+const FLOW_SHIFT: &str = "the flow shift";
+const NOISE_SCALE: &str = "the noise scale";
+
 /// Errors of sampler settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -121,6 +127,23 @@ pub enum SettingsError {
     Interval,
     /// `heun-jit` was given a time shift.
     ShiftUnused,
+}
+
+impl SettingsError {
+    /// The name of the setting in [`Settings`]; of a name that does not exist, `sampling_method` or `rounding`.
+    pub fn setting(&self) -> &'static str {
+        use SettingsError::*;
+        match *self {
+            Steps => "steps",
+            Order => "order",
+            Method => "sampling_method",
+            Rounding => "rounding",
+            NotFinite(GUIDANCE_SCALE) | Extreme(GUIDANCE_SCALE) => "cfg_scale",
+            NotFinite(GUIDANCE_INTERVAL) | Interval => "guidance_interval",
+            NotFinite(FLOW_SHIFT) | NotPositive(FLOW_SHIFT) | Extreme(FLOW_SHIFT) | ShiftUnused => "flow_shift",
+            NotFinite(_) | NotPositive(_) | Extreme(_) => "noise_scale",
+        }
+    }
 }
 
 impl core::fmt::Display for SettingsError {
@@ -177,9 +200,7 @@ impl Settings {
             return Err(SettingsError::Order);
         }
         let (lo, hi) = self.guidance_interval;
-        for (what, value) in
-            [("the guidance scale", self.cfg_scale), ("the guidance interval", lo), ("the guidance interval", hi)]
-        {
+        for (what, value) in [(GUIDANCE_SCALE, self.cfg_scale), (GUIDANCE_INTERVAL, lo), (GUIDANCE_INTERVAL, hi)] {
             if !(value as f32).is_finite() {
                 return Err(SettingsError::NotFinite(what));
             }
@@ -188,9 +209,9 @@ impl Settings {
             return Err(SettingsError::Interval);
         }
         if self.cfg_scale.abs() > EXTREME {
-            return Err(SettingsError::Extreme("the guidance scale"));
+            return Err(SettingsError::Extreme(GUIDANCE_SCALE));
         }
-        for (what, value) in [("the flow shift", self.flow_shift), ("the noise scale", self.noise_scale)] {
+        for (what, value) in [(FLOW_SHIFT, self.flow_shift), (NOISE_SCALE, self.noise_scale)] {
             if !(value as f32).is_finite() {
                 return Err(SettingsError::NotFinite(what));
             }

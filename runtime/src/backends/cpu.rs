@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use denoir_core::backend::TapFn;
 use denoir_core::cpu::Cpu;
-use denoir_core::{DType, Executor, ModelError};
+use denoir_core::{DType, Executor, ModelError, Weight};
 
 use super::engine::{Device, Engine, Entry, Opened, Use};
 use super::packed::Packed;
@@ -31,7 +31,8 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
         return Err(Error::Backend(format!("there is no CPU device {device}, only 0")));
     }
     // Before the threads start: the system must enable some instruction sets, and does so only for new threads.
-    let isa = options.isa.unwrap_or_else(Isa::detect);
+    let inputs = |weights: &[Weight]| Isa::detect_for(weights.iter().map(|weight| weight.data.dtype));
+    let isa = options.isa.map_or_else(|| model.network().matrices().map(|weights| inputs(&weights)), Ok)?;
     let arena_bytes = model.network().arena_bytes(options.batch(), isa.precision())?;
     let arena = AlignedBytes::zeroed(arena_bytes)?;
     let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;

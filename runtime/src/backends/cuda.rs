@@ -16,7 +16,7 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     let device = describe(gpu.info());
     let unchecked = (!gpu.is_checked()).then(|| format!("nothing checked whether {} computes rightly", device.name));
     let arena_bytes = model.network().arena_bytes(options.batch(), gpu.precision())?;
-    let engine = Box::new(gpu.backend(model.clone(), arena_bytes)?);
+    let engine = Box::new(gpu.backend(model.whole()?, arena_bytes)?);
     Ok(Opened { engine, device, warnings: unchecked.into_iter().collect() })
 }
 

@@ -28,7 +28,7 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     let warning = |tier: &Tier| format!("{} computes wrongly in tier {tier}, which is not used", device.name);
     let warnings = gpu.wrong_tiers().iter().map(warning).collect();
     let arena_bytes = model.network().arena_bytes(options.batch(), gpu.precision())?;
-    let engine = Box::new(gpu.backend(model.clone(), arena_bytes)?);
+    let engine = Box::new(gpu.backend(model.whole()?, arena_bytes)?);
     Ok(Opened { engine, device, warnings })
 }
 

@@ -1,6 +1,8 @@
-//! Splits text into words as Qwen2's tokenizer does, by [`QWEN2_SPLIT`](denoir_core::gguf::keys::tokenizer::QWEN2_SPLIT):
-//! one function for each of the expression's alternatives, tried in its order.
+//! Splits text into words as Qwen2's tokenizer does, by [`QWEN2_SPLIT`]: one function for each of the expression's
+//! alternatives, tried in its order.
 
+#[cfg(doc)]
+use denoir_core::gguf::keys::tokenizer::QWEN2_SPLIT;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// The words of a text. Together they are the text.

@@ -5,7 +5,6 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::io::Write;
 use std::sync::{Arc, Once};
 
-use denoir::AlignedBytes;
 use denoir_core::backend::{self, Backend, Program};
 use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
 use denoir_core::ops::{Epilogue, Op};
@@ -14,6 +13,8 @@ use denoir_cuda::{Gpu, LinearTile};
 use denoir_vulkan::Tier;
 
 use super::case::Case;
+use super::guarded::{Block, Edge};
+use super::seed::hash;
 
 /// Runs a case and returns the arena as it is then.
 pub type Run = Box<dyn Fn(&Case) -> Result<Vec<u8>, String> + Sync>;
@@ -95,7 +96,8 @@ pub(super) fn cpu(isa: Isa) -> [Row; 6] {
         let is_once = program == once;
         let same_bytes = if is_once { format!("{}+once", isa.name()) } else { isa.name().to_owned() };
         let name = format!("{same_bytes}{}/{threads}", if packed { "+packed" } else { "" });
-        let run: Run = Box::new(move |case| on_cpu(case, isa, threads, packed, program).map_err(|e| e.to_string())?);
+        let way = OnCpu { row: name.clone(), isa, threads: Threads(threads), packed, program };
+        let run: Run = Box::new(move |case| way.run(case));
         let only: Option<&[&str]> = (packed || is_once).then_some(&["linear"]);
         Row { same_bytes, only, every_form: true, ..Row::new(name, Ok(run)) }
     })
@@ -158,30 +160,59 @@ fn on_cuda(gpu: &Gpu, case: &Case, reversed: bool) -> Result<Vec<u8>, String> {
     after
 }
 
-fn on_cpu(
-    case: &Case,
+/// A way to run kernels on the CPU.
+struct OnCpu {
+    row: String,
     isa: Isa,
-    threads: usize,
+    threads: Threads,
     packed: bool,
     program: Program,
-) -> Result<Result<Vec<u8>, String>, denoir::Error> {
-    let threads = Threads(threads);
-    let mut region = AlignedBytes::zeroed(0)?;
-    if let (true, Op::Linear(op)) = (packed, &case.op) {
+}
+
+impl OnCpu {
+    /// Runs a case with a forbidden page after each of its views; on three threads, every second case has one before
+    /// them instead.
+    fn run(&self, case: &Case) -> Result<Vec<u8>, String> {
+        let before = self.threads.0 > 1 && hash(&case.name).is_multiple_of(2);
+        let edge = if before { Edge::Start } else { Edge::End };
+        let label = format!("{}: {}: {}", case.op.name(), self.row, case.name);
+        case.run_guarded(edge, &label, |weights, arena, op| {
+            let (mut packed, mut scratch) = (self.packed_weights(op, weights, &label), self.scratch(op, &label));
+            let mut cpu = Cpu::new(weights, arena, &self.threads, self.isa).expect("aligned");
+            if let Some(packed) = &mut packed {
+                cpu = cpu.with_packed(packed.as_mut_slice());
+            }
+            if let Some(scratch) = &mut scratch {
+                cpu = cpu.with_scratch(scratch.as_mut_slice());
+            }
+            backend::run(&mut cpu, self.program, |k| k.op(op)).map_err(|e| format!("{e:?}"))
+        })
+    }
+
+    fn packed_weights(&self, op: &Op, file: &[u8], label: &str) -> Option<Block> {
+        let (true, Op::Linear(op)) = (self.packed, op) else { return None };
         let gate = match op.epilogue {
             Epilogue::Swiglu { gate, .. } => Some(gate),
             _ => None,
         };
         let weights = [Some(op.w), gate].into_iter().flatten();
-        region = AlignedBytes::zeroed(packed_bytes(weights.clone(), isa).expect("an address"))?;
+        let mut region = Block::new(packed_bytes(weights.clone(), self.isa).expect("an address"), label);
         let mut packed = 0;
-        pack(case.weights.as_slice(), weights.clone(), isa, region.as_mut_slice(), &threads, &mut |_| packed += 1);
+        pack(file, weights.clone(), self.isa, region.as_mut_slice(), &self.threads, &mut |_| packed += 1);
         let matrices = weights.map(|weight| 1 + usize::from(weight.residual.is_some())).sum::<usize>();
         assert_eq!(packed, matrices, "weights left out");
+        Some(region)
     }
-    let mut arena = AlignedBytes::zeroed(case.arena.len())?;
-    let cpu = Cpu::new(case.weights.as_slice(), arena.as_mut_slice(), &threads, isa).expect("aligned");
-    Ok(drive_in(program, &mut cpu.with_packed(region.as_slice()), case))
+
+    /// What attention works in, on one thread; on three it works on their stacks.
+    fn scratch(&self, op: &Op, label: &str) -> Option<Block> {
+        match op {
+            Op::Attention(op) if self.threads.0 == 1 => {
+                Some(Block::new(self.isa.scratch_bytes(op.q.cols / op.heads, 1), label))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Runs a case on a backend that was opened over the case's weights and an arena of its size.
@@ -192,16 +223,9 @@ pub fn drive<B: Backend>(backend: &mut B, case: &Case) -> Result<Vec<u8>, String
 where
     B::Error: Debug,
 {
-    drive_in(Program::replayed("op", [0; 2]), backend, case)
-}
-
-fn drive_in<B: Backend>(program: Program, backend: &mut B, case: &Case) -> Result<Vec<u8>, String>
-where
-    B::Error: Debug,
-{
     let all = View::dense(Region::Arena, DType::I8, 0, 1, case.arena.len());
     backend.write(&all, &case.arena).map_err(|e| format!("{e:?}"))?;
-    backend::run(backend, program, |k| k.op(&case.op)).map_err(|e| format!("{e:?}"))?;
+    backend::run(backend, Program::replayed("op", [0; 2]), |k| k.op(&case.op)).map_err(|e| format!("{e:?}"))?;
     let mut after = vec![0; case.arena.len()];
     backend.read(&all, &mut after).map_err(|e| format!("{e:?}"))?;
     Ok(after)

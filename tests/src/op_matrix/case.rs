@@ -1,9 +1,13 @@
 //! A kernel with its arguments and tolerances.
 
+use std::sync::{Mutex, OnceLock, PoisonError};
+
 use denoir::AlignedBytes;
 use denoir_core::backend::{Program, run};
 use denoir_core::ops::{Bounds, Epilogue, Linear, Memory, NormModulate, Op, QuantizeRows};
 use denoir_core::{DType, View};
+
+use super::guarded::{Edge, Guarded};
 
 /// Tolerance of an element: `abs + rel · |reference|`.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +74,8 @@ pub struct Output {
 /// A kernel with its arguments.
 #[derive(Debug)]
 pub struct Case {
+    /// Its name; empty if it was not drawn from a table.
+    pub name: String,
     /// The descriptor.
     pub op: Op,
     /// The region of weights.
@@ -80,9 +86,29 @@ pub struct Case {
     pub outputs: Vec<Output>,
     /// Views that the kernel may overwrite with anything.
     pub scratch: Option<View>,
+    /// Its views beside forbidden pages, from when a row first asks for them.
+    pub(super) guarded: [OnceLock<Mutex<Guarded>>; 2],
 }
 
 impl Case {
+    /// Runs a kernel on weights and arena whose views lie beside forbidden pages, and returns the arena as it is then.
+    /// `label` is printed if such a page is touched.
+    ///
+    /// # Errors
+    /// The kernel's, or that bytes beside a view changed.
+    pub fn run_guarded(
+        &self,
+        edge: Edge,
+        label: &str,
+        kernel: impl FnOnce(&[u8], &mut [u8], &Op) -> Result<(), String>,
+    ) -> Result<Vec<u8>, String> {
+        let guarded = self.guarded[edge as usize]
+            .get_or_init(|| Mutex::new(Guarded::new(self.op, self.weights.as_slice(), self.aligned(), edge)));
+        let mut guarded = guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        guarded.label(label);
+        guarded.run(&self.arena, kernel)
+    }
+
     /// The sizes of both regions.
     pub fn bounds(&self) -> Bounds {
         Bounds { weights: self.weights.as_slice().len(), arena: self.arena.len() }

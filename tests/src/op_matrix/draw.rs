@@ -215,7 +215,15 @@ impl Draw {
         }
         let outputs = outputs.into_iter().map(|(view, tolerance)| Output { view, tolerance }).collect();
         let weights = AlignedBytes::copied(&self.weights).expect("memory");
-        Case { op, weights, arena: self.arena, outputs, scratch: None }
+        Case {
+            name: String::new(),
+            op,
+            weights,
+            arena: self.arena,
+            outputs,
+            scratch: None,
+            guarded: Default::default(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn draw(&self, seed: u64) -> Case {
-        (self.draw)(Draw::new(seed ^ hash(&self.name)))
+        Case { name: self.name.clone(), ..(self.draw)(Draw::new(seed ^ hash(&self.name))) }
     }
 }
 

@@ -5,7 +5,8 @@ use core::arch::x86_64::*;
 
 use super::avx512::{Avx512, Bf16, Dots};
 use super::block::{Block, CHUNK, MAX_PANEL};
-use super::{Detect, cpuid};
+use super::cpuid;
+use super::detect::Detect;
 
 /// int8 and bf16 products on tiles, the rest as [`Bf16`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ const STRIDE: usize = 4 * MAX_PANEL;
 impl Detect for Avx512<Amx> {
     /// The token, where the machine has the instructions and the system lets this process use them.
     fn detect() -> Option<Self> {
+        #[cfg(test)]
+        tests::LOOKS.set(tests::LOOKS.get() + 1);
         let Avx512(bf16) = Avx512::<Bf16>::detect()?;
         (cpuid::has_amx() && has_permission()).then_some(Avx512(Amx(bf16)))
     }
@@ -304,3 +307,32 @@ impl Tail {
 }
 
 const _: () = assert!(size_of::<Config>() == 64 && STRIDE * ROWS == 4096);
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use crate::cpu::Isa;
+
+    std::thread_local! {
+        /// How often this thread looked for AMX, for which it asks the system where the processor has it.
+        pub(super) static LOOKS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn amx_is_looked_for_only_where_it_is_wanted() {
+        let looks = |look: &dyn Fn()| {
+            LOOKS.set(0);
+            look();
+            LOOKS.get()
+        };
+        for &name in Isa::NAMES {
+            let found = looks(&|| _ = Isa::from_name(name));
+            assert_eq!(found, u32::from(name == "amx"), "{name}");
+        }
+        assert_eq!(looks(&|| assert!(Isa::names().count() > 0)), 0);
+        assert_eq!(looks(&|| _ = Isa::detect_for([crate::DType::F32, crate::DType::F16])), 0);
+        assert_eq!(looks(&|| _ = Isa::detect_for([crate::DType::I8])), 1);
+        assert_eq!(looks(&|| _ = Isa::detect()), 1);
+    }
+}

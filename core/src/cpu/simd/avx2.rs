@@ -4,8 +4,9 @@ use core::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::block::Lines;
+use super::detect::Detect;
 use super::product::blocks;
-use super::{Detect, Simd, cpuid};
+use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx2, "avx2", "fma");
 

@@ -3,8 +3,9 @@ use core::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::block::{Block, Lines};
+use super::detect::Detect;
 use super::product::{BF16, I8, WidenedBF16, block, blocks};
-use super::{Detect, Simd, cpuid};
+use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma");
 

@@ -9,6 +9,8 @@ mod avx512;
 pub(super) mod block;
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 mod cpuid;
+#[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod detect;
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]
 mod i8mm;
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]
@@ -23,19 +25,9 @@ pub(super) use amx::Amx;
 pub(super) use avx2::{Avx2, AvxVnni};
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 pub(super) use avx512::{Avx512, Bf16, Vnni};
+#[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) use detect::Detect;
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]
 pub(super) use neon::{Dot, I8mm, Neon};
 pub(super) use scalar::Scalar;
 pub(super) use vector::{Element, MAX_LANES, Simd};
-
-/// A token that only detection makes.
-#[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) trait Detect: Sized {
-    /// The token, where the machine has the instructions and the system lets this process use them.
-    fn detect() -> Option<Self>;
-
-    /// Whether there would be one. Asks the system for nothing.
-    fn is_present() -> bool {
-        Self::detect().is_some()
-    }
-}

@@ -4,8 +4,9 @@ use core::arch::asm;
 use half::{bf16, f16};
 
 use super::block::{Block, Lines};
+use super::detect::Detect;
 use super::product::{self, blocks};
-use super::{Detect, Simd, i8mm};
+use super::{Simd, i8mm};
 
 /// NEON, which every aarch64 has, and what multiplies int8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

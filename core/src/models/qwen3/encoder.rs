@@ -1,6 +1,7 @@
 use half::bf16;
 
-use super::{Qwen3Model, Qwen3Plan, forward};
+use super::forward::{forward, parts};
+use super::{Qwen3Model, Qwen3Plan};
 use crate::backend::{Backend, OpError, Program, run};
 use crate::ops::MAX_HEAD_DIM;
 
@@ -26,6 +27,8 @@ pub enum EncodeError<E> {
     },
     /// The result contains an infinity or NaN: the weights are damaged or overflow their type.
     NotFinite,
+    /// The caller asked to stop.
+    Cancelled,
     /// A kernel failed.
     Op(OpError<E>),
 }
@@ -49,6 +52,7 @@ impl<E: core::fmt::Display> core::fmt::Display for EncodeError<E> {
             EncodeError::NotFinite => {
                 f.write_str("the embedding is not finite: the weights are damaged or overflow their type")
             }
+            EncodeError::Cancelled => f.write_str("cancelled"),
             EncodeError::Op(e) => e.fmt(f),
         }
     }
@@ -77,11 +81,17 @@ impl<'m, B: Backend> Encoder<'m, B> {
 
     /// Writes the last hidden states of `prompts`, one list of tokens for each of the plan's prompts, to `hidden`,
     /// `(prompts, tokens, hidden)`. Prompts are padded on the right with `pad`. No token attends to padding, but
-    /// padding tokens have hidden states too, and a network may read them.
+    /// padding tokens have hidden states too, and a network may read them. `stop` is asked before each layer.
     ///
     /// # Errors
     /// [`EncodeError`].
-    pub fn encode(&mut self, prompts: &[&[u32]], pad: u32, hidden: &mut [f32]) -> Result<(), EncodeError<B::Error>> {
+    pub fn encode(
+        &mut self,
+        prompts: &[&[u32]],
+        pad: u32,
+        hidden: &mut [f32],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), EncodeError<B::Error>> {
         let (plan, c) = (self.plan, &self.model.config);
         if prompts.len() != plan.prompts || prompts.iter().any(|ids| ids.len() > plan.tokens) {
             return Err(EncodeError::Prompts);
@@ -98,7 +108,13 @@ impl<'m, B: Backend> Encoder<'m, B> {
             self.write_prompt(i, ids, pad)?;
         }
         let model = self.model;
-        run(&mut self.backend, Program::once("encode", [plan.prompts, plan.tokens]), |k| forward(k, model, &plan))?;
+        for part in parts(model.layers.len()) {
+            if stop() {
+                return Err(EncodeError::Cancelled);
+            }
+            let program = Program::once("encode", [plan.prompts, plan.tokens]);
+            run(&mut self.backend, program, |k| forward(k, model, &plan, part))?;
+        }
         self.backend.read(&plan.out, bytemuck::cast_slice_mut(hidden))?;
         if hidden.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(EncodeError::NotFinite) }
     }

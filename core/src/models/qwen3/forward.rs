@@ -1,3 +1,5 @@
+use core::iter;
+
 use super::params::{LayerParams, Qwen3Model};
 use super::plan::Qwen3Plan;
 use crate::backend::{Backend, OpError, Recorder};
@@ -9,25 +11,48 @@ use crate::ops::{
 };
 use crate::{DType, View, Weight};
 
-/// Runs the network from tokens and lengths in `plan.ids` and `plan.lengths` to the last hidden states in `plan.out`.
+/// A part of the network, from tokens and lengths in `plan.ids` and `plan.lengths` to the last hidden states in
+/// `plan.out`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    Embedding,
+    /// One of the layers.
+    Layer(usize),
+    FinalNorm,
+}
+
+/// Every part of a network of `depth` layers, in order.
+pub(super) fn parts(depth: usize) -> impl Iterator<Item = Part> {
+    iter::once(Part::Embedding).chain((0..depth).map(Part::Layer)).chain([Part::FinalNorm])
+}
+
+/// Runs one part.
 ///
 /// # Errors
 /// Errors of the backend.
-pub fn forward<B: Backend>(
+pub(super) fn forward<B: Backend>(
     k: &mut Recorder<'_, B>,
     model: &Qwen3Model,
     plan: &Qwen3Plan,
+    part: Part,
 ) -> Result<(), OpError<B::Error>> {
-    embed(k, model, plan)?;
-    k.tap("embed", &plan.x)?;
-    for (i, layer) in model.layers.iter().enumerate() {
-        attention_branch(k, model, plan, layer)?;
-        ffn_branch(k, model, plan, layer)?;
-        k.tap(("layer", i), &plan.x)?;
+    match part {
+        Part::Embedding => {
+            embed(k, model, plan)?;
+            k.tap("embed", &plan.x)
+        }
+        Part::Layer(i) => {
+            let Some(layer) = model.layers.get(i) else { return Ok(()) };
+            attention_branch(k, model, plan, layer)?;
+            ffn_branch(k, model, plan, layer)?;
+            k.tap(("layer", i), &plan.x)
+        }
+        Part::FinalNorm => {
+            let (weight, eps) = (model.final_norm, model.config.eps);
+            k.rms_norm(&RmsNorm { x: plan.x, weight, eps, position: None, out: plan.out, out_scale: None })?;
+            k.tap("last_hidden_state", &plan.out)
+        }
     }
-    let (weight, eps) = (model.final_norm, model.config.eps);
-    k.rms_norm(&RmsNorm { x: plan.x, weight, eps, position: None, out: plan.out, out_scale: None })?;
-    k.tap("last_hidden_state", &plan.out)
 }
 
 /// x = embedding[id]

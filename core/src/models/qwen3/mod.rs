@@ -9,6 +9,5 @@ mod plan;
 pub use crate::models::params::Matrix;
 pub use config::Qwen3Config;
 pub use encoder::{EncodeError, Encoder, prompt_embeds};
-pub use forward::forward;
 pub use params::{LayerParams, Qwen3Model};
 pub use plan::Qwen3Plan;

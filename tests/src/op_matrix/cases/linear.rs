@@ -140,13 +140,13 @@ fn swiglu(
     let bias = (d.rng.below(4) > 0).then(|| d.vector(n, 0.0, 1.0));
     let out = d.output(out, m, n);
     let form = Form { centred, ..Form::default() };
-    let Case { op, weights, arena, outputs, scratch } = case(d, (xt, wt), (m, n, k), "store", form);
-    let Op::Linear(op) = op else { unreachable!("a linear layer") };
+    let product = case(d, (xt, wt), (m, n, k), "store", form);
+    let Op::Linear(op) = product.op else { unreachable!("a linear layer") };
     let op = Op::Linear(Linear { out, epilogue: Epilogue::Swiglu { gate, bias }, ..op });
     // Both factors are a few at most, and each is as close as a layer's output.
-    let Tolerance { abs, rel, .. } = outputs[0].tolerance;
+    let Tolerance { abs, rel, .. } = product.outputs[0].tolerance;
     let tolerance = Tolerance::close(8.0 * abs, 8.0 * rel, SUMS).rounded_to(out.dtype);
-    Case { op, weights, arena, outputs: vec![Output { view: out, tolerance }], scratch }
+    Case { op, outputs: vec![Output { view: out, tolerance }], ..product }
 }
 
 /// Weights, with residuals if shared means are multiplied by them.
