@@ -6,6 +6,7 @@ mod class;
 mod convert;
 mod demo;
 mod devices;
+mod embeddings;
 mod encode;
 mod encode_prompt;
 mod error;

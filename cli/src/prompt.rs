@@ -3,17 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use denoir::{EncodedPrompt, Loading, MappedFile, Options, TextEncoder};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
+use crate::embeddings::{self, NEGATIVE, PROMPT};
 use crate::error::Error;
 use crate::interrupt;
 use crate::output::Output;
-
-/// The tensor names in a file of embeddings.
-pub(crate) const PROMPT: &str = "prompt_embeds";
-pub(crate) const NEGATIVE: &str = "negative_prompt_embeds";
 
 /// An open text encoder. For a folder, it includes the temporary file that the folder was converted to.
 pub(crate) struct OpenEncoder {
@@ -76,35 +73,10 @@ impl Source {
     }
 }
 
-/// Reads a file of embeddings, `(length, width)` each. The length must be the network's; rows are cut or zero-padded to
-/// its width.
+/// Reads a file of embeddings for a network of this text size.
 fn read(path: &Path, (tokens, width): (usize, usize)) -> Result<EncodedPrompt, Error> {
     let file = MappedFile::open(path)?;
-    let wrong = |what: String| Error::Embeds(path.to_owned(), what);
-    let tensors = SafeTensors::deserialize(file.bytes()).map_err(|e| wrong(format!("damaged: {e}")))?;
-    let read = |name: &str| {
-        let tensor = tensors.tensor(name).map_err(|_| wrong(format!("it has no tensor {name:?}")))?;
-        let values = floats(&tensor).ok_or_else(|| wrong(format!("{name} is neither f32 nor bf16 nor f16")))?;
-        match tensor.shape() {
-            &[rows, cols] if rows == tokens && cols > 0 => {
-                let pad =
-                    |row: &[f32]| row.iter().copied().chain(std::iter::repeat(0.0)).take(width).collect::<Vec<_>>();
-                Ok(values.chunks(cols).flat_map(pad).collect())
-            }
-            shape => Err(wrong(format!("{name} is {shape:?}, and this model takes {tokens} tokens of {width}"))),
-        }
-    };
-    Ok(EncodedPrompt { prompt: read(PROMPT)?, negative: read(NEGATIVE)? })
-}
-
-fn floats(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
-    let (fours, twos) = (tensor.data().as_chunks().0, tensor.data().as_chunks().0);
-    match tensor.dtype() {
-        Dtype::F32 => Some(fours.iter().map(|&b| f32::from_le_bytes(b)).collect()),
-        Dtype::BF16 => Some(twos.iter().map(|&b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)).collect()),
-        Dtype::F16 => Some(twos.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect()),
-        _ => None,
-    }
+    embeddings::parse(file.bytes(), (tokens, width)).map_err(|what| Error::Embeds(path.to_owned(), what))
 }
 
 /// Writes embeddings of this shape as bfloat16, to which they are already rounded.

@@ -27,6 +27,8 @@ mod emit;
 mod error;
 mod locate;
 mod output;
+#[doc(hidden)]
+pub mod parts;
 mod plan;
 mod preset;
 mod qwen3;

@@ -46,6 +46,16 @@ impl Files {
     }
 }
 
+/// Reads a `config.json` and does nothing with it.
+pub(crate) fn check_config(config: &[u8]) -> Result<(), ConvertError> {
+    Sizes::read(config).map(|sizes| sizes.describe(&mut Metadata::default()))
+}
+
+/// Reads a `tokenizer.json` for an embedding of `rows` tokens and does nothing with it.
+pub(crate) fn check_vocabulary(json: &[u8], rows: u32) -> Result<(), ConvertError> {
+    Vocabulary::read(json, rows).map(|vocabulary| vocabulary.describe(&mut Metadata::default()))
+}
+
 /// Returns whether a checkpoint is Qwen3's, by its tensors.
 pub(crate) fn recognise(checkpoint: &Checkpoint<'_>) -> bool {
     let has = |wanted: &str| checkpoint.tensors.iter().any(|t| upstream_name(&t.name) == wanted);

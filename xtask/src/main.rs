@@ -9,6 +9,7 @@ mod circles;
 mod cuda;
 mod deny;
 mod error;
+mod fuzz;
 mod generate;
 mod gpu_kit;
 mod lint;
@@ -48,6 +49,10 @@ cargo xtask COMMAND
   capi           the C library installed, and C and C++ programs built against it and run
   aarch64        the op matrix for aarch64, on processors that QEMU plays
   bare           core and a freestanding program built for bare targets; the program run under an emulator
+
+  fuzz           every fuzz target for half a minute, with AddressSanitizer; with --target NAME and --seconds N one, or each
+                 for longer; with --hours N all for so many processor-hours, added to benches/record/fuzzing.md; with
+                 --merge the inputs found are added to fuzz/corpus
 
   gpu-day        the kit for a GPU built from what the tests built, and its day rehearsed without one
 
@@ -137,6 +142,9 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     let mut args = args.peekable();
     if args.next_if(|arg| arg == "peers").is_some() {
         return peers::run(&Project::new(None, None)?, &args.collect::<Vec<_>>());
+    }
+    if args.peek().is_some_and(|arg| arg == "fuzz") {
+        return fuzz::command(&Project::new(None, None)?, &args.skip(1).collect::<Vec<_>>());
     }
     let Args { command, check, prefix, since, require, without, only, seconds } = Args::parse(args)?;
     let command = command.ok_or_else(|| Error::Usage("which command?".into()))?;

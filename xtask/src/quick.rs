@@ -85,6 +85,7 @@ const AREAS: &[Area] = &[
         ],
         rows: &[],
     },
+    Area { paths: &["fuzz/"], tests: &["corpus"], rows: &[] },
     Area { paths: &["tests/bare/"], tests: &["golden"], rows: &[] },
     Area { paths: &["tests/src/op_matrix"], tests: &["op_matrix", "op_check"], rows: CPU_ROWS },
     Area { paths: &["tests/"], tests: &["sampling", "text", "op_check", "convert_layouts"], rows: &[] },
@@ -98,7 +99,7 @@ const SLOW: &[&str] = &["cuda", "vulkan"];
 /// Cases per kernel in the op matrix.
 const CASES: &str = "24";
 /// Folders of test programs.
-const FOLDERS: &[&str] = &["tests/tests", "tests/bare/tests", "capi/tests", "cli/tests", "runtime/tests"];
+const FOLDERS: &[&str] = &["tests/tests", "tests/bare/tests", "capi/tests", "cli/tests", "runtime/tests", "fuzz/tests"];
 
 /// The checks for a set of changes.
 #[derive(Default)]

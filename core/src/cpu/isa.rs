@@ -1,11 +1,13 @@
 //! Instruction sets: what this machine has, and running a kernel with one of them.
+//!
+//! Fuzzing has the scalar one alone: with the fuzzer's counters in them the kernels of all take the compiler very long.
 
 use super::shape::Shape;
-#[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(feature = "simd", not(fuzzing), any(target_arch = "x86_64", target_arch = "aarch64")))]
 use super::simd::Detect;
-#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+#[cfg(all(feature = "simd", not(fuzzing), target_arch = "x86_64"))]
 use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
-#[cfg(all(feature = "simd", target_arch = "aarch64"))]
+#[cfg(all(feature = "simd", not(fuzzing), target_arch = "aarch64"))]
 use super::simd::{Dot, I8mm, Neon};
 use super::simd::{Scalar, Simd};
 use super::tiles::Tiles;
@@ -33,7 +35,7 @@ macro_rules! levels {
         enum Level {
             Scalar,
             $(
-                #[cfg(all(feature = "simd", target_arch = $arch))]
+                #[cfg(all(feature = "simd", not(fuzzing), target_arch = $arch))]
                 $level($token),
             )*
         }
@@ -41,7 +43,7 @@ macro_rules! levels {
         const LEVELS: &[Candidate] = &[
             Candidate { name: "scalar", detect: || Some(Level::Scalar), is_present: || true },
             $(
-                #[cfg(all(feature = "simd", target_arch = $arch))]
+                #[cfg(all(feature = "simd", not(fuzzing), target_arch = $arch))]
                 Candidate {
                     name: $name,
                     detect: || <$token>::detect().map(Level::$level),
@@ -67,14 +69,14 @@ macro_rules! levels {
             }
 
             /// The name of every instruction set that there are kernels for on this architecture.
-            pub const NAMES: &'static [&'static str] = &["scalar", $(#[cfg(all(feature = "simd", target_arch = $arch))] $name),*];
+            pub const NAMES: &'static [&'static str] = &["scalar", $(#[cfg(all(feature = "simd", not(fuzzing), target_arch = $arch))] $name),*];
 
             /// The name on the command line.
             pub const fn name(self) -> &'static str {
                 match self.0 {
                     Level::Scalar => "scalar",
                     $(
-                        #[cfg(all(feature = "simd", target_arch = $arch))]
+                        #[cfg(all(feature = "simd", not(fuzzing), target_arch = $arch))]
                         Level::$level(_) => $name,
                     )*
                 }
@@ -86,7 +88,7 @@ macro_rules! levels {
             match isa.0 {
                 Level::Scalar => shape_of::<Scalar>(),
                 $(
-                    #[cfg(all(feature = "simd", target_arch = $arch))]
+                    #[cfg(all(feature = "simd", not(fuzzing), target_arch = $arch))]
                     Level::$level(_) => shape_of::<$token>(),
                 )*
             }
@@ -96,7 +98,7 @@ macro_rules! levels {
             match isa.0 {
                 Level::Scalar => Scalar::BF16,
                 $(
-                    #[cfg(all(feature = "simd", target_arch = $arch))]
+                    #[cfg(all(feature = "simd", not(fuzzing), target_arch = $arch))]
                     Level::$level(_) => <$token>::BF16,
                 )*
             }
@@ -115,7 +117,7 @@ macro_rules! levels {
                 // SAFETY: executors promise to run each tile once.
                 Level::Scalar => executor.run(count, &|i| kernel.prepared(|kernel| unsafe { kernel.tile(Scalar, i) })),
                 $(
-                    #[cfg(all(feature = "simd", target_arch = $arch))]
+                    #[cfg(all(feature = "simd", not(fuzzing), target_arch = $arch))]
                     Level::$level(s) => {
                         if K::PRODUCTS {
                             // SAFETY: the executor runs each tile once, and the token proves the features.
@@ -132,7 +134,7 @@ macro_rules! levels {
         }
 
         $(
-            #[cfg(all(feature = "simd", target_arch = $arch))]
+            #[cfg(all(feature = "simd", not(fuzzing), target_arch = $arch))]
             #[target_feature(enable = $features)]
             unsafe fn $tile(kernel: &impl Tiles, s: $token, index: usize) {
                 // SAFETY: the caller runs each tile once, on a machine with the features.
