@@ -65,12 +65,11 @@ void subgroup_barrier() {
 // The digits that f16 has room for. Compilers take a number that becomes f16 and f32 again for itself.
 float first_half(float x) { return uintBitsToFloat(floatBitsToUint(x) & 0xffffe000u); }
 
-void put(uint at, vec4 x) {
-    x = clamp(x, vec4(-65504.0), vec4(65504.0));
+void put(uint at, vec4 all) {
     [[unroll]] for (uint i = 0u; i < 4u; ++i) {
-        float hi = SPLIT != 0u ? first_half(x[i]) : x[i];
+        float x = within_f16(all[i]), hi = SPLIT != 0u ? first_half(x) : x;
         rows[at + i] = float16_t(hi);
-        if (SPLIT != 0u) rows[ROWS * DS + at + i] = float16_t(x[i] - hi);
+        if (SPLIT != 0u) rows[ROWS * DS + at + i] = float16_t(x - hi);
     }
 }
 
@@ -83,21 +82,22 @@ void put(uint at, vec4 x) {
 
 Left queries_hi[WIDTH / TK], queries_lo[WIDTH / TK];
 
-// Scores of the subgroup's queries and matrix j of the tile's keys.
+// Scores of the subgroup's queries and matrix j of the tile's keys. Products with lower parts, which are small, have a sum
+// of their own: devices truncate a sum at each step, in proportion to its size.
 Sum scores(uint j, bool exact) {
-    Sum s = Sum(0.0);
+    Sum s = Sum(0.0), rest = Sum(0.0);
     [[unroll]] for (uint c = 0u; c < WIDTH / TK; ++c) {
         uint at = j * TN * DS + c * TK;
         Right hi, lo;
         coopMatLoad(hi, rows, at, DS, gl_CooperativeMatrixLayoutColumnMajor);
         if (SPLIT != 0u && exact) {
             coopMatLoad(lo, rows, ROWS * DS + at, DS, gl_CooperativeMatrixLayoutColumnMajor);
-            s = coopMatMulAdd(queries_lo[c], hi, s);
-            s = coopMatMulAdd(queries_hi[c], lo, s);
+            rest = coopMatMulAdd(queries_lo[c], hi, rest);
+            rest = coopMatMulAdd(queries_hi[c], lo, rest);
         }
         s = coopMatMulAdd(queries_hi[c], hi, s);
     }
-    return s;
+    return SPLIT != 0u && exact ? s + rest : s;
 }
 
 // Each row's largest element, or sum, in all of its elements.

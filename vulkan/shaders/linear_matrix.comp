@@ -100,7 +100,7 @@ uvec2 operand(uvec2 bits) {
 #ifdef BF16
     [[unroll]] for (uint i = 0u; i < 2u; ++i) {
         vec2 pair = uintBitsToFloat(uvec2(bits[i] << 16, bits[i] & 0xffff0000u));
-        bits[i] = packHalf2x16(clamp(pair, -65504.0, 65504.0));
+        bits[i] = packHalf2x16(vec2(within_f16(pair.x), within_f16(pair.y)));
     }
 #endif
     return bits;

@@ -50,3 +50,9 @@ float exp_below(float x) {
 
 // x / (1 + e^-x); zero far below zero.
 float silu(float x) { return x / (1.0 + exp_exact(-x)); }
+
+// The nearest value that f16 has room for. What is not finite stays so, which clamp alone does not promise.
+float within_f16(float x) {
+    uint size = floatBitsToUint(x) & 0x7fffffffu;
+    return size > 0x477fe000u && size < 0x7f800000u ? clamp(x, -65504.0, 65504.0) : x;
+}
