@@ -30,6 +30,13 @@ const CORE: &str = "profile.fuzz.package.denoir-core.rustflags=['-Cllvm-args=-op
 const SECONDS: u64 = 30;
 /// Longest run of one process: a corpus is loaded again in each.
 const SLICE: u64 = 600;
+/// A failed allocation is an error that the library reports; freed memory need not be kept for long. Vulkan drivers are
+/// other people's code, and leak.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("ASAN_OPTIONS", "allocator_may_return_null=1:quarantine_size_mb=16"),
+    ("VK_DRIVER_FILES", "/dev/null"),
+    ("VK_LOADER_LAYERS_DISABLE", "~all~"),
+];
 /// Longest input in bytes; those of `fuzz/corpus` are shorter.
 const MAX_LEN: usize = 1 << 15;
 /// Bytes that `--merge` keeps for each target at most.
@@ -158,7 +165,9 @@ impl<'p> Fuzzer<'p> {
             if !status {
                 run.findings.push(finding(&text));
                 println!("{target}: {}\n{}", run.findings[0], tail(&text));
-                println!("again: DENOIR_FUZZ_TARGET={target} {} INPUT", self.program.display());
+                let [asan, drivers, layers] = ENVIRONMENT.map(|(name, value)| format!("{name}={value}"));
+                let program = self.program.display();
+                println!("again: DENOIR_FUZZ_TARGET={target} {asan} {drivers} {layers} {program} INPUT");
             }
             if run.executions == before {
                 break;
@@ -185,9 +194,7 @@ impl<'p> Fuzzer<'p> {
 
     fn program(&self, target: &str) -> Command {
         let mut command = self.project.command(&self.program);
-        command.env("DENOIR_FUZZ_TARGET", target);
-        // A failed allocation is an error that the library reports. Freed memory need not be kept for long.
-        command.env("ASAN_OPTIONS", "allocator_may_return_null=1:quarantine_size_mb=16");
+        command.env("DENOIR_FUZZ_TARGET", target).envs(ENVIRONMENT);
         command
     }
 
