@@ -21,7 +21,7 @@ steps=(
     "ncu 30 bytes from memory, kernel by kernel"
     "torch 80 PyTorch on the same card and weights"
     "sanitizer 75 NVIDIA's sanitizer on linear layers and attention"
-    "vulkan 60 Vulkan: tiers, tests, evaluations"
+    "vulkan 90 Vulkan: tiers, tests, evaluations"
 )
 
 # ---------------------------------------------------------------------------------------------------------- the steps
@@ -121,7 +121,7 @@ export -f op_matrix
 
 step_tests() {
     export DENOIR_REQUIRE=cuda DENOIR_ROW=cuda
-    local jobs=16 tests=(forward samples graphs errors tensor_cores)
+    local jobs=16 tests=(forward samples graphs errors tensor_cores not_finite)
     rehearsing && jobs=$(nproc) && export DENOIR_CASES=6 && tests=(graphs tensor_cores)
     local kernels
     kernels=$("$KIT/op_matrix" --list 2>/dev/null | sed -n 's/^\([a-z_]*\): test$/\1/p' |
@@ -277,6 +277,7 @@ step_vulkan() {
     export DENOIR_CASES=$cases
     printf '%s\n' linear attention qk_norm_rope norm_modulate | xargs -P 4 -L 1 bash -c 'op_matrix "$@"' _ || fail 1
     part 25 "$KIT/vulkan" "${tests[@]}" --nocapture --test-threads 1
+    rehearsing || part 45 "$KIT/vulkan" not_finite --nocapture
     local model
     for model in "$WORK"/models/pixelgen-xl-{bf16,int8,f16}.gguf; do
         rehearsing && model=tests/bare/tiny.gguf
@@ -373,10 +374,10 @@ if ! rehearsing && [ -f "$REPORT/logs/1-demo.log" ] && ! grep -q '^cuda' "$REPOR
     only=" 8 "
 fi
 # After a crash or a hang the sanitizer tells the most.
-ended_badly demo && run_step 7
+ended_badly demo && only='' run_step 7
 run_step 2
 run_step 3
-ended_badly tests && run_step 7
+ended_badly tests && only='' run_step 7
 [ -n "$models" ] && wait "$models"
 for number in 4 5 6 7 8; do run_step "$number"; done
 

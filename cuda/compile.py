@@ -79,4 +79,5 @@ def resources(log, architecture):
     return sorted(lines)
 
 
-main()
+if __name__ == "__main__":
+    main()

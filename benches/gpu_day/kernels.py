@@ -59,19 +59,21 @@ LINEAR_LIMITS = {"f16": 2e-5, "bf16": 2e-5, "int8": 1e-6, "f32": 1e-5}
 # Copies of the weights that launches take turns with, at most, and rows that are compared.
 MOST_COPIES, COMPARED = 16, 96
 
-# Rows and columns of a block's outputs, its threads, its slabs in shared memory, blocks that a multiprocessor has at a
-# time, and percent of the largest tile's time for an output: TILES and WIDE in cuda/src/kernels/linear.rs.
-TILES = {"128x128": (128, 128, 256, 4, 1, 100), "64x128": (64, 128, 128, 4, 2, 115), "64x64": (64, 64, 128, 4, 3, 140)}
-WIDE = (64, 64, 256, 0, 2, 100)
+# Rows and columns of a block's outputs, its threads, its slabs in shared memory, and what a multiprocessor's first block
+# and every other one cost: TILES and WIDE in cuda/src/kernels/linear.rs.
+TILES = {"128x128": (128, 128, 128, 3, 100, 62), "64x128": (64, 128, 128, 3, 75, 37), "96x64": (96, 64, 128, 4, 62, 33),
+         "32x64": (32, 64, 256, 4, 45, 19)}
+ANY = "96x64"
+WIDE = (64, 64, 256, 0, 0, 0)
 
 
 def best_tile(m, n, multiprocessors):
     """The backend's choice: the twin of best_tile in cuda/src/kernels/linear.rs."""
 
     def cost(tile):
-        rows, cols, _, _, resident, percent = TILES[tile]
-        rounds = ceil_div(ceil_div(m, rows) * ceil_div(n, cols), multiprocessors * resident)
-        return rounds * resident * rows * cols * percent
+        rows, cols, _, _, first, more = TILES[tile]
+        blocks = ceil_div(m, rows) * ceil_div(n, cols)
+        return first + more * (ceil_div(blocks, multiprocessors) - 1)
 
     return min(TILES, key=cost)
 
@@ -122,14 +124,14 @@ class Layer:
         return ["64x64"] if self.kind == "f32" else [*TILES, "any"]
 
     def measure(self, tile, args, out, **others):
-        """A launch with this tile; `any` has the smallest, and rows that start anywhere."""
+        """A launch with this tile; `any` takes rows that start anywhere."""
         wide = self.kind == "f32"
-        rows, cols, threads, slabs, _, _ = WIDE if wide else TILES.get(tile, TILES["64x64"])
+        rows, cols, threads, slabs, _, _ = WIDE if wide else TILES.get(tile, TILES[ANY])
         best = best_tile(self.m, self.n, self.bench.device.multiprocessors)
         self.bench.measure(Case(
             "linear", self.kind if self.w_kind == self.kind else f"{self.kind}·{self.w_kind}", self.shape(),
-            (ceil_div(self.n, cols), ceil_div(self.m, rows), 1), threads, args, [out], LINEAR_LIMITS[self.kind],
-            name="linear_f32" if wide else f"linear_{self.kind}_{tile}", shared=(rows + cols) * 64 * slabs, tile=tile,
+            (ceil_div(self.m, rows), ceil_div(self.n, cols), 1), threads, args, [out], LINEAR_LIMITS[self.kind],
+            name="linear_f32" if wide else f"linear_{self.kind}_{tile}", shared=(rows + cols) * 128 * slabs, tile=tile,
             chosen=wide or tile == best, **others))
 
     def shape(self):
@@ -220,8 +222,9 @@ ATTENTION = [
 TINY_ATTENTION = [(1, 2, 64, (66, 4), (66, 4)), (2, 2, 72, (66, 0), (66, 4))]
 # For each kernel of the file.
 ODD_ATTENTION = [(2, 3, channels, (29, 4), (29, 4)) for channels in (12, 64, 72, 104, 128)]
-# Tensor cores truncate partial sums.
-ATTENTION_LIMIT = 2e-5
+# Products of factors rounded to bf16, or exact ones, whose partial sums tensor cores truncate: the kernels' names, the parts
+# of a factor, and the error.
+PRODUCTS = {"bf16": ("attention", 1, 1e-2), "f32": ("attention_exact", 2, 2e-5)}
 # Channels of a head that a kernel has room for, and keys of its tile: cuda/src/kernels/attention.rs.
 WIDTHS = ((16, 64), (64, 64), (80, 64), (112, 32), (128, 32))
 QUERIES = 64
@@ -252,7 +255,7 @@ def sdpa(bench, images, heads, channels, queries, keys):
 
 
 def attention(bench, images, heads, channels, queries, keys, timed=True):
-    """The kernel that the backend chooses, on columns of one matrix of queries, keys and values."""
+    """Both kernels of this width, on columns of one matrix of queries, keys and values."""
     width, peer_ms = heads * channels, None
     room, tile = next(pair for pair in WIDTHS if pair[0] >= channels)
     query_layout, key_layout = Tokens(images, *queries), Tokens(images, *keys)
@@ -268,11 +271,12 @@ def attention(bench, images, heads, channels, queries, keys, timed=True):
         parts = [Matrix(at + 4 * part * width, 3 * width, len(qkv)) for part in range(3)]
         scale = math.log2(math.e) / math.sqrt(channels)
         args = AttentionArgs(*parts, out.any_matrix, query_layout, key_layout, channels, scale)
-        bench.measure(Case(
-            "attention", "f32", f"{images}x{heads}x{sum(queries)}x{sum(keys)}x{channels}",
-            (ceil_div(sum(queries), QUERIES), heads, images), 128, [args], [out], ATTENTION_LIMIT,
-            name=f"attention_{room}", shared=2 * (QUERIES + 2 * tile) * (room + 8) * 2, tile=f"{QUERIES}x{tile}",
-            timed=timed, flops=4 * images * heads * sum(queries) * sum(keys) * channels, peer="sdpa", peer_ms=peer_ms))
+        for products, (name, factor_parts, limit) in PRODUCTS.items():
+            bench.measure(Case(
+                "attention", products, f"{images}x{heads}x{sum(queries)}x{sum(keys)}x{channels}",
+                (ceil_div(sum(queries), QUERIES), heads, images), 256, [args], [out], limit, name=f"{name}_{room}",
+                shared=2 * tile * (4 * room + 2 * factor_parts * (room + 8)), tile=f"{QUERIES}x{tile}", timed=timed,
+                flops=4 * images * heads * sum(queries) * sum(keys) * channels, peer="sdpa", peer_ms=peer_ms))
 
 
 def attention_group(bench):

@@ -153,7 +153,7 @@ def kernel_lines(measures):
     yield from linear_lines(layers)
     for m in (m for m in timed if m["kernel"] == "attention"):
         peer = f", {m['peer_ms'] / m['ms']:.2f} of PyTorch's speed" if m.get("peer_ms") else ""
-        yield f"attention {m['shape']}: {m['ms'] * 1e3:.1f} us, {m['tflops']:.1f} TFLOP/s{peer}"
+        yield f"attention {m['type']} {m['shape']}: {m['ms'] * 1e3:.1f} us, {m['tflops']:.1f} TFLOP/s{peer}"
     rows = [f"{m['kernel']} {m['type']} {m['ms'] * 1e3:.1f} us" + (f" {m['share']:.2f}" if m.get("share") else "")
             for m in timed if m["kernel"] not in ("linear", "attention")]
     if rows:

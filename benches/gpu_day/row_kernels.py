@@ -23,7 +23,7 @@ UnpatchifyArgs = structure(56, x=Matrix, out=Matrix, cols=U32, grid=U32, patch=U
 SolverStepArgs = structure(80, x=Matrix, x_eval=Matrix, x_hat=Matrix, velocity=Matrix, step=AT, pixels=U32, guided=U32)
 
 EPS = 1e-6
-LINE_THREADS, ROW_THREADS = 256, 128
+LINE_THREADS, ROW_THREADS = 256, 256
 ROTATION = 16
 # Beside f64 results that were rounded to the same type: a few values near ties round to the other neighbour.
 ROW_LIMITS = {"f32": 1e-6, "f16": 2e-4, "bf16": 5e-4, "int8": 1e-3}

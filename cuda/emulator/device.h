@@ -49,8 +49,8 @@ void product_f16(Slot* warp);
 void product_bf16(Slot* warp);
 void product_int8(Slot* warp);
 
-inline void aligned(const void* at, const char* what) {
-    if ((uintptr_t)at % 16 != 0) undefined(what);
+inline void aligned(const void* at, const char* what, u32 bytes = 16) {
+    if ((uintptr_t)at % bytes != 0) undefined(what);
 }
 
 }  // namespace emulator
@@ -82,9 +82,35 @@ inline u16 bf16_bits(float x) {
     return (u16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+inline u32 f16_pair(float x, float y) { return f16_bits(x) | (u32)f16_bits(y) << 16; }
+inline u32 bf16_pair(float x, float y) { return bf16_bits(x) | (u32)bf16_bits(y) << 16; }
+
 inline float shuffle_xor(float x, u32 bits) {
     emulator::Slot mine = {{float_bits(x)}, nullptr, {}};
     return bits_float(emulator::exchange(mine, nullptr)[emulator::lane() ^ bits].words[0]);
+}
+
+inline void load_f32x2(const float* at, float& x, float& y) {
+    emulator::aligned(at, "two floats that are not aligned", 8);
+    x = at[0];
+    y = at[1];
+}
+
+inline void store_f32x2(float* at, float x, float y) {
+    emulator::aligned(at, "two floats that are not aligned", 8);
+    at[0] = x;
+    at[1] = y;
+}
+
+inline void load_f32x4(const float* at, float (&x)[4]) {
+    emulator::aligned(at, "four floats that are not aligned");
+    memcpy(x, at, 16);
+}
+
+inline void store_u32x2(void* at, u32 x, u32 y) {
+    emulator::aligned(at, "two words that are not aligned", 8);
+    memcpy(at, &x, 4);
+    memcpy(static_cast<u8*>(at) + 4, &y, 4);
 }
 
 inline void copy_async_16(void* to, const void* from, u32 live) {

@@ -1,9 +1,12 @@
 // out = softmax(q · kᵀ / √head_dim) · v on tensor cores, streaming over tiles of keys: the score matrix is never written
-// (FlashAttention-2, arXiv 2307.08691). A block has 64 queries of a head, a warp 16 of them.
+// (FlashAttention-2, arXiv 2307.08691). A block has 64 queries of a head and two groups of four warps; a warp has 16
+// queries, and its group half of a tile's keys. While a tile is multiplied, the next one is on its way to shared memory as
+// f32; there it is rounded once for all warps.
 //
-// Operands are f32, tensor cores multiply 16 bits: every operand x is split into hi = f16(x) and lo = f16(x - hi), which
-// together have 22 bits, and products are hi · hi + hi · lo + lo · hi. What lies beyond f16's ±65504 is clamped: queries
-// and keys are normed, and a value is a linear layer's output. What is not finite becomes NaN.
+// Tensor cores multiply 16 bits. Where a kernel is exact, every operand x is split into hi = f16(x) and lo = f16(x - hi),
+// which together have 22 bits, and products are hi · hi + hi · lo + lo · hi; otherwise operands are rounded to bf16. What
+// lies beyond f16's ±65504 is clamped: queries and keys are normed, and a value is a linear layer's output. What is not
+// finite becomes NaN.
 #include "types.cuh"
 
 // `scale`: log2(e) / √head_dim, so that weights are powers of two.
@@ -20,60 +23,129 @@ struct AttentionArgs {
 static_assert(sizeof(AttentionArgs) == 96, "args.rs");
 
 constexpr u32 QUERIES = 64;
-constexpr u32 THREADS = 128;
+constexpr u32 GROUP = 128;
+constexpr u32 GROUPS = 2;
+constexpr u32 THREADS = GROUP * GROUPS;
 // The score of a key that is not there.
 constexpr float LOWEST = -3.402823466e38f;
 
 // The nearest value that f16 has. An infinity less itself is NaN, which fmaxf drops.
 DEVICE float clamp(float x) { return fminf(fmaxf(x, -65504.0f), 65504.0f) + (x - x); }
 
-// Two values as a word of f16, the first in the lower half, and what is left of them.
-DEVICE void split(float x, float y, u32& hi, u32& lo) {
-    x = clamp(x);
-    y = clamp(y);
-    u16 x_hi = f16_bits(x), y_hi = f16_bits(y);
-    hi = x_hi | (u32)y_hi << 16;
-    lo = f16_bits(x - f16_float(x_hi)) | (u32)f16_bits(y - f16_float(y_hi)) << 16;
-}
+// Factors rounded to bf16.
+struct Rounded {
+    static constexpr u32 PARTS = 1;
+    // Two values as a word, the first in the lower half.
+    static DEVICE void split(float x, float y, u32 (&parts)[PARTS]) { parts[0] = bf16_pair(x, y); }
+    static DEVICE void add(float (&sum)[4], const u32 (&a)[PARTS][4], const u32 (&b)[PARTS][4], u32 e) {
+        product_bf16(sum, a[0], b[0][2 * e], b[0][2 * e + 1]);
+    }
+};
 
-// Rows of WIDTH channels in shared memory. Rows are 16 bytes longer, so that the eight that ldmatrix reads at once lie in
-// different banks.
-template <u32 ROWS, u32 WIDTH>
-struct Split {
+// Factors of 22 bits: the f16 nearest to them, then the one nearest to what is left.
+struct Exact {
+    static constexpr u32 PARTS = 2;
+    static DEVICE void split(float x, float y, u32 (&parts)[PARTS]) {
+        x = clamp(x);
+        y = clamp(y);
+        parts[0] = f16_pair(x, y);
+        parts[1] = f16_pair(x - f16_float((u16)parts[0]), y - f16_float((u16)(parts[0] >> 16)));
+    }
+    static DEVICE void add(float (&sum)[4], const u32 (&a)[PARTS][4], const u32 (&b)[PARTS][4], u32 e) {
+        product_f16(sum, a[1], b[0][2 * e], b[0][2 * e + 1]);
+        product_f16(sum, a[0], b[1][2 * e], b[1][2 * e + 1]);
+        product_f16(sum, a[0], b[0][2 * e], b[0][2 * e + 1]);
+    }
+};
+
+// ROWS tokens of a head with WIDTH channels, in shared memory: as f32 on their way, then in the parts of their factors, of 16
+// bits. Rows of these are 16 bytes longer, so that the eight that ldmatrix reads at once lie in different banks.
+template <u32 ROWS, u32 WIDTH, class F>
+struct Tile {
     static constexpr u32 STRIDE = WIDTH + 8;
-    static constexpr u32 BYTES = 2 * ROWS * STRIDE * 2;
-    u16* hi;
-    u16* lo;
+    static constexpr u32 PART = ROWS * STRIDE;
+    static constexpr u32 RAW_BYTES = ROWS * WIDTH * 4;
+    static constexpr u32 BYTES = F::PARTS * PART * 2;
+    // A thread has four channels of every AT_ONCE-th row, or nothing.
+    static constexpr u32 FOURS = WIDTH / 4;
+    static constexpr u32 AT_ONCE = THREADS / FOURS < ROWS ? THREADS / FOURS : ROWS;
+    static constexpr u32 EACH = (ROWS + AT_ONCE - 1) / AT_ONCE;
+    static DEVICE u32 my_row() { return threadIdx.x < AT_ONCE * FOURS ? threadIdx.x / FOURS : ROWS; }
+    static DEVICE u32 my_channel() { return threadIdx.x % FOURS * 4; }
 
-    DEVICE Split(u8* at) : hi(reinterpret_cast<u16*>(at)), lo(hi + ROWS * STRIDE) {}
-
-    // Tokens `first` on of a head. Missing tokens and channels become 0.
-    DEVICE void fill(const Matrix<const float>& from, const Tokens& layout, u32 image, u32 first, u32 head, u32 head_dim) {
-        for (u32 i = threadIdx.x; i < ROWS * (WIDTH / 2); i += THREADS) {
-            u32 r = i / (WIDTH / 2), c = i % (WIDTH / 2) * 2;
-            float x = 0.0f, y = 0.0f;
-            if (first + r < layout.tokens()) {
-                const float* row = from.row(layout.row_of(image, first + r)) + head * head_dim;
-                if (c < head_dim) x = row[c];
-                if (c + 1 < head_dim) y = row[c + 1];
+    // Asks for tokens `first` on of a head. Missing tokens and channels become 0. `whole`: four channels are aligned.
+    static DEVICE void fetch(float* raw, const Matrix<const float>& from, const Tokens& layout, u32 image, u32 first,
+                             u32 column, u32 head_dim, bool whole) {
+        u32 c = my_channel(), channels = c < head_dim ? min(head_dim - c, 4u) : 0u;
+        const float* start = from.at + (channels > 0 ? column + c : 0);
+#pragma unroll
+        for (u32 i = 0; i < EACH; ++i) {
+            u32 r = my_row() + i * AT_ONCE, token = first + r;
+            if (r >= ROWS) break;
+            bool there = token < layout.tokens();
+            const float* row = start + (there ? (u64)layout.row_of(image, token) * from.stride : 0);
+            float* to = raw + r * WIDTH + c;
+            u32 live = there ? channels : 0u;
+            if (whole) {
+                copy_async_16(to, row, 4 * live);
+            } else {
+#pragma unroll
+                for (u32 e = 0; e < 4; ++e) to[e] = e < live ? row[e] : 0.0f;
             }
-            u32 at = (r * STRIDE + c) / 2;
-            split(x, y, reinterpret_cast<u32*>(hi)[at], reinterpret_cast<u32*>(lo)[at]);
+        }
+        copy_commit();
+    }
+
+    static DEVICE void round(const float* raw, u16* to) {
+#pragma unroll
+        for (u32 i = 0; i < EACH; ++i) {
+            u32 r = my_row() + i * AT_ONCE, c = my_channel();
+            if (r >= ROWS) break;
+            float x[4];
+            load_f32x4(raw + r * WIDTH + c, x);
+            u32 first[F::PARTS], second[F::PARTS];
+            F::split(x[0], x[1], first);
+            F::split(x[2], x[3], second);
+#pragma unroll
+            for (u32 part = 0; part < F::PARTS; ++part)
+                store_u32x2(to + part * PART + r * STRIDE + c, first[part], second[part]);
         }
     }
 };
 
-// WIDTH: channels of a head, padded to a multiple of 16. KEYS: keys of a tile.
-template <u32 WIDTH, u32 KEYS>
+// WIDTH: channels of a head, padded to a multiple of 16. KEYS: a group's keys of a tile.
+template <u32 WIDTH, u32 KEYS, class F>
 DEVICE void attention(const AttentionArgs& a) {
     DYNAMIC_SHARED(shared);
-    typedef Split<QUERIES, WIDTH> Q;
-    typedef Split<KEYS, WIDTH> KV;
-    Q q(shared);
-    KV k(shared + Q::BYTES), v(shared + Q::BYTES + KV::BYTES);
-    u32 lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16;
+    constexpr u32 PARTS = F::PARTS;
+    typedef Tile<QUERIES, WIDTH, F> Q;
+    typedef Tile<GROUPS * KEYS, WIDTH, F> KV;
+    static_assert(Q::RAW_BYTES + Q::BYTES <= 2 * (KV::RAW_BYTES + KV::BYTES), "queries lie where keys and values do");
+    static_assert(GROUP * (WIDTH / 2 + 4) * 4 <= 2 * (KV::RAW_BYTES + KV::BYTES), "so do a group's results");
+    float* raw = reinterpret_cast<float*>(shared);
+    u16* k = reinterpret_cast<u16*>(shared + 2 * KV::RAW_BYTES);
+    u16* v = k + KV::BYTES / 2;
+    u32 lane = threadIdx.x % 32, warp_row = threadIdx.x % GROUP / 32 * 16, group = threadIdx.x / GROUP;
     u32 first = blockIdx.x * QUERIES, head = blockIdx.y, image = blockIdx.z, keys = a.keys.tokens();
-    q.fill(a.q, a.queries, image, first, head, a.head_dim);
+    u32 column = head * a.head_dim;
+    auto is_whole = [&](const Matrix<const float>& of) { return is_multiple(of.at + column, 16) && of.stride % 4 == 0; };
+    bool q_is_whole = is_whole(a.q), k_is_whole = is_whole(a.k), v_is_whole = is_whole(a.v);
+
+    // The warp's queries stay in registers.
+    u32 q[WIDTH / 16][PARTS][4];
+    u16* queries = reinterpret_cast<u16*>(shared + Q::RAW_BYTES);
+    Q::fetch(raw, a.q, a.queries, image, first, column, a.head_dim, q_is_whole);
+    copy_wait<0>();
+    __syncthreads();
+    Q::round(raw, queries);
+    __syncthreads();
+#pragma unroll
+    for (u32 c = 0; c < WIDTH / 16; ++c)
+#pragma unroll
+        for (u32 part = 0; part < PARTS; ++part)
+            load_matrices(q[c][part],
+                          queries + part * Q::PART + (warp_row + lane % 16) * Q::STRIDE + 16 * c + lane / 16 * 8);
+    __syncthreads();
 
     // Rows lane / 4 and lane / 4 + 8 of the warp's queries.
     float most[2] = {LOWEST, LOWEST}, total[2] = {0.0f, 0.0f}, out[WIDTH / 8][4];
@@ -82,12 +154,22 @@ DEVICE void attention(const AttentionArgs& a) {
 #pragma unroll
         for (u32 e = 0; e < 4; ++e) out[i][e] = 0.0f;
 
-    for (u32 key0 = 0; key0 < keys; key0 += KEYS) {
-        // All are done with the tile before.
+    auto fetch = [&](u32 tile) {
+        KV::fetch(raw, a.k, a.keys, image, tile, column, a.head_dim, k_is_whole);
+        KV::fetch(raw + KV::RAW_BYTES / 4, a.v, a.keys, image, tile, column, a.head_dim, v_is_whole);
+    };
+    fetch(0);
+    for (u32 tile = 0; tile < keys; tile += GROUPS * KEYS) {
+        copy_wait<0>();
+        // Also: all are done with the tile before.
         __syncthreads();
-        k.fill(a.k, a.keys, image, key0, head, a.head_dim);
-        v.fill(a.v, a.keys, image, key0, head, a.head_dim);
+        KV::round(raw, k);
+        KV::round(raw + KV::RAW_BYTES / 4, v);
         __syncthreads();
+        if (tile + GROUPS * KEYS < keys) fetch(tile + GROUPS * KEYS);
+        u32 key0 = tile + group * KEYS;
+        // From here on every tile has a key, so that the largest score is finite.
+        if (key0 >= keys) continue;
 
         float scores[KEYS / 8][4];
 #pragma unroll
@@ -95,23 +177,15 @@ DEVICE void attention(const AttentionArgs& a) {
 #pragma unroll
             for (u32 e = 0; e < 4; ++e) scores[j][e] = 0.0f;
 #pragma unroll
-        for (u32 c = 0; c < WIDTH; c += 16) {
-            u32 q_hi[4], q_lo[4];
-            u32 at = (warp_row + lane % 16) * Q::STRIDE + c + lane / 16 * 8;
-            load_matrices(q_hi, q.hi + at);
-            load_matrices(q_lo, q.lo + at);
+        for (u32 c = 0; c < WIDTH / 16; ++c) {
 #pragma unroll
             for (u32 j = 0; j < KEYS / 16; ++j) {
-                u32 k_hi[4], k_lo[4];
-                at = (16 * j + lane % 8 + lane / 16 * 8) * KV::STRIDE + c + lane / 8 % 2 * 8;
-                load_matrices(k_hi, k.hi + at);
-                load_matrices(k_lo, k.lo + at);
+                u32 kf[PARTS][4];
+                u32 at = (group * KEYS + 16 * j + lane % 8 + lane / 16 * 8) * KV::STRIDE + 16 * c + lane / 8 % 2 * 8;
 #pragma unroll
-                for (u32 e = 0; e < 2; ++e) {
-                    product_f16(scores[2 * j + e], q_lo, k_hi[2 * e], k_hi[2 * e + 1]);
-                    product_f16(scores[2 * j + e], q_hi, k_lo[2 * e], k_lo[2 * e + 1]);
-                    product_f16(scores[2 * j + e], q_hi, k_hi[2 * e], k_hi[2 * e + 1]);
-                }
+                for (u32 part = 0; part < PARTS; ++part) load_matrices(kf[part], k + part * KV::PART + at);
+#pragma unroll
+                for (u32 e = 0; e < 2; ++e) F::add(scores[2 * j + e], q[c], kf, e);
             }
         }
 
@@ -127,7 +201,6 @@ DEVICE void attention(const AttentionArgs& a) {
                     now = fmaxf(now, scores[j][e]);
                 }
             }
-            // Finite from the first tile on, which has a key.
             now = fmaxf(now, shuffle_xor(now, 1));
             now = fmaxf(now, shuffle_xor(now, 2));
             float fade = exp2f(most[half] - now);
@@ -150,31 +223,49 @@ DEVICE void attention(const AttentionArgs& a) {
 
 #pragma unroll
         for (u32 j = 0; j < KEYS / 16; ++j) {
-            u32 p_hi[4], p_lo[4];
+            u32 p[PARTS][4];
 #pragma unroll
             for (u32 e = 0; e < 4; ++e) {
                 const float* pair = scores[2 * j + e / 2] + e % 2 * 2;
-                split(pair[0], pair[1], p_hi[e], p_lo[e]);
+                u32 parts[PARTS];
+                F::split(pair[0], pair[1], parts);
+#pragma unroll
+                for (u32 part = 0; part < PARTS; ++part) p[part][e] = parts[part];
             }
 #pragma unroll
             for (u32 i = 0; i < WIDTH / 16; ++i) {
-                u32 v_hi[4], v_lo[4];
-                u32 at = (16 * j + lane % 16) * KV::STRIDE + 16 * i + lane / 16 * 8;
-                load_matrices_transposed(v_hi, v.hi + at);
-                load_matrices_transposed(v_lo, v.lo + at);
+                u32 vf[PARTS][4];
+                u32 at = (group * KEYS + 16 * j + lane % 16) * KV::STRIDE + 16 * i + lane / 16 * 8;
 #pragma unroll
-                for (u32 e = 0; e < 2; ++e) {
-                    product_f16(out[2 * i + e], p_lo, v_hi[2 * e], v_hi[2 * e + 1]);
-                    product_f16(out[2 * i + e], p_hi, v_lo[2 * e], v_lo[2 * e + 1]);
-                    product_f16(out[2 * i + e], p_hi, v_hi[2 * e], v_hi[2 * e + 1]);
-                }
+                for (u32 part = 0; part < PARTS; ++part) load_matrices_transposed(vf[part], v + part * KV::PART + at);
+#pragma unroll
+                for (u32 e = 0; e < 2; ++e) F::add(out[2 * i + e], p, vf, e);
             }
         }
     }
 
+    // The second group hands its results to the first.
+    __syncthreads();
+    float* theirs = raw + threadIdx.x % GROUP;
+    if (group > 0) {
+#pragma unroll
+        for (u32 half = 0; half < 2; ++half) {
+            theirs[half * GROUP] = most[half];
+            theirs[(2 + half) * GROUP] = total[half];
+        }
+#pragma unroll
+        for (u32 i = 0; i < WIDTH / 8; ++i)
+#pragma unroll
+            for (u32 e = 0; e < 4; ++e) theirs[(4 + 4 * i + e) * GROUP] = out[i][e];
+    }
+    __syncthreads();
+    if (group > 0) return;
+    bool in_pairs = a.head_dim % 2 == 0 && a.out.stride % 2 == 0 && is_multiple(a.out.at, 8);
 #pragma unroll
     for (u32 half = 0; half < 2; ++half) {
-        float sum = total[half];
+        float now = fmaxf(most[half], theirs[half * GROUP]);
+        float mine_fade = exp2f(most[half] - now), their_fade = exp2f(theirs[half * GROUP] - now);
+        float sum = total[half] * mine_fade + theirs[(2 + half) * GROUP] * their_fade;
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);
         u32 query = first + warp_row + lane / 4 + 8 * half;
@@ -182,20 +273,28 @@ DEVICE void attention(const AttentionArgs& a) {
         u8* to = a.out.row(a.queries.row_of(image, query));
 #pragma unroll
         for (u32 i = 0; i < WIDTH / 8; ++i) {
+            u32 c = 8 * i + lane % 4 * 2;
+            float y[2];
 #pragma unroll
-            for (u32 e = 0; e < 2; ++e) {
-                u32 c = 8 * i + lane % 4 * 2 + e;
-                if (c < a.head_dim) store(to, a.out.type, head * a.head_dim + c, out[i][2 * half + e] / sum);
+            for (u32 e = 0; e < 2; ++e)
+                y[e] = (out[i][2 * half + e] * mine_fade + theirs[(4 + 4 * i + 2 * half + e) * GROUP] * their_fade) / sum;
+            if (c >= a.head_dim) continue;
+            if (in_pairs) {
+                store_pair(to, a.out.type, column + c, y[0], y[1]);
+            } else {
+                store(to, a.out.type, column + c, y[0]);
+                if (c + 1 < a.head_dim) store(to, a.out.type, column + c + 1, y[1]);
             }
         }
     }
 }
 
-#define ATTENTION(WIDTH, KEYS) \
-    KERNEL(THREADS) attention_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, KEYS>(a); }
+#define ATTENTION(WIDTH, KEYS)                                                                               \
+    KERNEL(THREADS) attention_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, KEYS, Rounded>(a); }    \
+    KERNEL(THREADS) attention_exact_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, KEYS, Exact>(a); }
 
-ATTENTION(16, 64)
-ATTENTION(64, 64)
-ATTENTION(80, 64)
-ATTENTION(112, 32)
-ATTENTION(128, 32)
+ATTENTION(16, 32)
+ATTENTION(64, 32)
+ATTENTION(80, 32)
+ATTENTION(112, 16)
+ATTENTION(128, 16)

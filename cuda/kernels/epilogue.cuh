@@ -34,11 +34,9 @@ DEVICE const float* table_row(const LinearArgs& a, u32 row) {
     return nullptr;
 }
 
-// What is written over `*out`, element (row, col), of whose row `from` is the part of the table.
-DEVICE float finish(const LinearArgs& a, float y, u32 col, const float* from, const float* out) {
-    if (a.bias) y += a.bias[col];
-    if (a.epilogue == SILU) return silu(y);
-    float beside = from ? from[col] : 0.0f;
-    y = a.epilogue == GATED_RESIDUAL ? y * beside : y + beside;
-    return a.epilogue == GATED_RESIDUAL || a.epilogue == RESIDUAL ? *out + y : y;
+// What is written over `before` for y = x · wᵀ + bias, where `beside` is the row's part of the table.
+DEVICE float finish(u32 epilogue, float y, float beside, float before) {
+    if (epilogue == SILU) return silu(y);
+    y = epilogue == GATED_RESIDUAL ? y * beside : y + beside;
+    return epilogue == GATED_RESIDUAL || epilogue == RESIDUAL ? before + y : y;
 }

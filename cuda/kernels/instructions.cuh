@@ -23,10 +23,43 @@ DEVICE u16 bf16_bits(float x) {
     return bits;
 }
 
+// Two values as a word, the first in the lower half.
+DEVICE u32 f16_pair(float x, float y) {
+    u32 pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(y), "f"(x));
+    return pair;
+}
+
+DEVICE u32 bf16_pair(float x, float y) {
+    u32 pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(y), "f"(x));
+    return pair;
+}
+
 // The value of the lane whose number differs in these bits.
 DEVICE float shuffle_xor(float x, u32 bits) { return __shfl_xor_sync(0xffffffffu, x, bits); }
 
 DEVICE u32 shared_address(const void* at) { return (u32)__cvta_generic_to_shared(at); }
+
+// Two floats that are aligned to their size.
+DEVICE void load_f32x2(const float* at, float& x, float& y) {
+    float2 both = *reinterpret_cast<const float2*>(at);
+    x = both.x;
+    y = both.y;
+}
+
+DEVICE void store_f32x2(float* at, float x, float y) { *reinterpret_cast<float2*>(at) = make_float2(x, y); }
+
+// Four of them.
+DEVICE void load_f32x4(const float* at, float (&x)[4]) {
+    float4 all = *reinterpret_cast<const float4*>(at);
+    x[0] = all.x;
+    x[1] = all.y;
+    x[2] = all.z;
+    x[3] = all.w;
+}
+
+DEVICE void store_u32x2(void* at, u32 x, u32 y) { *reinterpret_cast<uint2*>(at) = make_uint2(x, y); }
 
 // Starts copying 16 bytes from global to shared memory, both aligned; of the source the first `live` are read, the
 // others become 0.

@@ -1,31 +1,32 @@
 // out = epilogue(x · wᵀ + bias) on tensor cores: 16-bit products with f32 sums, int8 products with i32 sums. A block has a
-// tile of `out` and walks along K in slabs of 64 bytes a row, which are 32 or 64 elements; while it multiplies one slab,
+// tile of `out` and walks along K in slabs of 128 bytes a row, which are 64 or 128 elements; while it multiplies one slab,
 // the next ones are on their way to shared memory. Both operands have K along their rows, as mma.sync takes them, so
 // int8 and 16-bit differ in the instruction alone.
+//
+// Blocks that run at once have the same columns: weights come from memory once, activations stay in the cache.
 #include "epilogue.cuh"
 
-// Bytes of a row's part of a slab, in chunks of 16.
-constexpr u32 SLAB = 64;
+// Bytes of a row's part of a slab, in chunks of 16, and those of one product.
+constexpr u32 SLAB = 128;
 constexpr u32 CHUNKS = SLAB / 16;
+constexpr u32 STEPS = SLAB / 32;
 
 struct F16Product {
     typedef float Sum;
+    static constexpr bool SCALED = false;
     static DEVICE void add(Sum (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { product_f16(c, a, b0, b1); }
-    static DEVICE float value(Sum c, const LinearArgs&, u32, u32) { return c; }
 };
 
 struct Bf16Product {
     typedef float Sum;
+    static constexpr bool SCALED = false;
     static DEVICE void add(Sum (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { product_bf16(c, a, b0, b1); }
-    static DEVICE float value(Sum c, const LinearArgs&, u32, u32) { return c; }
 };
 
 struct Int8Product {
     typedef int Sum;
+    static constexpr bool SCALED = true;
     static DEVICE void add(Sum (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { product_int8(c, a, b0, b1); }
-    static DEVICE float value(Sum c, const LinearArgs& a, u32 row, u32 col) {
-        return (float)c * (a.x_scale[row] * a.w_scale[col]);
-    }
 };
 
 // How chunks come to shared memory: asynchronously where rows are aligned to 16 bytes, else byte by byte. Of a row's 16
@@ -47,10 +48,95 @@ struct Tile {
     static constexpr u32 WARPS_N = N / WN;
     static constexpr u32 THREADS = 32 * (M / WM) * WARPS_N;
     static constexpr u32 STAGE_BYTES = (M + N) * SLAB;
+    // Rows of a slab that the block loads at once.
+    static constexpr u32 ROWS = THREADS / CHUNKS;
+    static_assert(M % ROWS == 0 && N % ROWS == 0, "threads share alike");
 };
 
 // Where a chunk of a row lies in a slab. Eight rows that ldmatrix reads at once lie in eight different groups of banks.
-DEVICE u32 place(u32 row, u32 chunk) { return row * SLAB + ((chunk ^ ((row >> 1) & 3)) * 16); }
+DEVICE u32 place(u32 row, u32 chunk) { return row * SLAB + (chunk ^ row % CHUNKS) * 16; }
+
+// A thread's part of the rows of one operand: a chunk of every ROWS-th one.
+template <u32 COUNT, u32 ROWS>
+struct Rows {
+    const u8* from;
+    u64 step;
+    u32 live;
+
+    // `first`: the tile's first row, `rows`: those of the matrix.
+    DEVICE Rows(const AnyMatrix& of, u32 first, u32 rows, u32 row, u32 chunk) {
+        from = of.row(first + row) + 16 * chunk;
+        step = (u64)of.stride * size_of(of.type) * ROWS;
+        live = first + row < rows ? (rows - first - row + ROWS - 1) / ROWS : 0;
+    }
+
+    // Starts loading a slab; of the chunks `bytes` exist.
+    template <class Copy>
+    DEVICE void load(u8* to, u32 bytes) {
+#pragma unroll
+        for (u32 i = 0; i < COUNT; ++i)
+            Copy::copy(to + i * ROWS * SLAB, from + i * step, i < live ? bytes : 0u);
+        from += SLAB;
+    }
+};
+
+// Two neighbouring columns.
+struct Pair {
+    float x, y;
+};
+
+DEVICE Pair load_pair(const float* at) {
+    Pair pair;
+    load_f32x2(at, pair.x, pair.y);
+    return pair;
+}
+
+DEVICE void store_pair(float* at, Pair x) { store_f32x2(at, x.x, x.y); }
+
+// Turns a warp's sums into outputs: rows `row0` on, columns `col0` on, all of which exist, in pairs that are aligned. Every
+// epilogue but SILU is before + y · gate; what outputs need from memory is asked for before the first is written.
+template <class P, u32 TILES_M, u32 TILES_N>
+DEVICE void finish_pairs(const LinearArgs& a, const typename P::Sum (&sums)[TILES_M][TILES_N][4], u32 row0, u32 col0) {
+    u32 lane = threadIdx.x % 32, first = col0 + lane % 4 * 2;
+    bool gated = a.epilogue == GATED_RESIDUAL, adds = gated || a.epilogue == RESIDUAL || a.epilogue == ADD_PERIODIC;
+    Pair bias[TILES_N], scale[TILES_N];
+#pragma unroll
+    for (u32 j = 0; j < TILES_N; ++j) {
+        bias[j] = a.bias ? load_pair(a.bias + first + 8 * j) : Pair{0.0f, 0.0f};
+        scale[j] = P::SCALED ? load_pair(a.w_scale + first + 8 * j) : Pair{1.0f, 1.0f};
+    }
+#pragma unroll
+    for (u32 i = 0; i < TILES_M; ++i) {
+        Pair before[2][TILES_N], gate[2][TILES_N];
+        float row_scale[2];
+#pragma unroll
+        for (u32 half = 0; half < 2; ++half) {
+            u32 row = row0 + 16 * i + 8 * half + lane / 4;
+            if (row >= a.out.rows) continue;
+            row_scale[half] = P::SCALED ? a.x_scale[row] : 1.0f;
+            const float* table = table_row(a, row) + first;
+            const float* add = a.epilogue == ADD_PERIODIC ? table : a.out.row(row) + first;
+#pragma unroll
+            for (u32 j = 0; j < TILES_N; ++j) {
+                before[half][j] = adds ? load_pair(add + 8 * j) : Pair{0.0f, 0.0f};
+                gate[half][j] = gated ? load_pair(table + 8 * j) : Pair{1.0f, 1.0f};
+            }
+        }
+#pragma unroll
+        for (u32 half = 0; half < 2; ++half) {
+            u32 row = row0 + 16 * i + 8 * half + lane / 4;
+            if (row >= a.out.rows) continue;
+            float* out = a.out.row(row) + first;
+#pragma unroll
+            for (u32 j = 0; j < TILES_N; ++j) {
+                Pair y = {(float)sums[i][j][2 * half], (float)sums[i][j][2 * half + 1]};
+                if (P::SCALED) y = {y.x * (row_scale[half] * scale[j].x), y.y * (row_scale[half] * scale[j].y)};
+                y = {y.x + bias[j].x, y.y + bias[j].y};
+                store_pair(out + 8 * j, {before[half][j].x + y.x * gate[half][j].x, before[half][j].y + y.y * gate[half][j].y});
+            }
+        }
+    }
+}
 
 // Where a sum of the tile lies in shared memory, whose slabs are no longer needed: rows that are written at once lie in
 // different banks.
@@ -60,34 +146,51 @@ DEVICE u32 sum_place(u32 row, u32 col) {
     return row * T::N + (col ^ (row % 4 * 8));
 }
 
-// Starts loading slab `slab` of the tile's rows of x, then those of w, into a stage.
-template <class T, class Copy>
-DEVICE void load_slab(const LinearArgs& a, u8* stage, u32 row0, u32 col0, u32 row_bytes, u32 slab) {
-    static_assert((T::M + T::N) * CHUNKS % T::THREADS == 0 && T::M * CHUNKS % T::THREADS == 0, "threads share alike");
-    constexpr u32 COPIES = (T::M + T::N) * CHUNKS / T::THREADS;
-#pragma unroll
-    for (u32 i = 0; i < COPIES; ++i) {
-        u32 mine = threadIdx.x + i * T::THREADS;
-        u32 row = mine / CHUNKS, chunk = mine % CHUNKS, at = slab * SLAB + chunk * 16;
-        bool is_x = row < T::M;
-        u32 global = is_x ? row0 + row : col0 + row - T::M;
-        bool inside = global < (is_x ? a.out.rows : a.n) && at < row_bytes;
-        u32 live = inside ? min(row_bytes - at, 16u) : 0u;
-        const AnyMatrix& from = is_x ? a.x : a.w;
-        Copy::copy(stage + place(row, chunk), inside ? from.row(global) + at : from.at, live);
+// Turns all sums of the block into outputs one by one, wherever they lie: a short loop over what is in shared memory.
+template <class T, class P>
+DEVICE void finish_each(const LinearArgs& a, const typename P::Sum* sums, u32 row0, u32 col0) {
+    u32 lane = threadIdx.x % 32;
+    for (u32 r = threadIdx.x / 32; r < T::M && row0 + r < a.out.rows; r += T::THREADS / 32) {
+        u32 row = row0 + r;
+        const float* from = table_row(a, row);
+        float* out = a.out.row(row);
+        for (u32 c = lane; c < T::N && col0 + c < a.n; c += 32) {
+            u32 col = col0 + c;
+            float y = (float)sums[sum_place<T>(r, c)];
+            if (P::SCALED) y *= a.x_scale[row] * a.w_scale[col];
+            if (a.bias) y += a.bias[col];
+            out[col] = finish(a.epilogue, y, from ? from[col] : 0.0f, out[col]);
+        }
     }
 }
 
 template <class T, class P, class Copy>
 DEVICE void linear(const LinearArgs& a) {
     constexpr u32 TILES_M = T::WM / 16, TILES_N = T::WN / 8;
+    typedef typename P::Sum Sum;
     DYNAMIC_SHARED(shared);
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     u32 warp_row = warp / T::WARPS_N * T::WM, warp_col = warp % T::WARPS_N * T::WN;
-    u32 row0 = blockIdx.y * T::M, col0 = blockIdx.x * T::N;
+    u32 row0 = blockIdx.x * T::M, col0 = blockIdx.y * T::N;
     u32 row_bytes = a.k * size_of(a.x.type), slabs = (row_bytes + SLAB - 1) / SLAB;
 
-    typename P::Sum sums[TILES_M][TILES_N][4];
+    u32 my_row = threadIdx.x / CHUNKS, my_chunk = threadIdx.x % CHUNKS;
+    Rows<T::M / T::ROWS, T::ROWS> xs(a.x, row0, a.out.rows, my_row, my_chunk);
+    Rows<T::N / T::ROWS, T::ROWS> ws(a.w, col0, a.n, my_row, my_chunk);
+    u8* to = shared + place(my_row, my_chunk);
+    u32 at = 16 * my_chunk, filled = 0;
+    auto load_slab = [&](u32 slab) {
+        if (slab < slabs) {
+            u32 bytes = at < row_bytes ? min(row_bytes - at, 16u) : 0u;
+            xs.template load<Copy>(to + filled, bytes);
+            ws.template load<Copy>(to + filled + T::M * SLAB, bytes);
+            at += SLAB;
+        }
+        copy_commit();
+        filled = filled + T::STAGE_BYTES == T::STAGES * T::STAGE_BYTES ? 0 : filled + T::STAGE_BYTES;
+    };
+
+    Sum sums[TILES_M][TILES_N][4];
 #pragma unroll
     for (u32 i = 0; i < TILES_M; ++i)
 #pragma unroll
@@ -96,67 +199,56 @@ DEVICE void linear(const LinearArgs& a) {
             for (u32 e = 0; e < 4; ++e) sums[i][j][e] = 0;
 
 #pragma unroll
-    for (u32 s = 0; s < T::STAGES - 1; ++s) {
-        if (s < slabs) load_slab<T, Copy>(a, shared + s * T::STAGE_BYTES, row0, col0, row_bytes, s);
-        copy_commit();
-    }
+    for (u32 s = 0; s < T::STAGES - 1; ++s) load_slab(s);
+    u32 read = 0;
     for (u32 slab = 0; slab < slabs; ++slab) {
         copy_wait<T::STAGES - 2>();
         // Also: all have multiplied the slab whose place the next one takes.
         __syncthreads();
-        u32 next = slab + T::STAGES - 1;
-        if (next < slabs)
-            load_slab<T, Copy>(a, shared + next % T::STAGES * T::STAGE_BYTES, row0, col0, row_bytes, next);
-        copy_commit();
-        const u8* x = shared + slab % T::STAGES * T::STAGE_BYTES;
+        load_slab(slab + T::STAGES - 1);
+        const u8* x = shared + read;
         const u8* w = x + T::M * SLAB;
+        read = read + T::STAGE_BYTES == T::STAGES * T::STAGE_BYTES ? 0 : read + T::STAGE_BYTES;
 #pragma unroll
-        for (u32 half = 0; half < 2; ++half) {
-            u32 xs[TILES_M][4], ws[TILES_N / 2][4];
+        for (u32 step = 0; step < STEPS; ++step) {
+            u32 xf[TILES_M][4], wf[TILES_N / 2][4];
 #pragma unroll
             for (u32 i = 0; i < TILES_M; ++i)
-                load_matrices(xs[i], x + place(warp_row + 16 * i + lane % 16, 2 * half + lane / 16));
+                load_matrices(xf[i], x + place(warp_row + 16 * i + lane % 16, 2 * step + lane / 16));
 #pragma unroll
             for (u32 j = 0; j < TILES_N / 2; ++j)
-                load_matrices(ws[j], w + place(warp_col + 16 * j + lane % 8 + lane / 16 * 8, 2 * half + lane / 8 % 2));
+                load_matrices(wf[j], w + place(warp_col + 16 * j + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2));
 #pragma unroll
             for (u32 i = 0; i < TILES_M; ++i)
 #pragma unroll
-                for (u32 j = 0; j < TILES_N; ++j) P::add(sums[i][j], xs[i], ws[j / 2][j % 2 * 2], ws[j / 2][j % 2 * 2 + 1]);
+                for (u32 j = 0; j < TILES_N; ++j) P::add(sums[i][j], xf[i], wf[j / 2][j % 2 * 2], wf[j / 2][j % 2 * 2 + 1]);
         }
     }
 
-    // The sums go through shared memory, so that a warp writes rows, and the epilogue is code of a loop.
+    bool aligned = a.out.stride % 2 == 0 && a.table.stride % 2 == 0 && is_multiple(a.out.at, 8) &&
+                   is_multiple(a.table.at, 8) && is_multiple(a.bias, 8) && is_multiple(a.w_scale, 8);
+    if (aligned && col0 + T::N <= a.n && a.epilogue != SILU)
+        return finish_pairs<P>(a, sums, row0 + warp_row, col0 + warp_col);
     copy_wait<0>();
     __syncthreads();
-    typename P::Sum* tile = reinterpret_cast<typename P::Sum*>(shared);
+    Sum* tile = reinterpret_cast<Sum*>(shared);
 #pragma unroll
-    for (u32 i = 0; i < TILES_M; ++i) {
+    for (u32 i = 0; i < TILES_M; ++i)
 #pragma unroll
-        for (u32 j = 0; j < TILES_N; ++j) {
+        for (u32 j = 0; j < TILES_N; ++j)
 #pragma unroll
             for (u32 e = 0; e < 4; ++e) {
                 u32 row = warp_row + 16 * i + lane / 4 + e / 2 * 8, col = warp_col + 8 * j + lane % 4 * 2 + e % 2;
                 tile[sum_place<T>(row, col)] = sums[i][j][e];
             }
-        }
-    }
     __syncthreads();
-    for (u32 r = warp; r < T::M && row0 + r < a.out.rows; r += T::THREADS / 32) {
-        u32 row = row0 + r;
-        const float* from = table_row(a, row);
-        float* out = a.out.row(row);
-#pragma unroll
-        for (u32 i = 0; i < T::N / 32; ++i) {
-            u32 c = lane + 32 * i, col = col0 + c;
-            if (col < a.n) out[col] = finish(a, P::value(tile[sum_place<T>(r, c)], a, row, col), col, from, out + col);
-        }
-    }
+    finish_each<T, P>(a, tile, row0, col0);
 }
 
-typedef Tile<128, 128, 64, 32, 4> Large;
-typedef Tile<64, 128, 32, 64, 4> Wide;
-typedef Tile<64, 64, 32, 32, 4> Small;
+typedef Tile<128, 128, 64, 64, 3> Large;
+typedef Tile<64, 128, 32, 64, 3> Wide;
+typedef Tile<96, 64, 48, 32, 4> Middle;
+typedef Tile<32, 64, 16, 16, 4> Small;
 
 // NAME: type, and rows × columns of a tile; `any` takes rows that start anywhere.
 #define LINEAR(NAME, T, P, COPY) \
@@ -164,43 +256,58 @@ typedef Tile<64, 64, 32, 32, 4> Small;
 
 LINEAR(linear_f16_128x128, Large, F16Product, Aligned)
 LINEAR(linear_f16_64x128, Wide, F16Product, Aligned)
-LINEAR(linear_f16_64x64, Small, F16Product, Aligned)
-LINEAR(linear_f16_any, Small, F16Product, Unaligned)
+LINEAR(linear_f16_96x64, Middle, F16Product, Aligned)
+LINEAR(linear_f16_32x64, Small, F16Product, Aligned)
+LINEAR(linear_f16_any, Middle, F16Product, Unaligned)
 LINEAR(linear_bf16_128x128, Large, Bf16Product, Aligned)
 LINEAR(linear_bf16_64x128, Wide, Bf16Product, Aligned)
-LINEAR(linear_bf16_64x64, Small, Bf16Product, Aligned)
-LINEAR(linear_bf16_any, Small, Bf16Product, Unaligned)
+LINEAR(linear_bf16_96x64, Middle, Bf16Product, Aligned)
+LINEAR(linear_bf16_32x64, Small, Bf16Product, Aligned)
+LINEAR(linear_bf16_any, Middle, Bf16Product, Unaligned)
 LINEAR(linear_int8_128x128, Large, Int8Product, Aligned)
 LINEAR(linear_int8_64x128, Wide, Int8Product, Aligned)
-LINEAR(linear_int8_64x64, Small, Int8Product, Aligned)
-LINEAR(linear_int8_any, Small, Int8Product, Unaligned)
+LINEAR(linear_int8_96x64, Middle, Int8Product, Aligned)
+LINEAR(linear_int8_32x64, Small, Int8Product, Aligned)
+LINEAR(linear_int8_any, Middle, Int8Product, Unaligned)
 
 // f32 activations: products and sums in f32, weights of any float type widened. A block has a tile of 64 × 64 outputs, a
-// thread 4 × 4 of them.
+// thread 4 × 4 of them; while a slab is multiplied, the next one is on its way to registers.
 constexpr u32 WIDE_TILE = 64;
 constexpr u32 WIDE_SLAB = 16;
 constexpr u32 WIDE_THREADS = 256;
+// Rows of a slab that threads load at once, and how often.
+constexpr u32 WIDE_ROWS = WIDE_THREADS / WIDE_SLAB;
+constexpr u32 WIDE_EACH = WIDE_TILE / WIDE_ROWS;
 
 KERNEL(WIDE_THREADS) linear_f32(ARGUMENTS(LinearArgs) a) {
     __shared__ float xs[WIDE_SLAB][WIDE_TILE + 4], ws[WIDE_SLAB][WIDE_TILE + 4];
-    u32 t = threadIdx.x, row0 = blockIdx.y * WIDE_TILE, col0 = blockIdx.x * WIDE_TILE;
+    u32 t = threadIdx.x, row0 = blockIdx.x * WIDE_TILE, col0 = blockIdx.y * WIDE_TILE;
     u32 my_row = t / 16 * 4, my_col = t % 16 * 4;
-    float sums[4][4] = {};
+    float sums[4][4] = {}, x_next[WIDE_EACH], w_next[WIDE_EACH];
+    u32 r = t / WIDE_SLAB, c = t % WIDE_SLAB;
+    auto fetch = [&](u32 k0) {
+#pragma unroll
+        for (u32 i = 0; i < WIDE_EACH; ++i) {
+            u32 x_row = row0 + r + i * WIDE_ROWS, w_row = col0 + r + i * WIDE_ROWS;
+            x_next[i] = k0 + c < a.k && x_row < a.out.rows ? load(a.x.row(x_row), F32, k0 + c) : 0.0f;
+            w_next[i] = k0 + c < a.k && w_row < a.n ? load(a.w.row(w_row), a.w.type, k0 + c) : 0.0f;
+        }
+    };
+    fetch(0);
     for (u32 k0 = 0; k0 < a.k; k0 += WIDE_SLAB) {
 #pragma unroll
-        for (u32 i = 0; i < WIDE_TILE * WIDE_SLAB / WIDE_THREADS; ++i) {
-            u32 r = t / WIDE_SLAB + i * (WIDE_THREADS / WIDE_SLAB), c = t % WIDE_SLAB;
-            bool inside = k0 + c < a.k;
-            xs[c][r] = inside && row0 + r < a.out.rows ? load(a.x.row(row0 + r), F32, k0 + c) : 0.0f;
-            ws[c][r] = inside && col0 + r < a.n ? load(a.w.row(col0 + r), a.w.type, k0 + c) : 0.0f;
+        for (u32 i = 0; i < WIDE_EACH; ++i) {
+            xs[c][r + i * WIDE_ROWS] = x_next[i];
+            ws[c][r + i * WIDE_ROWS] = w_next[i];
         }
         __syncthreads();
+        if (k0 + WIDE_SLAB < a.k) fetch(k0 + WIDE_SLAB);
 #pragma unroll
-        for (u32 c = 0; c < WIDE_SLAB; ++c)
+        for (u32 k = 0; k < WIDE_SLAB; ++k)
 #pragma unroll
             for (u32 i = 0; i < 4; ++i)
 #pragma unroll
-                for (u32 j = 0; j < 4; ++j) sums[i][j] += xs[c][my_row + i] * ws[c][my_col + j];
+                for (u32 j = 0; j < 4; ++j) sums[i][j] += xs[k][my_row + i] * ws[k][my_col + j];
         __syncthreads();
     }
 #pragma unroll
@@ -212,7 +319,9 @@ KERNEL(WIDE_THREADS) linear_f32(ARGUMENTS(LinearArgs) a) {
 #pragma unroll
         for (u32 j = 0; j < 4; ++j) {
             u32 col = col0 + my_col + j;
-            if (col < a.n) out[col] = finish(a, sums[i][j], col, from, out + col);
+            if (col >= a.n) break;
+            float y = a.bias ? sums[i][j] + a.bias[col] : sums[i][j];
+            out[col] = finish(a.epilogue, y, from ? from[col] : 0.0f, out[col]);
         }
     }
 }

@@ -18,22 +18,38 @@ struct QkNormRopeArgs {
 static_assert(sizeof(QkNormRopeArgs) == 72, "args.rs");
 
 constexpr u32 HEADS = 4;
+// Pairs of a lane: heads have up to 128 channels, which stay in registers.
+constexpr u32 PAIRS = 2;
 
 KERNEL(32 * HEADS) qk_norm_rope(ARGUMENTS(QkNormRopeArgs) a) {
     u32 row = blockIdx.x, lane = threadIdx.x % 32, head = blockIdx.y * HEADS + threadIdx.x / 32;
     if (head >= a.heads + a.kv_heads) return;
     float* x = a.qkv.row(row) + head * a.head_dim;
     const float* weight = head < a.heads ? a.q_weight : a.k_weight;
-    float squares = 0.0f;
-    for (u32 c = lane; c < a.head_dim; c += 32) squares += x[c] * x[c];
+    const float* wave = row < a.rotated_rows ? a.rope.row(row % a.rope.rows) : nullptr;
+    float p[PAIRS], q[PAIRS], p_weight[PAIRS], q_weight[PAIRS], turn_cos[PAIRS], turn_sin[PAIRS], squares = 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < PAIRS; ++i) {
+        u32 pair = lane + 32 * i;
+        if (pair >= a.head_dim / 2) break;
+        u32 first = a.halves ? pair : 2 * pair, second = a.halves ? pair + a.head_dim / 2 : first + 1;
+        p[i] = x[first];
+        q[i] = x[second];
+        p_weight[i] = weight[first];
+        q_weight[i] = weight[second];
+        turn_cos[i] = wave ? wave[2 * pair] : 1.0f;
+        turn_sin[i] = wave ? wave[2 * pair + 1] : 0.0f;
+        squares += p[i] * p[i] + q[i] * q[i];
+    }
     for (u32 bits = 16; bits > 0; bits >>= 1) squares += shuffle_xor(squares, bits);
     float root = sqrtf(squares / (float)a.head_dim + a.eps);
-    const float* wave = row < a.rotated_rows ? a.rope.row(row % a.rope.rows) : nullptr;
-    for (u32 pair = lane; pair < a.head_dim / 2; pair += 32) {
+#pragma unroll
+    for (u32 i = 0; i < PAIRS; ++i) {
+        u32 pair = lane + 32 * i;
+        if (pair >= a.head_dim / 2) break;
         u32 first = a.halves ? pair : 2 * pair, second = a.halves ? pair + a.head_dim / 2 : first + 1;
-        float p = x[first] / root * weight[first], q = x[second] / root * weight[second];
-        float turn_cos = wave ? wave[2 * pair] : 1.0f, turn_sin = wave ? wave[2 * pair + 1] : 0.0f;
-        x[first] = p * turn_cos - q * turn_sin;
-        x[second] = q * turn_cos + p * turn_sin;
+        float u = p[i] / root * p_weight[i], v = q[i] / root * q_weight[i];
+        x[first] = u * turn_cos[i] - v * turn_sin[i];
+        x[second] = v * turn_cos[i] + u * turn_sin[i];
     }
 }

@@ -2,7 +2,7 @@
 #pragma once
 #include "types.cuh"
 
-constexpr u32 ROW_THREADS = 128;
+constexpr u32 ROW_THREADS = 256;
 
 // f(a, b) over the values of all threads of the block, the same on each.
 template <class F>

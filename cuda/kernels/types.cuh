@@ -34,6 +34,14 @@ DEVICE void store(void* row, u32 type, u32 c, float x) {
     else static_cast<u16*>(row)[c] = type == F16 ? f16_bits(x) : bf16_bits(x);
 }
 
+// The same of elements c and c + 1, whose place is aligned to their size. There are no pairs of int8.
+DEVICE void store_pair(void* row, u32 type, u32 c, float x, float y) {
+    if (type == F32) store_f32x2(static_cast<float*>(row) + c, x, y);
+    else reinterpret_cast<u32*>(static_cast<u16*>(row) + c)[0] = type == F16 ? f16_pair(x, y) : bf16_pair(x, y);
+}
+
+DEVICE bool is_multiple(const void* at, u32 bytes) { return (u64)at % bytes == 0; }
+
 DEVICE u32 size_of(u32 type) { return type == F32 ? 4 : type == I8 ? 1 : 2; }
 
 // A matrix whose type an argument says.

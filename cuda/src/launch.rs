@@ -17,7 +17,7 @@ use crate::tile::LinearTile;
 /// Threads per block for kernels with one element per thread.
 pub(crate) const LINE_THREADS: u32 = 256;
 /// Threads per block for kernels with one block per row.
-pub(crate) const ROW_THREADS: u32 = 128;
+pub(crate) const ROW_THREADS: u32 = 256;
 /// Blocks along x, y and z that every device allows.
 const MOST_BLOCKS: [usize; 3] = [(1 << 31) - 1, 65535, 65535];
 

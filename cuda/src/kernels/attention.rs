@@ -1,5 +1,6 @@
 use std::f32::consts::LOG2_E;
 
+use denoir_core::DType;
 use denoir_core::ops::Attention;
 
 use crate::Error;
@@ -21,26 +22,29 @@ arguments! { AttentionArgs, 96, {
 /// Queries per block.
 const QUERIES: usize = 64;
 
-/// The kernels by maximum channels of a head, the shortest first.
-pub(crate) const KERNELS: [(usize, Kernel); 5] = [
-    kernel("attention_16", 16, 64),
-    kernel("attention_64", 64, 64),
-    kernel("attention_80", 80, 64),
-    kernel("attention_112", 112, 32),
-    kernel("attention_128", 128, 32),
+/// The kernels by maximum channels of a head, the shortest first: with products of factors rounded to bf16, and exact ones.
+pub(crate) const KERNELS: [(usize, [Kernel; 2]); 5] = [
+    (16, [kernel("attention_16", 16, 64, 1), kernel("attention_exact_16", 16, 64, 2)]),
+    (64, [kernel("attention_64", 64, 64, 1), kernel("attention_exact_64", 64, 64, 2)]),
+    (80, [kernel("attention_80", 80, 64, 1), kernel("attention_exact_80", 80, 64, 2)]),
+    (112, [kernel("attention_112", 112, 32, 1), kernel("attention_exact_112", 112, 32, 2)]),
+    (128, [kernel("attention_128", 128, 32, 1), kernel("attention_exact_128", 128, 32, 2)]),
 ];
 
-/// Shared memory holds queries, keys and values as two 16-bit halves, in rows eight elements longer than a head.
-const fn kernel(name: &'static str, width: usize, keys: usize) -> (usize, Kernel) {
-    let shared = (2 * (QUERIES + 2 * keys) * (width + 8) * 2) as u32;
-    (width, Kernel { stem: "attention", name, threads: 128, shared, args: size_of::<AttentionArgs>() })
+/// Shared memory holds a tile of keys and one of values, as f32 on their way and as `parts` 16-bit numbers, in rows eight
+/// elements longer than a head.
+const fn kernel(name: &'static str, width: usize, keys: usize, parts: usize) -> Kernel {
+    let shared = (2 * keys * (4 * width + 2 * parts * (width + 8))) as u32;
+    Kernel { stem: "attention", name, threads: 256, shared, args: size_of::<AttentionArgs>() }
 }
 
 pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
     let head_dim = op.head_dim();
     let fits = KERNELS.iter().find(|(width, _)| *width >= head_dim);
     let limit = KERNELS[KERNELS.len() - 1].0 as u64;
-    let (_, kernel) = fits.ok_or(Error::TooLarge { what: "an attention head", size: head_dim as u64, limit })?;
+    let (_, [rounded, exact]) =
+        fits.ok_or(Error::TooLarge { what: "an attention head", size: head_dim as u64, limit })?;
+    let kernel = if op.products == DType::F32 { exact } else { rounded };
     let args = AttentionArgs {
         q: on.matrix(&op.q)?,
         k: on.matrix(&op.k)?,

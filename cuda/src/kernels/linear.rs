@@ -21,52 +21,58 @@ arguments! { LinearArgs, 120, {
     layout: Tokens,
 } }
 
-/// The tile of a block, and the device's estimated cost for it.
+/// The tile of a block, and what blocks with it cost a multiprocessor, in a unit that all tiles share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     rows: usize,
     cols: usize,
     threads: u32,
-    /// Slabs of 64 bytes per row in shared memory; 0 if the kernel fixes the size.
+    /// Slabs of 128 bytes per row in shared memory; 0 if the kernel fixes the size.
     stages: usize,
-    /// Blocks resident on a multiprocessor at once, limited by shared memory on the smallest device.
-    resident: usize,
-    /// Estimated time per output relative to the largest tile, in percent: small tiles read operands more often.
-    percent: usize,
+    /// Time of a block that has a multiprocessor for itself.
+    first: usize,
+    /// What every other block of the same multiprocessor adds: they run side by side.
+    more: usize,
 }
 
-/// In the order of [`LinearTile::ALL`].
-const TILES: [Tile; 3] = [
-    Tile { rows: 128, cols: 128, threads: 256, stages: 4, resident: 1, percent: 100 },
-    Tile { rows: 64, cols: 128, threads: 128, stages: 4, resident: 2, percent: 115 },
-    Tile { rows: 64, cols: 64, threads: 128, stages: 4, resident: 3, percent: 140 },
+/// In the order of [`LinearTile::ALL`]. Costs are those of an H200: `benches/record/2026-11-28-h200.md`.
+const TILES: [Tile; 4] = [
+    Tile { rows: 128, cols: 128, threads: 128, stages: 3, first: 100, more: 62 },
+    Tile { rows: 64, cols: 128, threads: 128, stages: 3, first: 75, more: 37 },
+    Tile { rows: 96, cols: 64, threads: 128, stages: 4, first: 62, more: 33 },
+    Tile { rows: 32, cols: 64, threads: 256, stages: 4, first: 45, more: 19 },
 ];
-/// The tile of f32 products.
-const WIDE: Tile = Tile { rows: 64, cols: 64, threads: 256, stages: 0, resident: 2, percent: 100 };
+/// The index of the tile for rows that start anywhere.
+const ANY: usize = 2;
+/// The tile of f32 products, which have no other.
+const WIDE: Tile = Tile { rows: 64, cols: 64, threads: 256, stages: 0, first: 0, more: 0 };
 
 const fn kernel(name: &'static str, tile: Tile) -> Kernel {
-    let shared = ((tile.rows + tile.cols) * 64 * tile.stages) as u32;
+    let shared = ((tile.rows + tile.cols) * 128 * tile.stages) as u32;
     Kernel { stem: "linear", name, threads: tile.threads, shared, args: size_of::<LinearArgs>() }
 }
 
-/// By type of the operands: a kernel for each tile, then one with the smallest tile for unaligned rows.
-const F16: [Kernel; 4] = [
+/// By type of the operands: a kernel for each tile, then one for unaligned rows.
+const F16: [Kernel; 5] = [
     kernel("linear_f16_128x128", TILES[0]),
     kernel("linear_f16_64x128", TILES[1]),
-    kernel("linear_f16_64x64", TILES[2]),
-    kernel("linear_f16_any", TILES[2]),
+    kernel("linear_f16_96x64", TILES[2]),
+    kernel("linear_f16_32x64", TILES[3]),
+    kernel("linear_f16_any", TILES[ANY]),
 ];
-const BF16: [Kernel; 4] = [
+const BF16: [Kernel; 5] = [
     kernel("linear_bf16_128x128", TILES[0]),
     kernel("linear_bf16_64x128", TILES[1]),
-    kernel("linear_bf16_64x64", TILES[2]),
-    kernel("linear_bf16_any", TILES[2]),
+    kernel("linear_bf16_96x64", TILES[2]),
+    kernel("linear_bf16_32x64", TILES[3]),
+    kernel("linear_bf16_any", TILES[ANY]),
 ];
-const INT8: [Kernel; 4] = [
+const INT8: [Kernel; 5] = [
     kernel("linear_int8_128x128", TILES[0]),
     kernel("linear_int8_64x128", TILES[1]),
-    kernel("linear_int8_64x64", TILES[2]),
-    kernel("linear_int8_any", TILES[2]),
+    kernel("linear_int8_96x64", TILES[2]),
+    kernel("linear_int8_32x64", TILES[3]),
+    kernel("linear_int8_any", TILES[ANY]),
 ];
 /// f32 activations, weights of any float type.
 const F32: Kernel = kernel("linear_f32", WIDE);
@@ -111,21 +117,21 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
         true => on.tile.map_or_else(|| best_tile(m, n, on.info().multiprocessors), |forced| forced as usize),
         false => TILES.len(),
     };
+    let tile = *TILES.get(best).unwrap_or(&TILES[ANY]);
     let (kernel, tile) = match op.x.dtype {
-        DType::F16 => (F16[best], TILES[best.min(2)]),
-        DType::BF16 => (BF16[best], TILES[best.min(2)]),
-        DType::I8 => (INT8[best], TILES[best.min(2)]),
+        DType::F16 => (F16[best], tile),
+        DType::BF16 => (BF16[best], tile),
+        DType::I8 => (INT8[best], tile),
         DType::F32 | DType::U32 => (F32, WIDE),
     };
-    on.run(&kernel, [n.div_ceil(tile.cols), m.div_ceil(tile.rows), 1], &args)
+    on.run(&kernel, [m.div_ceil(tile.rows), n.div_ceil(tile.cols), 1], &args)
 }
 
-/// Chooses the tile whose waves of blocks take the least time.
+/// Chooses the tile with which the busiest multiprocessor takes the least time.
 fn best_tile(m: usize, n: usize, multiprocessors: usize) -> usize {
     let time = |tile: &Tile| {
         let blocks = m.div_ceil(tile.rows) * n.div_ceil(tile.cols);
-        let rounds = blocks.div_ceil(multiprocessors.max(1) * tile.resident);
-        rounds * tile.resident * tile.rows * tile.cols * tile.percent
+        tile.first + tile.more * (blocks.div_ceil(multiprocessors.max(1)) - 1)
     };
     (0..TILES.len()).min_by_key(|&i| time(&TILES[i])).unwrap_or(0)
 }
@@ -147,12 +153,27 @@ mod tests {
     use super::*;
 
     /// Numbers of multiprocessors of Orin and of a large card.
-    const DEVICES: [usize; 2] = [16, 132];
+    const ORIN: usize = 16;
+    const LARGE: usize = 132;
+
+    /// The rows and columns that are chosen.
+    fn chosen(m: usize, n: usize, multiprocessors: usize) -> (usize, usize) {
+        let tile = TILES[best_tile(m, n, multiprocessors)];
+        (tile.rows, tile.cols)
+    }
 
     #[test]
-    fn a_large_device_gets_small_tiles_and_a_small_one_large_tiles() {
-        // PixelGen-XL's qkv with a guided batch.
-        assert_eq!(DEVICES.map(|count| TILES[best_tile(576, 3456, count)].rows), [128, 64]);
+    fn few_outputs_are_spread_over_the_device() {
+        // proj of JiT-B/16 and of PixelGen-XL's guided pair.
+        assert_eq!(chosen(288, 768, LARGE), (32, 64));
+        assert_eq!(chosen(576, 1152, LARGE), (96, 64));
+    }
+
+    #[test]
+    fn many_outputs_get_tiles_that_read_less() {
+        // w12 of PixelGen-XXL, and of XL's guided pair.
+        assert_eq!([(2048, 12288), (576, 6144)].map(|(m, n)| chosen(m, n, LARGE)), [(128, 128); 2]);
+        assert_eq!([(576, 3456), (576, 1152)].map(|(m, n)| chosen(m, n, ORIN)), [(128, 128); 2]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) fn all() -> Vec<crate::modules::Kernel> {
         swiglu::KERNEL,
         unpatchify::KERNEL,
     ];
-    all.extend(attention::KERNELS.map(|(_, kernel)| kernel));
+    all.extend(attention::KERNELS.into_iter().flat_map(|(_, kernels)| kernels));
     all.extend(linear::kernels());
     all
 }

@@ -20,10 +20,17 @@ arguments! { QkNormRopeArgs, 72, {
 
 /// Heads per block, one warp each.
 const HEADS: usize = 4;
+/// Maximum channels of a head.
+const MOST_CHANNELS: usize = 128;
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<QkNormRopeArgs>("qk_norm_rope", 32 * HEADS as u32);
 
 pub(crate) fn launch(on: &mut Launcher, op: &QkNormRope) -> Result<(), Error> {
+    let head_dim = op.q_weight.cols;
+    if head_dim > MOST_CHANNELS {
+        let limit = MOST_CHANNELS as u64;
+        return Err(Error::TooLarge { what: "an attention head", size: head_dim as u64, limit });
+    }
     let args = QkNormRopeArgs {
         qkv: on.matrix(&op.qkv)?,
         q_weight: on.row(&op.q_weight)?,
@@ -32,7 +39,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &QkNormRope) -> Result<(), Error> {
         rotated_rows: word(op.rope.map_or(0, |rope| rope.rows)),
         heads: word(op.heads),
         kv_heads: word(op.kv_heads),
-        head_dim: word(op.q_weight.cols),
+        head_dim: word(head_dim),
         halves: u32::from(op.rope.is_some_and(|rope| rope.pairs == RopePairs::Halves)),
         eps: op.eps,
     };
