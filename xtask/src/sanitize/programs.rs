@@ -121,6 +121,7 @@ fn build_examples(build: &Build<'_>, flags: &[&str]) -> Result<Vec<PathBuf>, Err
     let runtime = build.runtime()?;
     let folder = build.folder.join("examples");
     fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+    let stay_loaded = compile(build, "cc", Path::new("xtask/src/sanitize/stay_loaded.c"), flags)?;
     EXAMPLES
         .iter()
         .map(|(source, compiler)| {
@@ -130,7 +131,9 @@ fn build_examples(build: &Build<'_>, flags: &[&str]) -> Result<Vec<PathBuf>, Err
             link.arg(&object).arg(build.output().join("libdenoir_capi.a"));
             match &runtime {
                 // The compiler's own library of the same sanitizer would be a second one.
-                Some(runtime) => link.arg("-Wl,--whole-archive").arg(runtime).arg("-Wl,--no-whole-archive"),
+                Some(runtime) => {
+                    link.arg(&stay_loaded).arg("-Wl,--whole-archive").arg(runtime).arg("-Wl,--no-whole-archive")
+                }
                 None => link.args(flags),
             };
             tool::run(link.args(LIBRARIES).arg("-o").arg(&program))?;
