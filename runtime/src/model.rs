@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
+#[cfg(any(feature = "vulkan", feature = "cuda"))]
 use std::sync::Arc;
 
 use denoir_core::backend::ModelFile;

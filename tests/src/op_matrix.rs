@@ -72,7 +72,8 @@ pub fn run(kernel: &str) {
     let only = std::env::var("DENOIR_CASE").unwrap_or_default();
     let most =
         std::env::var("DENOIR_CASES").map_or(NonZeroUsize::MAX, |n| n.parse().expect("DENOIR_CASES counts from 1"));
-    let plans = cases::of(kernel).0.into_iter().filter(|plan| plan.name.contains(&only)).collect();
+    let plans: Vec<Plan> = cases::of(kernel).0.into_iter().filter(|plan| plan.name.contains(&only)).collect();
+    let there = plans.len();
     let plans = sample(plans, most.get(), seed);
     let left = Mutex::new(plans.iter().enumerate());
     let next = || left.lock().expect("no other thread panicked").next();
@@ -95,7 +96,7 @@ pub fn run(kernel: &str) {
     });
     let (failed, worst) = all.into_inner().expect("no thread panicked");
     let (ran, failed) = (plans.len(), failed.into_values().flatten().collect::<Vec<_>>());
-    println!("{kernel}: {ran} cases in {:.1} s, seed {seed:#x}", start.elapsed().as_secs_f64());
+    println!("{kernel}: {ran} of {there} cases in {:.1} s, seed {seed:#x}", start.elapsed().as_secs_f64());
     for (row, (share, name)) in rows.iter().filter_map(|row| Some((&row.name, worst.get(&row.name)?))) {
         println!("{kernel}: {row}: at most {:.0}% of what is allowed ({name})", share * 100.0);
     }

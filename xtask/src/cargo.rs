@@ -55,34 +55,41 @@ pub(crate) fn test(project: &Project) -> Result<Outcome, Error> {
 
 /// Runs a test command and counts its tests. Running no test is a failure.
 pub(crate) fn counted(command: &mut Command) -> Result<Outcome, Error> {
+    counted_lines(command, |_| ()).map(Outcome::Tests)
+}
+
+/// As [`counted`], and shows `read` each line of the standard output.
+pub(crate) fn counted_lines(command: &mut Command, read: impl FnMut(&str)) -> Result<Counts, Error> {
     if std::io::stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(tool::start(command))?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let counts = std::thread::scope(|scope| {
-        let err = scope.spawn(|| err.map(|err| count(err, std::io::stderr())));
-        let mut counts = out.map(|out| count(out, std::io::stdout())).unwrap_or_default();
+        let err = scope.spawn(|| err.map(|err| count(err, std::io::stderr(), |_| ())));
+        let mut counts = out.map(|out| count(out, std::io::stdout(), read)).unwrap_or_default();
         counts.skipped += err.join().ok().flatten().unwrap_or_default().skipped;
         counts
     });
     let status = child.wait().map_err(tool::start(command))?;
     match (status.success(), counts.passed + counts.failed) {
-        (true, 1..) => Ok(Outcome::Tests(counts)),
+        (true, 1..) => Ok(counts),
         (false, _) if counts.failed == 0 => Err(tool::failed(command)),
         _ => Err(Error::Tests(counts)),
     }
 }
 
 /// Forwards a stream line by line, and counts. Ends early if the stream cannot be read.
-fn count(from: impl Read, mut to: impl Write) -> Counts {
+fn count(from: impl Read, mut to: impl Write, mut read: impl FnMut(&str)) -> Counts {
     let mut counts = Counts::default();
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
     while from.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
         // A closed output is no reason to stop the tests.
         let _ = to.write_all(&line);
-        counts.read(String::from_utf8_lossy(&line).trim_end());
+        let text = String::from_utf8_lossy(&line);
+        counts.read(text.trim_end());
+        read(text.trim_end());
         line.clear();
     }
     counts

@@ -61,7 +61,8 @@ cargo xtask COMMAND
   generate       writes the generated files; with --check (as in ci) says whether they are up to date
   install        builds libdenoir and puts it, its header, pkg-config and CMake files below --prefix DIR
   sanitize       sanitizers over the op matrix, the C examples and a stress program; valgrind, Miri, loom
-                 (--only address,thread,undefined,valgrind,miri,loom; --seconds N of stress)
+                 (--only address,thread,undefined,valgrind,miri,loom or parts: address/matrix,address/examples,
+                 address/stress; --seconds N of stress)
   peers ...      times denoir beside PyTorch, ONNX Runtime and OpenVINO; what follows is for benches/peers/run.py
   setup          the first part of ci alone: what the checks need
   help           this text
