@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::outcome::{Outcome, Report};
 use crate::tool::Project;
-use crate::{aarch64, bare, capi, cargo, cuda, deny, generate, gpu_kit, lint, setup, testing};
+use crate::{aarch64, bare, capi, cargo, cuda, deny, fuzz, generate, gpu_kit, lint, setup, testing};
 
 /// A check.
 pub(crate) struct Step {
@@ -29,6 +29,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "capi", title: "C and C++ programs", run: capi::check },
     Step { name: "aarch64", title: "the op matrix on aarch64, emulated", run: aarch64::run },
     Step { name: "bare", title: "core and a program on bare machines", run: bare::run },
+    Step { name: "fuzz", title: "each fuzz target for half a minute", run: fuzz::check },
 ];
 
 /// Installs what the checks need, runs every check that is not left out, even after a failure, and prints a summary.

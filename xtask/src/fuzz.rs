@@ -75,6 +75,11 @@ pub(crate) fn command(project: &Project, args: &[String]) -> Result<(), Error> {
     verdict(&runs).map(|outcome| println!("fuzz: {outcome}"))
 }
 
+/// Runs each target for a short while.
+pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
+    verdict(&Fuzzer::build(project)?.run_all(&targets(project)?, Duration::from_secs(SECONDS))?)
+}
+
 /// The targets: each has its folder in the corpus, as a test makes sure.
 fn targets(project: &Project) -> Result<Vec<String>, Error> {
     let folder = project.root.join("fuzz/corpus");
