@@ -79,5 +79,4 @@ def resources(log, architecture):
     return sorted(lines)
 
 
-if __name__ == "__main__":
-    main()
+main()
