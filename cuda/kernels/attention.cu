@@ -293,7 +293,7 @@ DEVICE void attention(const AttentionArgs& a) {
     KERNEL(THREADS) attention_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, KEYS, Rounded>(a); }    \
     KERNEL(THREADS) attention_exact_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, KEYS, Exact>(a); }
 
-ATTENTION(16, 32)
+ATTENTION(16, 16)
 ATTENTION(64, 32)
 ATTENTION(80, 32)
 ATTENTION(112, 16)

@@ -24,7 +24,7 @@ const QUERIES: usize = 64;
 
 /// The kernels by maximum channels of a head, the shortest first: with products of factors rounded to bf16, and exact ones.
 pub(crate) const KERNELS: [(usize, [Kernel; 2]); 5] = [
-    (16, [kernel("attention_16", 16, 64, 1), kernel("attention_exact_16", 16, 64, 2)]),
+    (16, [kernel("attention_16", 16, 32, 1), kernel("attention_exact_16", 16, 32, 2)]),
     (64, [kernel("attention_64", 64, 64, 1), kernel("attention_exact_64", 64, 64, 2)]),
     (80, [kernel("attention_80", 80, 64, 1), kernel("attention_exact_80", 80, 64, 2)]),
     (112, [kernel("attention_112", 112, 32, 1), kernel("attention_exact_112", 112, 32, 2)]),
