@@ -226,7 +226,7 @@ ODD_ATTENTION = [(2, 3, channels, (29, 4), (29, 4)) for channels in (12, 64, 72,
 # of a factor, and the error.
 PRODUCTS = {"bf16": ("attention", 1, 1e-2), "f32": ("attention_exact", 2, 2e-5)}
 # Channels of a head that a kernel has room for, and keys of its tile: cuda/src/kernels/attention.rs.
-WIDTHS = ((16, 64), (64, 64), (80, 64), (112, 32), (128, 32))
+WIDTHS = ((16, 32), (64, 64), (80, 64), (112, 32), (128, 32))
 QUERIES = 64
 
 
