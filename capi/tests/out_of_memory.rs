@@ -196,10 +196,11 @@ fn text_models(folder: &Path) -> Result<(PathBuf, PathBuf)> {
 
 #[test]
 fn every_allocation_of_encoding_may_fail() -> Result<()> {
+    // What the system refuses one thread ends the work of all others.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir()?;
     let (path, model) = text_models(folder.path())?;
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (model, opened) = Host::open(&model, denoir_model_open);
     assert_eq!(opened, DENOIR_OK, "{}", model.message());
     let embeds = std::cell::RefCell::new([vec![0f32; 1 << 16], vec![0f32; 1 << 16]]);
