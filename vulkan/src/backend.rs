@@ -81,6 +81,7 @@ impl Vulkan {
     /// # Errors
     /// [`Error`] of the device; the call waits for it.
     pub fn kernel_times(&self) -> Result<Vec<KernelTime>, Error> {
+        self.device().wait_idle()?;
         let last = self.last.and_then(|program| self.programs.get(&program));
         last.map_or(Ok(Vec::new()), Recording::times)
     }

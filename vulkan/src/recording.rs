@@ -107,7 +107,7 @@ impl Recording {
         Ok(())
     }
 
-    /// Waits for the last run and returns its kernel times; empty if they were not timed.
+    /// Returns the last run's kernel times; empty if they were not timed. The device is idle.
     pub(crate) fn times(&self) -> Result<Vec<KernelTime>, Error> {
         self.timers.as_ref().map_or(Ok(Vec::new()), Timers::read)
     }
@@ -116,7 +116,7 @@ impl Recording {
     /// ended or was not measured.
     pub(crate) fn longest(&self) -> Result<Option<(f64, u64)>, Error> {
         let Some(stamps) = &self.stamps else { return Ok(None) };
-        let all = stamps.read(false)?.unwrap_or_default().into_iter().map(|ms| ms / 1e3).zip(self.flop.iter().copied());
+        let all = stamps.read()?.unwrap_or_default().into_iter().map(|ms| ms / 1e3).zip(self.flop.iter().copied());
         Ok(all.max_by(|a, b| a.0.total_cmp(&b.0)))
     }
 
@@ -176,10 +176,6 @@ impl Recording {
         let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE);
         // SAFETY: the command buffer is new.
         device.calls.make("vkBeginCommandBuffer", || unsafe { device.raw.begin_command_buffer(commands, &info) })?;
-        if self.segments.is_empty() {
-            self.timers.iter().for_each(|timers| timers.reset(commands));
-            self.stamps.iter().for_each(|stamps| stamps.reset(commands));
-        }
         // What was submitted before is seen by this segment.
         barrier(device, commands);
         if let Some(stamps) = &mut self.stamps {

@@ -45,16 +45,13 @@ impl Stamps {
         Ok(Stamps { pool, pairs: 0, most, device: device.clone() })
     }
 
-    /// Resets the timestamps for another run; must be recorded first.
-    pub(crate) fn reset(&self, commands: vk::CommandBuffer) {
-        // SAFETY: the command buffer is recording; a recording's runs do not overlap on the one queue.
-        unsafe { self.device.raw.cmd_reset_query_pool(commands, self.pool, 0, 2 * self.most) };
-    }
-
     /// Records the first timestamp of a pair, after the caller's barrier. Returns `false` if no pair is left.
     pub(crate) fn begin(&mut self, commands: vk::CommandBuffer) -> bool {
         let room = self.pairs < self.most;
         if room {
+            // In the pair's own command buffer: the run before may be under way when an earlier one is submitted.
+            // SAFETY: the command buffer is recording; a recording's runs do not overlap on the one queue.
+            unsafe { self.device.raw.cmd_reset_query_pool(commands, self.pool, 2 * self.pairs, 2) };
             self.stamp(commands, 2 * self.pairs);
             self.pairs += 1;
         }
@@ -66,16 +63,15 @@ impl Stamps {
         self.stamp(commands, 2 * self.pairs - 1);
     }
 
-    /// Milliseconds between the timestamps of each pair in the last run, after waiting for it if requested. `None` if
-    /// it has not ended.
-    pub(crate) fn read(&self, wait: bool) -> Result<Option<Vec<f64>>, Error> {
+    /// Milliseconds between the timestamps of each pair, in the last run that got so far. `None` if a pair was never
+    /// written, or is about to be.
+    pub(crate) fn read(&self) -> Result<Option<Vec<f64>>, Error> {
         let device = &self.device;
         let mut stamps = vec![0u64; 2 * self.pairs as usize];
         if stamps.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let waits = if wait { vk::QueryResultFlags::WAIT } else { vk::QueryResultFlags::empty() };
-        let flags = vk::QueryResultFlags::TYPE_64 | waits;
+        let flags = vk::QueryResultFlags::TYPE_64;
         let complete = device.calls.make("vkGetQueryPoolResults", || {
             // SAFETY: the queries were written by a run that was submitted.
             match unsafe { device.raw.get_query_pool_results(self.pool, 0, &mut stamps, flags) } {
@@ -91,7 +87,7 @@ impl Stamps {
 
     fn stamp(&self, commands: vk::CommandBuffer, query: u32) {
         let stage = vk::PipelineStageFlags::COMPUTE_SHADER;
-        // SAFETY: the command buffer is recording, the query was reset at the recording's start.
+        // SAFETY: the command buffer is recording, and resets the query before.
         unsafe { self.device.raw.cmd_write_timestamp(commands, stage, self.pool, query) };
     }
 }
@@ -116,11 +112,6 @@ impl Timers {
         Ok(Timers { stamps: Stamps::new(device, KERNELS)?, names: Vec::new() })
     }
 
-    /// Resets the timestamps for another run; must be recorded first.
-    pub(crate) fn reset(&self, commands: vk::CommandBuffer) {
-        self.stamps.reset(commands);
-    }
-
     /// Records a kernel between two timestamps, after the caller's barrier.
     pub(crate) fn around(&mut self, commands: vk::CommandBuffer, name: &'static str, kernel: impl FnOnce()) {
         let timed = self.stamps.begin(commands);
@@ -131,9 +122,9 @@ impl Timers {
         }
     }
 
-    /// Waits for the last run and returns its times by kernel, longest first.
+    /// Returns the last run's times by kernel, longest first. The device is idle.
     pub(crate) fn read(&self) -> Result<Vec<KernelTime>, Error> {
-        let all = self.stamps.read(true)?.unwrap_or_default();
+        let all = self.stamps.read()?.unwrap_or_default();
         let mut times: Vec<KernelTime> = Vec::new();
         for (&name, ms) in self.names.iter().zip(all) {
             match times.iter_mut().find(|time| time.name == name) {
