@@ -146,7 +146,7 @@ impl Stage {
         let [q_weight, k_weight] = [(); 2].map(|()| l.weights(DType::F32, [1, head_dim]));
         let table = l.arena(DType::F32, [tokens, head_dim]);
         let rope = Some(Rope { table, rows: tokens, pairs: RopePairs::Adjacent });
-        let op = QkNormRope { qkv, q_weight, k_weight, eps: 1e-6, heads, kv_heads: heads, rope };
+        let op = QkNormRope { qkv, out: None, q_weight, k_weight, eps: 1e-6, heads, kv_heads: heads, rope };
         l.stage(Op::QkNormRope(op), isa, 0.0)
     }
 

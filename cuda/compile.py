@@ -10,7 +10,8 @@ import sys
 
 import nvidia
 
-ARCHITECTURES = ["sm_80", "sm_86", "sm_87", "sm_89", "sm_90"]
+# What sm_80 takes runs on sm_86 and sm_89 too; sm_87 is Orin.
+ARCHITECTURES = ["sm_80", "sm_87", "sm_90"]
 NVIDIA = pathlib.Path(list(nvidia.__path__)[0])
 KERNELS = pathlib.Path(__file__).parent / "kernels"
 

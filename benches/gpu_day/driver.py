@@ -62,7 +62,7 @@ CAPTURE_THREAD_LOCAL = 1
 STICKY = {214, 220, 700, 702, *range(714, 720)}
 
 # A structure lies at the start of so many bytes: the emulator copies them all.
-ARGUMENT_BYTES = 128
+ARGUMENT_BYTES = 160
 
 # Launches between two events, so that their resolution does not count, and how long a measurement goes on at least
 # where its runs allow it: clocks need time to rise.

@@ -31,14 +31,15 @@ except ImportError:
     sys.exit(77)
 
 from driver import CudaError
-from measure import (AT, F32, U32, AnyMatrix, Bench, Case, Lost, Matrix, Output, Tokens, ceil_div, images_of, rounded,
+from measure import (AT, F32, NUMBERS, U32, AnyMatrix, Bench, Case, Lost, Matrix, Output, Tokens, ceil_div, images_of, rounded,
                      silu, structure, widened)
 from row_kernels import rows_group
 
 # Twins of the arguments in cuda/src/kernels/*.rs.
-LinearArgs = structure(120, x=AnyMatrix, w=AnyMatrix, x_scale=AT, w_scale=AT, bias=AT, table=Matrix, table_rows=AT,
-                       out=Matrix, n=U32, k=U32, epilogue=U32, layout=Tokens)
-AttentionArgs = structure(96, q=Matrix, k=Matrix, v=Matrix, out=AnyMatrix, queries=Tokens, keys=Tokens, head_dim=U32,
+LinearArgs = structure(160, x=AnyMatrix, w=AnyMatrix, x_scale=AT, w_scale=AT, bias=AT, table=Matrix, table_rows=AT,
+                       gate=AnyMatrix, gate_scale=AT, gate_bias=AT, out=AnyMatrix, rows=U32, n=U32, k=U32, epilogue=U32,
+                       layout=Tokens, unused=U32)
+AttentionArgs = structure(96, q=AnyMatrix, k=AnyMatrix, v=AnyMatrix, out=AnyMatrix, queries=Tokens, keys=Tokens, head_dim=U32,
                           scale=F32)
 
 # ---- Linear layers
@@ -114,7 +115,7 @@ class Layer:
         """The arguments' constant part."""
         x_scale, w_scale = map(self.bench.row, self.scales) if self.scales else (0, 0)
         return {"x": self.bench.any_matrix(padded(self.x, align), self.kind), "x_scale": x_scale, "w_scale": w_scale,
-                "bias": self.bench.row(self.bias), "n": self.n, "k": self.k}
+                "bias": self.bench.row(self.bias), "rows": self.m, "n": self.n, "k": self.k}
 
     def upload_weights(self, align, copies=1):
         bits = padded(self.w, align)
@@ -160,7 +161,7 @@ def linear(bench, kind, m, n, k):
     peer_ms = cublas(layer, copies)
     with bench.device.scope():
         out = Output(bench.device, "f32", layer.want, shape=(m, n), where=layer.rows)
-        fields = {"out": out.matrix, "epilogue": STORE, **layer.upload(16)}
+        fields = {"out": out.any_matrix, "epilogue": STORE, **layer.upload(16)}
         args = [LinearArgs(w=w, **fields) for w in layer.upload_weights(16, copies)]
         for tile in layer.tiles():
             layer.measure(tile, args, out, flops=2 * m * n * k, peer="cublas", peer_ms=peer_ms)
@@ -196,7 +197,7 @@ def odd_linear(bench, kind, w_kind=None):
             with bench.device.scope():
                 fields, want, before = epilogue_of(layer, epilogue)
                 out = Output(bench.device, "f32", want, before=before)
-                fields |= {"out": out.matrix, "epilogue": epilogue, **layer.upload(align)}
+                fields |= {"out": out.any_matrix, "epilogue": epilogue, **layer.upload(align)}
                 args = [LinearArgs(w=w, **fields) for w in layer.upload_weights(align)]
                 layer.measure(tile, args, out, timed=False, note=name)
 
@@ -222,11 +223,12 @@ ATTENTION = [
 TINY_ATTENTION = [(1, 2, 64, (66, 4), (66, 4)), (2, 2, 72, (66, 0), (66, 4))]
 # For each kernel of the file.
 ODD_ATTENTION = [(2, 3, channels, (29, 4), (29, 4)) for channels in (12, 64, 72, 104, 128)]
-# Products of factors rounded to bf16, or exact ones, whose partial sums tensor cores truncate: the kernels' names, the parts
-# of a factor, and the error.
-PRODUCTS = {"bf16": ("attention", 1, 1e-2), "f32": ("attention_exact", 2, 2e-5)}
+# Factors in bf16, whose weights are rounded, or in f32, of which tensor cores truncate partial sums: the kernels' names, the
+# bytes of a channel in shared memory and those of a row's end, and the error.
+FACTORS = {"bf16": ("attention", 4, 32, 1e-2), "f32": ("attention_exact", 8, 32, 2e-5)}
 # Channels of a head that a kernel has room for, and keys of its tile: cuda/src/kernels/attention.rs.
-WIDTHS = ((16, 32), (64, 64), (80, 64), (112, 32), (128, 32))
+WIDTHS = {"bf16": ((16, 64), (64, 64), (80, 64), (112, 64), (128, 64)),
+          "f32": ((16, 32), (64, 64), (80, 64), (112, 32), (128, 32))}
 QUERIES = 64
 
 
@@ -257,25 +259,27 @@ def sdpa(bench, images, heads, channels, queries, keys):
 def attention(bench, images, heads, channels, queries, keys, timed=True):
     """Both kernels of this width, on columns of one matrix of queries, keys and values."""
     width, peer_ms = heads * channels, None
-    room, tile = next(pair for pair in WIDTHS if pair[0] >= channels)
     query_layout, key_layout = Tokens(images, *queries), Tokens(images, *keys)
     qkv = bench.normal(images * sum(keys), 3 * width)
     compared = sorted({0, heads // 2, heads - 1})
-    want = [attended(qkv.astype(np.float64), heads, channels, query_layout, key_layout, head) for head in compared]
     columns = np.concatenate([np.arange(channels) + head * channels for head in compared])
     if timed:
         peer_ms = sdpa(bench, images, heads, channels, queries, keys)
-    with bench.device.scope():
-        at = bench.row(qkv)
-        out = Output(bench.device, "f32", np.hstack(want), (images * sum(queries), width), (slice(None), columns))
-        parts = [Matrix(at + 4 * part * width, 3 * width, len(qkv)) for part in range(3)]
-        scale = math.log2(math.e) / math.sqrt(channels)
-        args = AttentionArgs(*parts, out.any_matrix, query_layout, key_layout, channels, scale)
-        for products, (name, factor_parts, limit) in PRODUCTS.items():
+    scale = math.log2(math.e) / math.sqrt(channels)
+    for kind, (name, channel_bytes, end_bytes, limit) in FACTORS.items():
+        room, tile = next(pair for pair in WIDTHS[kind] if pair[0] >= channels)
+        bits = rounded(qkv, kind)
+        factors = widened(bits, kind).astype(np.float64)
+        want = [attended(factors, heads, channels, query_layout, key_layout, head) for head in compared]
+        with bench.device.scope():
+            at = bench.row(bits)
+            out = Output(bench.device, "f32", np.hstack(want), (images * sum(queries), width), (slice(None), columns))
+            parts = [AnyMatrix(at + bits.itemsize * part * width, 3 * width, NUMBERS[kind]) for part in range(3)]
+            args = AttentionArgs(*parts, out.any_matrix, query_layout, key_layout, channels, scale)
             bench.measure(Case(
-                "attention", products, f"{images}x{heads}x{sum(queries)}x{sum(keys)}x{channels}",
+                "attention", kind, f"{images}x{heads}x{sum(queries)}x{sum(keys)}x{channels}",
                 (ceil_div(sum(queries), QUERIES), heads, images), 256, [args], [out], limit, name=f"{name}_{room}",
-                shared=2 * tile * (4 * room + 2 * factor_parts * (room + 8)), tile=f"{QUERIES}x{tile}", timed=timed,
+                shared=2 * tile * (channel_bytes * room + end_bytes), tile=f"{QUERIES}x{tile}", timed=timed,
                 flops=4 * images * heads * sum(queries) * sum(keys) * channels, peer="sdpa", peer_ms=peer_ms))
 
 

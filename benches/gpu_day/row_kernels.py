@@ -10,10 +10,10 @@ from measure import (AT, F32, U32, AnyMatrix, Case, Matrix, Output, Tokens, ceil
 # Twins of the arguments in cuda/src/kernels/*.rs.
 NormModulateArgs = structure(104, x=Matrix, weight=AT, table=Matrix, table_rows=AT, out=AnyMatrix, out_scale=AT,
                              cols=U32, shift=U32, scale=U32, layout=Tokens, eps=F32, unused=U32)
-QkNormRopeArgs = structure(72, qkv=Matrix, q_weight=AT, k_weight=AT, rope=Matrix, rotated_rows=U32, heads=U32,
+QkNormRopeArgs = structure(88, qkv=Matrix, out=AnyMatrix, q_weight=AT, k_weight=AT, rope=Matrix, rotated_rows=U32, heads=U32,
                            kv_heads=U32, head_dim=U32, halves=U32, eps=F32)
 SwigluArgs = structure(48, x=Matrix, out=AnyMatrix, out_scale=AT, cols=U32, rotated=U32)
-QuantizeRowsArgs = structure(48, x=Matrix, out=AnyMatrix, out_scale=AT, cols=U32, unused=U32)
+QuantizeRowsArgs = structure(48, x=Matrix, out=AnyMatrix, out_scale=AT, cols=U32, rotated=U32)
 RmsNormArgs = structure(72, x=Matrix, weight=AT, position=Matrix, out=AnyMatrix, out_scale=AT, cols=U32, eps=F32)
 LayerNormArgs = structure(48, x=Matrix, out=AnyMatrix, out_scale=AT, cols=U32, eps=F32)
 GatherRowsArgs = structure(56, x=AnyMatrix, index=AT, out=AnyMatrix, rows=U32, cols=U32, count=U32, unused=U32)
@@ -130,12 +130,14 @@ def qk_norm_rope(bench, s, kind):
     p, q = y[:rotated, ..., ::2].copy(), y[:rotated, ..., 1::2].copy()
     y[:rotated, ..., ::2], y[:rotated, ..., 1::2] = p * cos - q * sin, q * cos + p * sin
     want = np.hstack([y.reshape(s.tokens, -1), qkv[:, 2 * s.hidden :]])
-    out = Output(bench.device, kind, want, before=qkv)
+    in_place = kind == "f32"
+    out = Output(bench.device, kind, want, before=qkv if in_place else None)
     at = bench.row(weights)
-    args = QkNormRopeArgs(out.matrix, at, at + 4 * s.head, bench.matrix(rope), rotated, s.heads, s.heads, s.head, 0,
-                          EPS)
-    return Case("qk_norm_rope", kind, f"{s.tokens}x{3 * s.hidden}", (s.tokens, ceil_div(2 * s.heads, per_block), 1),
-                32 * per_block, [args], [out], ROW_LIMITS[kind], nbytes=2 * 4 * s.tokens * 2 * s.hidden)
+    x, to = (out.matrix, AnyMatrix()) if in_place else (bench.matrix(qkv), out.any_matrix)
+    args = QkNormRopeArgs(x, to, at, at + 4 * s.head, bench.matrix(rope), rotated, s.heads, s.heads, s.head, 0, EPS)
+    parts, nbytes = (2, 2 * 4 * 2) if in_place else (3, 3 * (4 + 2))
+    return Case("qk_norm_rope", kind, f"{s.tokens}x{3 * s.hidden}", (s.tokens, ceil_div(parts * s.heads, per_block), 1),
+                32 * per_block, [args], [out], ROW_LIMITS[kind], nbytes=nbytes * s.tokens * s.hidden)
 
 
 def gather_rows(bench, s, kind):
@@ -192,7 +194,7 @@ def solver_step(bench, s, kind):
 
 ROW_KERNELS = [
     *[(norm_modulate, kind) for kind in ("f16", "bf16", "int8")],
-    (qk_norm_rope, "f32"),
+    *[(qk_norm_rope, kind) for kind in ("f32", "bf16")],
     *[(swiglu, kind) for kind in ("f16", "bf16", "int8")],
     (functools.partial(swiglu, rotated=True), "int8"),
     (quantize_rows, "int8"),

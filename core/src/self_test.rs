@@ -52,11 +52,11 @@ impl Case {
         Case { op: Op::Linear(op), inputs, out, limit: EXACT }
     }
 
-    /// Attention of all tokens to all tokens of an image, from queries, keys and values side by side.
-    pub fn attention(head_dim: usize, products: DType) -> Case {
+    /// Attention of all tokens to all tokens of an image, from queries, keys and values of this type side by side.
+    pub fn attention(head_dim: usize, dtype: DType, products: DType) -> Case {
         let layout = TokenLayout { images: IMAGES, image_tokens: TOKENS, context_tokens: CONTEXT };
         let width = HEADS * head_dim;
-        let qkv = View::dense(Region::Arena, DType::F32, 0, layout.rows(), 3 * width);
+        let qkv = View::dense(Region::Arena, dtype, 0, layout.rows(), 3 * width);
         let part = |i| qkv.cols_from(i * width, width);
         let out = View::dense(Region::Arena, DType::F32, after(&qkv), layout.rows(), width);
         let (q, k, v) = (part(0), part(1), part(2));
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_reference_agrees_with_itself_and_not_with_less() {
-        for case in [Case::product(DType::I8, PRODUCT, 192), Case::attention(16, DType::F32)] {
+        for case in [Case::product(DType::I8, PRODUCT, 192), Case::attention(16, DType::F32, DType::F32)] {
             let Bounds { weights, arena } = case.bounds();
             let (mut weights, mut arena) = (vec![0; weights], vec![0; arena]);
             case.fill(&mut weights, &mut arena);

@@ -107,6 +107,11 @@ inline void load_f32x4(const float* at, float (&x)[4]) {
     memcpy(x, at, 16);
 }
 
+inline void store_f32x4(float* at, const float (&x)[4]) {
+    emulator::aligned(at, "four floats that are not aligned");
+    memcpy(at, x, 16);
+}
+
 inline void store_u32x2(void* at, u32 x, u32 y) {
     emulator::aligned(at, "two words that are not aligned", 8);
     memcpy(at, &x, 4);

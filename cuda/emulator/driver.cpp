@@ -1,10 +1,12 @@
 // A CUDA driver without a GPU: the functions of libcuda.so that denoir-cuda calls, over kernels that were compiled for this
-// processor. Everything happens at once, on the calling thread; what a stream is asked for while it captures is kept in
-// a graph. Device memory is memory of the process that starts as NaN.
+// processor. A stream does as little as it may: what it is asked for happens when someone waits for it, on the waiting
+// thread; while it captures, it is kept in a graph. Device memory is memory of the process that starts and ends as NaN.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <dlfcn.h>
+#include <functional>
 #include <mutex>
 #include <set>
 #include <string>
@@ -30,7 +32,7 @@ enum Result {
 };
 
 // What cubins of every architecture and PTX hold; more arguments than any kernel has.
-const u32 PARAMETER_BYTES = 128;
+const u32 PARAMETER_BYTES = 160;
 // Shared memory of a block on the smallest of the devices that the kernels are compiled for.
 const u32 MOST_SHARED = 99 << 10;
 const u32 DEFAULT_SHARED = 48 << 10;
@@ -47,10 +49,14 @@ struct Module {
     std::vector<Function*> functions;
 };
 
-// When it was recorded. Times here mean nothing but their order.
+struct Stream;
+
+// When it was recorded, and where to wait for that. Times here mean nothing but their order.
 struct Event {
     std::chrono::steady_clock::time_point at;
     bool recorded = false;
+    Stream* stream = nullptr;
+    u32 pending = 0;
 };
 
 // A kernel, or an event between kernels.
@@ -68,6 +74,17 @@ struct Graph {
 
 struct Stream {
     Graph* capture = nullptr;
+    std::deque<std::function<void()>> pending;
+
+    void step() {
+        std::function<void()> work = std::move(pending.front());
+        pending.pop_front();
+        work();
+    }
+
+    void finish() {
+        while (!pending.empty()) step();
+    }
 };
 
 std::mutex lock;
@@ -75,6 +92,7 @@ std::mutex lock;
 std::set<const void*> live;
 u64 allocated = 0, most_allocated = 0;
 thread_local std::vector<void*> contexts;
+thread_local bool discrete = false;
 
 void run(const Launch& launch) {
     if (launch.event != nullptr) {
@@ -85,10 +103,11 @@ void run(const Launch& launch) {
     emulator::launch(launch.function->entry, launch.args, launch.grid, launch.block, launch.shared);
 }
 
-// Runs a launch, or keeps it where the stream captures. The default stream does not.
+// Keeps a launch for later, in a graph where the stream captures. The default stream does everything at once.
 Result enqueue(Stream* stream, const Launch& launch) {
-    if (stream != nullptr && stream->capture) stream->capture->launches.push_back(launch);
-    else run(launch);
+    if (stream == nullptr) run(launch);
+    else if (stream->capture) stream->capture->launches.push_back(launch);
+    else stream->pending.push_back([launch] { run(launch); });
     return SUCCESS;
 }
 
@@ -128,6 +147,8 @@ Result release(void* at, bool device) {
     u8* memory = static_cast<u8*>(at) - HEADER;
     u64 bytes;
     memcpy(&bytes, memory, sizeof bytes);
+    // What a stream still does with it is seen.
+    memset(memory + HEADER, 0xff, bytes);
     free(memory);
     std::lock_guard<std::mutex> guard(lock);
     if (device) allocated -= bytes;
@@ -153,6 +174,9 @@ u64 emulator_peak() {
 
 void emulator_reverse(u64 order) { emulator::reverse(order != 0); }
 
+// Whether devices that are opened next have memory of their own.
+void emulator_discrete(u64 yes) { discrete = yes != 0; }
+
 Result cuInit(u32) { return SUCCESS; }
 
 Result cuDriverGetVersion(int* version) {
@@ -177,11 +201,11 @@ Result cuDeviceGetName(char* name, int len, int) {
 
 Result cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
-        case 16: *value = 8; break;             // multiprocessors
-        case 18: *value = 0; break;             // integrated
-        case 75: *value = 8; break;             // compute capability 8.7
+        case 16: *value = 8; break;                  // multiprocessors
+        case 18: *value = discrete ? 0 : 1; break;  // integrated, as Orin is
+        case 75: *value = 8; break;                  // compute capability 8.7
         case 76: *value = 7; break;
-        case 97: *value = MOST_SHARED; break;   // shared memory of a block
+        case 97: *value = MOST_SHARED; break;        // shared memory of a block
         default: return INVALID_VALUE;
     }
     return SUCCESS;
@@ -271,12 +295,16 @@ Result cuStreamCreate(Stream** stream, u32) {
 
 Result cuStreamDestroy_v2(Stream* stream) {
     if (!gone(stream)) return INVALID_VALUE;
+    stream->finish();
     delete stream;
     return SUCCESS;
 }
 
 Result cuStreamSynchronize(Stream* stream) {
-    return stream != nullptr && stream->capture ? CAPTURE_UNSUPPORTED : SUCCESS;
+    if (stream == nullptr) return SUCCESS;
+    if (stream->capture) return CAPTURE_UNSUPPORTED;
+    stream->finish();
+    return SUCCESS;
 }
 
 Result cuMemAlloc_v2(void** at, size_t bytes) {
@@ -296,7 +324,7 @@ Result cuMemFreeHost(void* at) { return release(at, false); }
 
 Result cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, Stream* stream) {
     if (stream->capture) return CAPTURE_UNSUPPORTED;
-    memcpy(to, from, bytes);
+    stream->pending.push_back([=] { memcpy(to, from, bytes); });
     return SUCCESS;
 }
 
@@ -307,8 +335,11 @@ Result cuMemcpyHtoD_v2(void* to, const void* from, size_t bytes) {
 
 Result cuMemcpyDtoH_v2(void* to, const void* from, size_t bytes) { return cuMemcpyHtoD_v2(to, from, bytes); }
 
+// To memory that is not page-locked: done on return.
 Result cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t bytes, Stream* stream) {
-    return cuMemcpyHtoDAsync_v2(to, from, bytes, stream);
+    if (stream->capture) return CAPTURE_UNSUPPORTED;
+    stream->finish();
+    return cuMemcpyDtoH_v2(to, from, bytes);
 }
 
 Result cuLaunchKernel(Function* function, u32 grid_x, u32 grid_y, u32 grid_z, u32 block_x, u32 block_y, u32 block_z,
@@ -333,12 +364,23 @@ Result cuEventDestroy_v2(Event* event) {
 }
 
 Result cuEventRecordWithFlags(Event* event, Stream* stream, u32) {
-    return enqueue(stream, {nullptr, {}, {}, 0, {}, event});
+    const Launch record = {nullptr, {}, {}, 0, {}, event};
+    if (stream == nullptr || stream->capture) return enqueue(stream, record);
+    event->stream = stream;
+    ++event->pending;
+    stream->pending.push_back([=] {
+        run(record);
+        --event->pending;
+    });
+    return SUCCESS;
 }
 
 Result cuEventRecord(Event* event, Stream* stream) { return cuEventRecordWithFlags(event, stream, 0); }
 
-Result cuEventSynchronize(Event*) { return SUCCESS; }
+Result cuEventSynchronize(Event* event) {
+    while (event->pending > 0) event->stream->step();
+    return SUCCESS;
+}
 
 Result cuEventElapsedTime(float* milliseconds, Event* from, Event* to) {
     if (!from->recorded || !to->recorded) return INVALID_HANDLE;
@@ -370,7 +412,9 @@ Result cuGraphInstantiateWithFlags(Graph** executable, Graph* graph, unsigned lo
 
 Result cuGraphLaunch(Graph* executable, Stream* stream) {
     if (stream->capture) return CAPTURE_UNSUPPORTED;
-    for (const Launch& launch : executable->launches) run(launch);
+    stream->pending.push_back([launches = executable->launches] {
+        for (const Launch& launch : launches) run(launch);
+    });
     return SUCCESS;
 }
 

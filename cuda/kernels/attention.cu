@@ -1,19 +1,18 @@
 // out = softmax(q · kᵀ / √head_dim) · v on tensor cores, streaming over tiles of keys: the score matrix is never written
 // (FlashAttention-2, arXiv 2307.08691). A block has 64 queries of a head and two groups of four warps; a warp has 16
-// queries, and its group half of a tile's keys. While a tile is multiplied, the next one is on its way to shared memory as
-// f32; there it is rounded once for all warps.
+// queries, and its group half of a tile's keys. While a tile is multiplied, the next one is on its way to shared memory.
 //
-// Tensor cores multiply 16 bits. Where a kernel is exact, every operand x is split into hi = f16(x) and lo = f16(x - hi),
-// which together have 22 bits, and products are hi · hi + hi · lo + lo · hi; otherwise operands are rounded to bf16. What
-// lies beyond f16's ±65504 is clamped: queries and keys are normed, and a value is a linear layer's output. What is not
-// finite becomes NaN.
+// Tensor cores multiply 16 bits. Operands are bf16, or f32 where a kernel is exact: every operand x is then split into hi =
+// f16(x) and lo = f16(x - hi), which together have 22 bits, once for all warps, and products are hi · hi + hi · lo + lo · hi.
+// What lies beyond f16's ±65504 is clamped: queries and keys are normed, and a value is a linear layer's output. What is
+// not finite becomes NaN.
 #include "types.cuh"
 
 // `scale`: log2(e) / √head_dim, so that weights are powers of two.
 struct AttentionArgs {
-    Matrix<const float> q;
-    Matrix<const float> k;
-    Matrix<const float> v;
+    AnyMatrix q;
+    AnyMatrix k;
+    AnyMatrix v;
     AnyMatrix out;
     Tokens queries;
     Tokens keys;
@@ -32,9 +31,11 @@ constexpr float LOWEST = -3.402823466e38f;
 // The nearest value that f16 has. An infinity less itself is NaN, which fmaxf drops.
 DEVICE float clamp(float x) { return fminf(fmaxf(x, -65504.0f), 65504.0f) + (x - x); }
 
-// Factors rounded to bf16.
+// Factors in bf16. They are multiplied as they arrive, in one of two places in turn.
 struct Rounded {
+    typedef u16 Element;
     static constexpr u32 PARTS = 1;
+    static constexpr bool IS_SPLIT = false;
     // Two values as a word, the first in the lower half.
     static DEVICE void split(float x, float y, u32 (&parts)[PARTS]) { parts[0] = bf16_pair(x, y); }
     static DEVICE void add(float (&sum)[4], const u32 (&a)[PARTS][4], const u32 (&b)[PARTS][4], u32 e) {
@@ -44,7 +45,9 @@ struct Rounded {
 
 // Factors of 22 bits: the f16 nearest to them, then the one nearest to what is left.
 struct Exact {
+    typedef float Element;
     static constexpr u32 PARTS = 2;
+    static constexpr bool IS_SPLIT = true;
     static DEVICE void split(float x, float y, u32 (&parts)[PARTS]) {
         x = clamp(x);
         y = clamp(y);
@@ -58,51 +61,60 @@ struct Exact {
     }
 };
 
-// ROWS tokens of a head with WIDTH channels, in shared memory: as f32 on their way, then in the parts of their factors, of 16
-// bits. Rows of these are 16 bytes longer, so that the eight that ldmatrix reads at once lie in different banks.
+// ROWS tokens of a head with WIDTH channels, in shared memory: in the parts of their factors, of 16 bits. Rows are 16 bytes
+// longer than a head, so that the eight that ldmatrix reads at once lie in different banks. Before f32 is split, it has
+// arrived elsewhere.
 template <u32 ROWS, u32 WIDTH, class F>
 struct Tile {
+    typedef typename F::Element Element;
     static constexpr u32 STRIDE = WIDTH + 8;
     static constexpr u32 PART = ROWS * STRIDE;
-    static constexpr u32 RAW_BYTES = ROWS * WIDTH * 4;
     static constexpr u32 BYTES = F::PARTS * PART * 2;
-    // A thread has four channels of every AT_ONCE-th row, or nothing.
-    static constexpr u32 FOURS = WIDTH / 4;
-    static constexpr u32 AT_ONCE = THREADS / FOURS < ROWS ? THREADS / FOURS : ROWS;
+    static constexpr u32 ARRIVED_STRIDE = F::IS_SPLIT ? WIDTH : STRIDE;
+    static constexpr u32 ARRIVED_BYTES = ROWS * ARRIVED_STRIDE * sizeof(Element);
+    // A thread has 16 bytes of every AT_ONCE-th row, or nothing.
+    static constexpr u32 EACH_TIME = 16 / sizeof(Element);
+    static constexpr u32 CHUNKS = WIDTH / EACH_TIME;
+    static constexpr u32 AT_ONCE = THREADS / CHUNKS < ROWS ? THREADS / CHUNKS : ROWS;
     static constexpr u32 EACH = (ROWS + AT_ONCE - 1) / AT_ONCE;
-    static DEVICE u32 my_row() { return threadIdx.x < AT_ONCE * FOURS ? threadIdx.x / FOURS : ROWS; }
-    static DEVICE u32 my_channel() { return threadIdx.x % FOURS * 4; }
+    static DEVICE u32 my_row() { return threadIdx.x < AT_ONCE * CHUNKS ? threadIdx.x / CHUNKS : ROWS; }
+    static DEVICE u32 my_channel() { return threadIdx.x % CHUNKS * EACH_TIME; }
 
-    // Asks for tokens `first` on of a head. Missing tokens and channels become 0. `whole`: four channels are aligned.
-    static DEVICE void fetch(float* raw, const Matrix<const float>& from, const Tokens& layout, u32 image, u32 first,
-                             u32 column, u32 head_dim, bool whole) {
-        u32 c = my_channel(), channels = c < head_dim ? min(head_dim - c, 4u) : 0u;
-        const float* start = from.at + (channels > 0 ? column + c : 0);
+    // Whether 16 bytes of every row are aligned.
+    static DEVICE bool is_whole(const AnyMatrix& of, u32 column) {
+        return is_multiple(of.at + column * sizeof(Element), 16) && of.stride % EACH_TIME == 0;
+    }
+
+    // Asks for tokens `first` on of a head. Missing tokens and channels become 0.
+    static DEVICE void fetch(u8* to, const AnyMatrix& from, const Tokens& layout, u32 image, u32 first, u32 column,
+                             u32 head_dim, bool whole) {
+        u32 c = my_channel(), channels = c < head_dim ? min(head_dim - c, EACH_TIME) : 0u;
+        const Element* start = reinterpret_cast<const Element*>(from.at) + column + (channels > 0 ? c : 0);
 #pragma unroll
         for (u32 i = 0; i < EACH; ++i) {
             u32 r = my_row() + i * AT_ONCE, token = first + r;
             if (r >= ROWS) break;
             bool there = token < layout.tokens();
-            const float* row = start + (there ? (u64)layout.row_of(image, token) * from.stride : 0);
-            float* to = raw + r * WIDTH + c;
+            const Element* row = start + (there ? (u64)layout.row_of(image, token) * from.stride : 0);
+            Element* place = reinterpret_cast<Element*>(to) + r * ARRIVED_STRIDE + c;
             u32 live = there ? channels : 0u;
             if (whole) {
-                copy_async_16(to, row, 4 * live);
+                copy_async_16(place, row, (u32)sizeof(Element) * live);
             } else {
 #pragma unroll
-                for (u32 e = 0; e < 4; ++e) to[e] = e < live ? row[e] : 0.0f;
+                for (u32 e = 0; e < EACH_TIME; ++e) place[e] = e < live ? row[e] : Element(0);
             }
         }
-        copy_commit();
     }
 
-    static DEVICE void round(const float* raw, u16* to) {
+    // Splits what this thread has asked for and has arrived.
+    static DEVICE void split(const u8* arrived, u16* to) {
 #pragma unroll
         for (u32 i = 0; i < EACH; ++i) {
             u32 r = my_row() + i * AT_ONCE, c = my_channel();
             if (r >= ROWS) break;
             float x[4];
-            load_f32x4(raw + r * WIDTH + c, x);
+            load_f32x4(reinterpret_cast<const float*>(arrived) + r * ARRIVED_STRIDE + c, x);
             u32 first[F::PARTS], second[F::PARTS];
             F::split(x[0], x[1], first);
             F::split(x[2], x[3], second);
@@ -120,25 +132,26 @@ DEVICE void attention(const AttentionArgs& a) {
     constexpr u32 PARTS = F::PARTS;
     typedef Tile<QUERIES, WIDTH, F> Q;
     typedef Tile<GROUPS * KEYS, WIDTH, F> KV;
-    static_assert(Q::RAW_BYTES + Q::BYTES <= 2 * (KV::RAW_BYTES + KV::BYTES), "queries lie where keys and values do");
-    static_assert(GROUP * (WIDTH / 2 + 4) * 4 <= 2 * (KV::RAW_BYTES + KV::BYTES), "so do a group's results");
-    float* raw = reinterpret_cast<float*>(shared);
-    u16* k = reinterpret_cast<u16*>(shared + 2 * KV::RAW_BYTES);
-    u16* v = k + KV::BYTES / 2;
+    // Keys and values arrive side by side: in the first half and, in turn, the second, or only to be split to there.
+    constexpr u32 HALF = 2 * KV::ARRIVED_BYTES, TOTAL = HALF + 2 * KV::BYTES;
+    static_assert(Q::BYTES + (F::IS_SPLIT ? Q::ARRIVED_BYTES : 0) <= TOTAL, "queries lie where keys and values do");
+    static_assert(GROUP * (WIDTH / 2 + 4) * 4 <= TOTAL, "so do a group's results");
     u32 lane = threadIdx.x % 32, warp_row = threadIdx.x % GROUP / 32 * 16, group = threadIdx.x / GROUP;
     u32 first = blockIdx.x * QUERIES, head = blockIdx.y, image = blockIdx.z, keys = a.keys.tokens();
     u32 column = head * a.head_dim;
-    auto is_whole = [&](const Matrix<const float>& of) { return is_multiple(of.at + column, 16) && of.stride % 4 == 0; };
-    bool q_is_whole = is_whole(a.q), k_is_whole = is_whole(a.k), v_is_whole = is_whole(a.v);
+    bool q_is_whole = Q::is_whole(a.q, column), k_is_whole = KV::is_whole(a.k, column), v_is_whole = KV::is_whole(a.v, column);
 
     // The warp's queries stay in registers.
     u32 q[WIDTH / 16][PARTS][4];
-    u16* queries = reinterpret_cast<u16*>(shared + Q::RAW_BYTES);
-    Q::fetch(raw, a.q, a.queries, image, first, column, a.head_dim, q_is_whole);
+    u16* queries = reinterpret_cast<u16*>(shared + (F::IS_SPLIT ? Q::ARRIVED_BYTES : 0));
+    Q::fetch(shared, a.q, a.queries, image, first, column, a.head_dim, q_is_whole);
+    copy_commit();
     copy_wait<0>();
     __syncthreads();
-    Q::round(raw, queries);
-    __syncthreads();
+    if constexpr (F::IS_SPLIT) {
+        Q::split(shared, queries);
+        __syncthreads();
+    }
 #pragma unroll
     for (u32 c = 0; c < WIDTH / 16; ++c)
 #pragma unroll
@@ -154,19 +167,29 @@ DEVICE void attention(const AttentionArgs& a) {
 #pragma unroll
         for (u32 e = 0; e < 4; ++e) out[i][e] = 0.0f;
 
-    auto fetch = [&](u32 tile) {
-        KV::fetch(raw, a.k, a.keys, image, tile, column, a.head_dim, k_is_whole);
-        KV::fetch(raw + KV::RAW_BYTES / 4, a.v, a.keys, image, tile, column, a.head_dim, v_is_whole);
+    auto fetch = [&](u8* to, u32 tile) {
+        KV::fetch(to, a.k, a.keys, image, tile, column, a.head_dim, k_is_whole);
+        KV::fetch(to + KV::ARRIVED_BYTES, a.v, a.keys, image, tile, column, a.head_dim, v_is_whole);
+        copy_commit();
     };
-    fetch(0);
+    u8 *arriving = shared, *other = shared + HALF;
+    fetch(arriving, 0);
     for (u32 tile = 0; tile < keys; tile += GROUPS * KEYS) {
         copy_wait<0>();
         // Also: all are done with the tile before.
         __syncthreads();
-        KV::round(raw, k);
-        KV::round(raw + KV::RAW_BYTES / 4, v);
-        __syncthreads();
-        if (tile + GROUPS * KEYS < keys) fetch(tile + GROUPS * KEYS);
+        u16* k = reinterpret_cast<u16*>(F::IS_SPLIT ? other : arriving);
+        u16* v = k + KV::BYTES / 2;
+        if constexpr (F::IS_SPLIT) {
+            KV::split(arriving, k);
+            KV::split(arriving + KV::ARRIVED_BYTES, v);
+            __syncthreads();
+        } else {
+            u8* arrived = arriving;
+            arriving = other;
+            other = arrived;
+        }
+        if (tile + GROUPS * KEYS < keys) fetch(arriving, tile + GROUPS * KEYS);
         u32 key0 = tile + group * KEYS;
         // From here on every tile has a key, so that the largest score is finite.
         if (key0 >= keys) continue;
@@ -246,7 +269,7 @@ DEVICE void attention(const AttentionArgs& a) {
 
     // The second group hands its results to the first.
     __syncthreads();
-    float* theirs = raw + threadIdx.x % GROUP;
+    float* theirs = reinterpret_cast<float*>(shared) + threadIdx.x % GROUP;
     if (group > 0) {
 #pragma unroll
         for (u32 half = 0; half < 2; ++half) {
@@ -289,12 +312,13 @@ DEVICE void attention(const AttentionArgs& a) {
     }
 }
 
-#define ATTENTION(WIDTH, KEYS)                                                                               \
+// EXACT_KEYS: fewer where registers would not do.
+#define ATTENTION(WIDTH, KEYS, EXACT_KEYS)                                                                   \
     KERNEL(THREADS) attention_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, KEYS, Rounded>(a); }    \
-    KERNEL(THREADS) attention_exact_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, KEYS, Exact>(a); }
+    KERNEL(THREADS) attention_exact_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, EXACT_KEYS, Exact>(a); }
 
-ATTENTION(16, 16)
-ATTENTION(64, 32)
-ATTENTION(80, 32)
-ATTENTION(112, 16)
-ATTENTION(128, 16)
+ATTENTION(16, 32, 16)
+ATTENTION(64, 32, 32)
+ATTENTION(80, 32, 32)
+ATTENTION(112, 32, 16)
+ATTENTION(128, 32, 16)

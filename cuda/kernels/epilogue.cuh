@@ -8,9 +8,11 @@ constexpr u32 SILU = 1;
 constexpr u32 ADD_PERIODIC = 2;
 constexpr u32 GATED_RESIDUAL = 3;
 constexpr u32 RESIDUAL = 4;
+constexpr u32 SWIGLU = 5;
 
 // `table` is the periodic addend, or the modulation table from the gate's first column on, whose rows `table_rows` picks.
-// Scales are there for int8 alone; no bias is a null pointer.
+// Scales are there for int8 alone; no bias is a null pointer. `gate`, its scale and bias are those of SWIGLU, which alone
+// may have outputs of 16 bits.
 struct LinearArgs {
     AnyMatrix x;
     AnyMatrix w;
@@ -19,13 +21,21 @@ struct LinearArgs {
     const float* bias;
     Matrix<const float> table;
     const u32* table_rows;
-    Matrix<float> out;
+    AnyMatrix gate;
+    const float* gate_scale;
+    const float* gate_bias;
+    AnyMatrix out;
+    u32 rows;
     u32 n;
     u32 k;
     u32 epilogue;
     Tokens layout;
+    u32 unused;
+
+    // A row of outputs where they are f32.
+    DEVICE float* out_row(u32 r) const { return reinterpret_cast<float*>(out.at) + (u64)r * out.stride; }
 };
-static_assert(sizeof(LinearArgs) == 120, "args.rs");
+static_assert(sizeof(LinearArgs) == 160, "args.rs");
 
 // The row's part of `table`: the periodic addend or the gates.
 DEVICE const float* table_row(const LinearArgs& a, u32 row) {

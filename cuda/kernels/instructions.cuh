@@ -59,6 +59,10 @@ DEVICE void load_f32x4(const float* at, float (&x)[4]) {
     x[3] = all.w;
 }
 
+DEVICE void store_f32x4(float* at, const float (&x)[4]) {
+    *reinterpret_cast<float4*>(at) = make_float4(x[0], x[1], x[2], x[3]);
+}
+
 DEVICE void store_u32x2(void* at, u32 x, u32 y) { *reinterpret_cast<uint2*>(at) = make_uint2(x, y); }
 
 // Starts copying 16 bytes from global to shared memory, both aligned; of the source the first `live` are read, the

@@ -10,14 +10,28 @@ struct LayerNormArgs {
 };
 static_assert(sizeof(LayerNormArgs) == 48, "args.rs");
 
-KERNEL(ROW_THREADS) layer_norm(ARGUMENTS(LayerNormArgs) a) {
+template <u32 COUNT>
+DEVICE void layer_norm(const LayerNormArgs& a) {
     u32 row = blockIdx.x;
     const float* x = a.x.row(row);
-    float sum = 0.0f;
-    for (u32 c = threadIdx.x; c < a.cols; c += ROW_THREADS) sum += x[c];
+    float y[COUNT][4], sum = 0.0f, squares = 0.0f;
+    each_four<COUNT>(a.cols, [&](u32 i, u32 c) {
+        load_four(x, c, a.cols, y[i]);
+        for (u32 e = 0; e < 4; ++e) sum += y[i][e];
+    });
     float mean = row_sum(sum) / (float)a.cols;
-    float squares = 0.0f;
-    for (u32 c = threadIdx.x; c < a.cols; c += ROW_THREADS) squares += (x[c] - mean) * (x[c] - mean);
-    float root = sqrtf(row_sum(squares) / (float)a.cols + a.eps);
-    store_row(a.out, a.out_scale, row, a.cols, [=](u32 c) { return (x[c] - mean) / root; });
+    each_four<COUNT>(a.cols, [&](u32 i, u32 c) {
+        for (u32 e = 0; e < 4; ++e) {
+            // What is past the row's end stays 0.
+            y[i][e] = c + e < a.cols ? y[i][e] - mean : 0.0f;
+            squares += y[i][e] * y[i][e];
+        }
+    });
+    float inverse = 1.0f / sqrtf(row_sum(squares) / (float)a.cols + a.eps);
+    each_four<COUNT>(a.cols, [&](u32 i, u32) {
+        for (u32 e = 0; e < 4; ++e) y[i][e] *= inverse;
+    });
+    store_row<COUNT>(a.out, a.out_scale, row, a.cols, y);
 }
+
+KERNEL(ROW_THREADS) layer_norm(ARGUMENTS(LayerNormArgs) a) { WITH_ROWS(layer_norm, a.cols, NORMED); }

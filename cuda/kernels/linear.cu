@@ -4,6 +4,9 @@
 // int8 and 16-bit differ in the instruction alone.
 //
 // Blocks that run at once have the same columns: weights come from memory once, activations stay in the cache.
+//
+// With SWIGLU a tile's columns are in turn eight of the gate and the eight of the other factor with the same outputs, of
+// which a block has half as many: a thread finds both factors of an output in its registers.
 #include "epilogue.cuh"
 
 // Bytes of a row's part of a slab, in chunks of 16, and those of one product.
@@ -56,18 +59,18 @@ struct Tile {
 // Where a chunk of a row lies in a slab. Eight rows that ldmatrix reads at once lie in eight different groups of banks.
 DEVICE u32 place(u32 row, u32 chunk) { return row * SLAB + (chunk ^ row % CHUNKS) * 16; }
 
-// A thread's part of the rows of one operand: a chunk of every ROWS-th one.
+// A thread's part of the rows of one operand: a chunk of COUNT rows, which are ROWS rows of the slab apart.
 template <u32 COUNT, u32 ROWS>
 struct Rows {
     const u8* from;
     u64 step;
     u32 live;
 
-    // `first`: the tile's first row, `rows`: those of the matrix.
-    DEVICE Rows(const AnyMatrix& of, u32 first, u32 rows, u32 row, u32 chunk) {
-        from = of.row(first + row) + 16 * chunk;
-        step = (u64)of.stride * size_of(of.type) * ROWS;
-        live = first + row < rows ? (rows - first - row + ROWS - 1) / ROWS : 0;
+    // `first`: the thread's first row, of `rows`; `every`: how far it is to the next one.
+    DEVICE Rows(const AnyMatrix& of, u32 first, u32 every, u32 rows, u32 chunk) {
+        from = of.row(first) + 16 * chunk;
+        step = (u64)of.stride * size_of(of.type) * every;
+        live = first < rows ? (rows - first + every - 1) / every : 0;
     }
 
     // Starts loading a slab; of the chunks `bytes` exist.
@@ -112,10 +115,10 @@ DEVICE void finish_pairs(const LinearArgs& a, const typename P::Sum (&sums)[TILE
 #pragma unroll
         for (u32 half = 0; half < 2; ++half) {
             u32 row = row0 + 16 * i + 8 * half + lane / 4;
-            if (row >= a.out.rows) continue;
+            if (row >= a.rows) continue;
             row_scale[half] = P::SCALED ? a.x_scale[row] : 1.0f;
             const float* table = table_row(a, row) + first;
-            const float* add = a.epilogue == ADD_PERIODIC ? table : a.out.row(row) + first;
+            const float* add = a.epilogue == ADD_PERIODIC ? table : a.out_row(row) + first;
 #pragma unroll
             for (u32 j = 0; j < TILES_N; ++j) {
                 before[half][j] = adds ? load_pair(add + 8 * j) : Pair{0.0f, 0.0f};
@@ -125,8 +128,8 @@ DEVICE void finish_pairs(const LinearArgs& a, const typename P::Sum (&sums)[TILE
 #pragma unroll
         for (u32 half = 0; half < 2; ++half) {
             u32 row = row0 + 16 * i + 8 * half + lane / 4;
-            if (row >= a.out.rows) continue;
-            float* out = a.out.row(row) + first;
+            if (row >= a.rows) continue;
+            float* out = a.out_row(row) + first;
 #pragma unroll
             for (u32 j = 0; j < TILES_N; ++j) {
                 Pair y = {(float)sums[i][j][2 * half], (float)sums[i][j][2 * half + 1]};
@@ -149,17 +152,58 @@ DEVICE u32 sum_place(u32 row, u32 col) {
 // Turns all sums of the block into outputs one by one, wherever they lie: a short loop over what is in shared memory.
 template <class T, class P>
 DEVICE void finish_each(const LinearArgs& a, const typename P::Sum* sums, u32 row0, u32 col0) {
-    u32 lane = threadIdx.x % 32;
-    for (u32 r = threadIdx.x / 32; r < T::M && row0 + r < a.out.rows; r += T::THREADS / 32) {
+    u32 lane = threadIdx.x % 32, cols = a.epilogue == SWIGLU ? T::N / 2 : T::N;
+    for (u32 r = threadIdx.x / 32; r < T::M && row0 + r < a.rows; r += T::THREADS / 32) {
         u32 row = row0 + r;
         const float* from = table_row(a, row);
-        float* out = a.out.row(row);
-        for (u32 c = lane; c < T::N && col0 + c < a.n; c += 32) {
+        for (u32 c = lane; c < cols && col0 + c < a.n; c += 32) {
             u32 col = col0 + c;
-            float y = (float)sums[sum_place<T>(r, c)];
-            if (P::SCALED) y *= a.x_scale[row] * a.w_scale[col];
-            if (a.bias) y += a.bias[col];
-            out[col] = finish(a.epilogue, y, from ? from[col] : 0.0f, out[col]);
+            auto factor = [&](u32 at, const float* scale, const float* bias) {
+                float y = (float)sums[sum_place<T>(r, at)];
+                if (P::SCALED) y *= a.x_scale[row] * scale[col];
+                return bias ? y + bias[col] : y;
+            };
+            if (a.epilogue == SWIGLU) {
+                u32 at = c / 8 * 16 + c % 8;
+                float gate = factor(at, a.gate_scale, a.gate_bias), y = factor(at + 8, a.w_scale, a.bias);
+                store(a.out.row(row), a.out.type, col, silu(gate) * y);
+            } else {
+                float* out = a.out_row(row) + col;
+                *out = finish(a.epilogue, factor(c, a.w_scale, a.bias), from ? from[col] : 0.0f, *out);
+            }
+        }
+    }
+}
+
+// As finish_pairs, with SWIGLU: sums have gates in even, the other factors in odd places. `col0`: the first output.
+template <class P, u32 TILES_M, u32 TILES_N>
+DEVICE void finish_gated(const LinearArgs& a, const typename P::Sum (&sums)[TILES_M][TILES_N][4], u32 row0, u32 col0) {
+    u32 lane = threadIdx.x % 32, first = col0 + lane % 4 * 2;
+#pragma unroll
+    for (u32 j = 0; j < TILES_N / 2; ++j) {
+        u32 col = first + 8 * j;
+        Pair bias[2], scale[2];
+#pragma unroll
+        for (u32 side = 0; side < 2; ++side) {
+            const float *biases = side == 0 ? a.gate_bias : a.bias, *scales = side == 0 ? a.gate_scale : a.w_scale;
+            bias[side] = biases ? load_pair(biases + col) : Pair{0.0f, 0.0f};
+            scale[side] = P::SCALED ? load_pair(scales + col) : Pair{1.0f, 1.0f};
+        }
+#pragma unroll
+        for (u32 i = 0; i < TILES_M; ++i) {
+#pragma unroll
+            for (u32 half = 0; half < 2; ++half) {
+                u32 row = row0 + 16 * i + 8 * half + lane / 4;
+                if (row >= a.rows) continue;
+                float row_scale = P::SCALED ? a.x_scale[row] : 1.0f;
+                auto factor = [&](u32 side, u32 e) {
+                    float y = (float)sums[i][2 * j + side][2 * half + e];
+                    if (P::SCALED) y *= row_scale * (e == 0 ? scale[side].x : scale[side].y);
+                    return y + (e == 0 ? bias[side].x : bias[side].y);
+                };
+                float x = silu(factor(0, 0)) * factor(1, 0), y = silu(factor(0, 1)) * factor(1, 1);
+                store_pair(a.out.row(row), a.out.type, col, x, y);
+            }
         }
     }
 }
@@ -171,12 +215,15 @@ DEVICE void linear(const LinearArgs& a) {
     DYNAMIC_SHARED(shared);
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     u32 warp_row = warp / T::WARPS_N * T::WM, warp_col = warp % T::WARPS_N * T::WN;
-    u32 row0 = blockIdx.x * T::M, col0 = blockIdx.y * T::N;
+    bool gated = a.epilogue == SWIGLU;
+    u32 row0 = blockIdx.x * T::M, col0 = blockIdx.y * (gated ? T::N / 2 : T::N);
     u32 row_bytes = a.k * size_of(a.x.type), slabs = (row_bytes + SLAB - 1) / SLAB;
 
     u32 my_row = threadIdx.x / CHUNKS, my_chunk = threadIdx.x % CHUNKS;
-    Rows<T::M / T::ROWS, T::ROWS> xs(a.x, row0, a.out.rows, my_row, my_chunk);
-    Rows<T::N / T::ROWS, T::ROWS> ws(a.w, col0, a.n, my_row, my_chunk);
+    Rows<T::M / T::ROWS, T::ROWS> xs(a.x, row0 + my_row, T::ROWS, a.rows, my_chunk);
+    u32 my_col = gated ? my_row / 16 * 8 + my_row % 8 : my_row;
+    const AnyMatrix& w_of = gated && my_row / 8 % 2 == 0 ? a.gate : a.w;
+    Rows<T::N / T::ROWS, T::ROWS> ws(w_of, col0 + my_col, gated ? T::ROWS / 2 : T::ROWS, a.n, my_chunk);
     u8* to = shared + place(my_row, my_chunk);
     u32 at = 16 * my_chunk, filled = 0;
     auto load_slab = [&](u32 slab) {
@@ -226,8 +273,11 @@ DEVICE void linear(const LinearArgs& a) {
     }
 
     bool aligned = a.out.stride % 2 == 0 && a.table.stride % 2 == 0 && is_multiple(a.out.at, 8) &&
-                   is_multiple(a.table.at, 8) && is_multiple(a.bias, 8) && is_multiple(a.w_scale, 8);
-    if (aligned && col0 + T::N <= a.n && a.epilogue != SILU)
+                   is_multiple(a.table.at, 8) && is_multiple(a.bias, 8) && is_multiple(a.w_scale, 8) &&
+                   is_multiple(a.gate_bias, 8) && is_multiple(a.gate_scale, 8);
+    if (aligned && gated && col0 + T::N / 2 <= a.n)
+        return finish_gated<P>(a, sums, row0 + warp_row, col0 + warp_col / 2);
+    if (aligned && !gated && col0 + T::N <= a.n && a.epilogue != SILU)
         return finish_pairs<P>(a, sums, row0 + warp_row, col0 + warp_col);
     copy_wait<0>();
     __syncthreads();
@@ -271,7 +321,8 @@ LINEAR(linear_int8_32x64, Small, Int8Product, Aligned)
 LINEAR(linear_int8_any, Middle, Int8Product, Unaligned)
 
 // f32 activations: products and sums in f32, weights of any float type widened. A block has a tile of 64 × 64 outputs, a
-// thread 4 × 4 of them; while a slab is multiplied, the next one is on its way to registers.
+// thread 4 × 4 of them; while a slab is multiplied, the next one is on its way to registers. With SWIGLU a tile's columns
+// are in turn one of the gate and one of the other factor.
 constexpr u32 WIDE_TILE = 64;
 constexpr u32 WIDE_SLAB = 16;
 constexpr u32 WIDE_THREADS = 256;
@@ -281,16 +332,18 @@ constexpr u32 WIDE_EACH = WIDE_TILE / WIDE_ROWS;
 
 KERNEL(WIDE_THREADS) linear_f32(ARGUMENTS(LinearArgs) a) {
     __shared__ float xs[WIDE_SLAB][WIDE_TILE + 4], ws[WIDE_SLAB][WIDE_TILE + 4];
-    u32 t = threadIdx.x, row0 = blockIdx.x * WIDE_TILE, col0 = blockIdx.y * WIDE_TILE;
+    bool gated = a.epilogue == SWIGLU;
+    u32 t = threadIdx.x, row0 = blockIdx.x * WIDE_TILE, col0 = blockIdx.y * (gated ? WIDE_TILE / 2 : WIDE_TILE);
     u32 my_row = t / 16 * 4, my_col = t % 16 * 4;
     float sums[4][4] = {}, x_next[WIDE_EACH], w_next[WIDE_EACH];
     u32 r = t / WIDE_SLAB, c = t % WIDE_SLAB;
     auto fetch = [&](u32 k0) {
 #pragma unroll
         for (u32 i = 0; i < WIDE_EACH; ++i) {
-            u32 x_row = row0 + r + i * WIDE_ROWS, w_row = col0 + r + i * WIDE_ROWS;
-            x_next[i] = k0 + c < a.k && x_row < a.out.rows ? load(a.x.row(x_row), F32, k0 + c) : 0.0f;
-            w_next[i] = k0 + c < a.k && w_row < a.n ? load(a.w.row(w_row), a.w.type, k0 + c) : 0.0f;
+            u32 x_row = row0 + r + i * WIDE_ROWS, w_row = col0 + (gated ? r / 2 + i * WIDE_ROWS / 2 : r + i * WIDE_ROWS);
+            const AnyMatrix& w = gated && r % 2 == 0 ? a.gate : a.w;
+            x_next[i] = k0 + c < a.k && x_row < a.rows ? load(a.x.row(x_row), F32, k0 + c) : 0.0f;
+            w_next[i] = k0 + c < a.k && w_row < a.n ? load(w.row(w_row), w.type, k0 + c) : 0.0f;
         }
     };
     fetch(0);
@@ -313,15 +366,23 @@ KERNEL(WIDE_THREADS) linear_f32(ARGUMENTS(LinearArgs) a) {
 #pragma unroll
     for (u32 i = 0; i < 4; ++i) {
         u32 row = row0 + my_row + i;
-        if (row >= a.out.rows) break;
+        if (row >= a.rows) break;
         const float* from = table_row(a, row);
-        float* out = a.out.row(row);
+#pragma unroll
+        for (u32 j = 0; j < 4; j += 2) {
+            u32 col = col0 + (my_col + j) / 2;
+            if (!gated || col >= a.n) break;
+            float gate = a.gate_bias ? sums[i][j] + a.gate_bias[col] : sums[i][j];
+            float y = a.bias ? sums[i][j + 1] + a.bias[col] : sums[i][j + 1];
+            store(a.out.row(row), a.out.type, col, silu(gate) * y);
+        }
 #pragma unroll
         for (u32 j = 0; j < 4; ++j) {
             u32 col = col0 + my_col + j;
-            if (col >= a.n) break;
+            if (gated || col >= a.n) break;
+            float* out = a.out_row(row) + col;
             float y = a.bias ? sums[i][j] + a.bias[col] : sums[i][j];
-            out[col] = finish(a.epilogue, y, from ? from[col] : 0.0f, out[col]);
+            *out = finish(a.epilogue, y, from ? from[col] : 0.0f, *out);
         }
     }
 }

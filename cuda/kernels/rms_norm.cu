@@ -13,15 +13,24 @@ struct RmsNormArgs {
 };
 static_assert(sizeof(RmsNormArgs) == 72, "args.rs");
 
-KERNEL(ROW_THREADS) rms_norm(ARGUMENTS(RmsNormArgs) a) {
+template <u32 COUNT>
+DEVICE void rms_norm(const RmsNormArgs& a) {
     u32 row = blockIdx.x;
     const float* x = a.x.row(row);
     const float* position = a.position.rows > 0 ? a.position.row(row % a.position.rows) : nullptr;
-    float squares = 0.0f;
-    for (u32 c = threadIdx.x; c < a.cols; c += ROW_THREADS) squares += x[c] * x[c];
-    float root = sqrtf(row_sum(squares) / (float)a.cols + a.eps);
-    store_row(a.out, a.out_scale, row, a.cols, [=](u32 c) {
-        float y = x[c] / root * a.weight[c];
-        return position ? y + position[c] : y;
+    float y[COUNT][4], weight[COUNT][4], added[COUNT][4], squares = 0.0f;
+    each_four<COUNT>(a.cols, [&](u32 i, u32 c) {
+        load_four(x, c, a.cols, y[i]);
+        load_four(a.weight, c, a.cols, weight[i]);
+        for (u32 e = 0; e < 4; ++e) added[i][e] = 0.0f;
+        if (position) load_four(position, c, a.cols, added[i]);
+        for (u32 e = 0; e < 4; ++e) squares += y[i][e] * y[i][e];
     });
+    float inverse = 1.0f / sqrtf(row_sum(squares) / (float)a.cols + a.eps);
+    each_four<COUNT>(a.cols, [&](u32 i, u32) {
+        for (u32 e = 0; e < 4; ++e) y[i][e] = y[i][e] * inverse * weight[i][e] + added[i][e];
+    });
+    store_row<COUNT>(a.out, a.out_scale, row, a.cols, y);
 }
+
+KERNEL(ROW_THREADS) rms_norm(ARGUMENTS(RmsNormArgs) a) { WITH_ROWS(rms_norm, a.cols, NORMED); }

@@ -10,36 +10,23 @@ struct SwigluArgs {
 };
 static_assert(sizeof(SwigluArgs) == 48, "args.rs");
 
-constexpr u32 ROTATION = 16;
-
-// Puts the products of a row, rotated, in the place of their first factors. Those that are mixed lie n apart, so that
-// neighbours are read and written together.
-DEVICE void rotate(float* x, u32 cols, u32 n) {
-    for (u32 i = threadIdx.x; i < n; i += ROW_THREADS) {
-        float v[ROTATION];
-#pragma unroll
-        for (u32 j = 0; j < ROTATION; ++j) v[j] = silu(x[j * n + i]) * x[cols + j * n + i];
-#pragma unroll
-        for (u32 bit = 1; bit < ROTATION; bit <<= 1) {
-#pragma unroll
-            for (u32 j = 0; j < ROTATION; ++j) {
-                if (j & bit) continue;
-                float p = v[j], q = v[j | bit];
-                v[j] = p + q;
-                v[j | bit] = p - q;
-            }
-        }
-#pragma unroll
-        for (u32 j = 0; j < ROTATION; ++j) x[j * n + i] = v[j] * 0.25f;
-    }
-    __syncthreads();
+template <u32 COUNT>
+DEVICE void swiglu(const SwigluArgs& a) {
+    const float* x = a.x.row(blockIdx.x);
+    float y[COUNT][4];
+    each_four<COUNT>(a.cols, [&](u32 i, u32 c) {
+        float gate[4];
+        load_four(x, c, a.cols, gate);
+        load_four(x + a.cols, c, a.cols, y[i]);
+        for (u32 e = 0; e < 4; ++e) y[i][e] *= silu(gate[e]);
+    });
+    store_row<COUNT>(a.out, a.out_scale, blockIdx.x, a.cols, y);
 }
 
 KERNEL(ROW_THREADS) swiglu(ARGUMENTS(SwigluArgs) a) {
     float* x = a.x.row(blockIdx.x);
-    u32 n = a.rotated ? a.cols / ROTATION : 0, rotated = n * ROTATION;
-    if (n > 0) rotate(x, a.cols, n);
-    store_row(a.out, a.out_scale, blockIdx.x, a.cols, [=](u32 c) {
-        return c < rotated ? x[c] : silu(x[c]) * x[a.cols + c];
-    });
+    if (a.rotated)
+        return store_rotated(a.out, a.out_scale, blockIdx.x, a.cols, x,
+                             [=](u32 c) { return silu(x[c]) * x[a.cols + c]; });
+    WITH_ROWS(swiglu, a.cols, MOST);
 }

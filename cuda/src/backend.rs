@@ -18,8 +18,14 @@ use crate::timers::KernelTime;
 use crate::{Error, LinearTile, kernels};
 
 /// Tensor cores multiply 16-bit numbers and int8.
-pub(crate) const PRECISION: Precision =
-    Precision { f16: DType::F16, bf16: DType::BF16, centred: false, fused_swiglu: false };
+pub(crate) const PRECISION: Precision = Precision {
+    f16: DType::F16,
+    bf16: DType::BF16,
+    centred: false,
+    fused_swiglu: true,
+    rounded_qkv: true,
+    streamed: true,
+};
 
 /// The backend for a CUDA device.
 pub struct Cuda {

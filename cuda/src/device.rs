@@ -46,6 +46,7 @@ const FUNCTIONS: &[&str] = &[
     "cuGraphDestroy",
     "cuEventCreate",
     "cuEventRecordWithFlags",
+    "cuEventSynchronize",
     "cuEventElapsedTime",
     "cuEventDestroy_v2",
     "cuProfilerStart",

@@ -18,6 +18,9 @@ use crate::tile::LinearTile;
 pub(crate) const LINE_THREADS: u32 = 256;
 /// Threads per block for kernels with one block per row.
 pub(crate) const ROW_THREADS: u32 = 256;
+/// Maximum columns for kernels with one block per row, and for those that norm it: `rows.cuh`.
+pub(crate) const MOST_COLUMNS: usize = 8192;
+pub(crate) const NORMED_COLUMNS: usize = 4096;
 /// Blocks along x, y and z that every device allows.
 const MOST_BLOCKS: [usize; 3] = [(1 << 31) - 1, 65535, 65535];
 
@@ -29,6 +32,14 @@ pub(crate) fn line(elements: usize) -> Result<[usize; 3], Error> {
         return Err(Error::TooLarge { what: "a kernel's output", size: elements as u64, limit: limit.into() });
     }
     Ok([elements.div_ceil(LINE_THREADS as usize), 1, 1])
+}
+
+/// The blocks for rows of at most so many columns, one a row, which holds the row in registers.
+pub(crate) fn rows(rows: usize, cols: usize, most: usize) -> Result<[usize; 3], Error> {
+    if cols > most {
+        return Err(Error::TooLarge { what: "a row", size: cols as u64, limit: most as u64 });
+    }
+    Ok([rows, 1, 1])
 }
 
 /// The memory and the stream that kernels are launched on.
@@ -64,7 +75,7 @@ impl Launcher {
     ) -> Result<Launcher, Error> {
         Ok(Launcher {
             stream: Stream::new(context)?,
-            weights: Weights::new(file),
+            weights: Weights::new(file, (!context.info.unified).then_some(context.info.memory_bytes)),
             arena: Buffer::new(context, arena_bytes)?,
             tile,
             last_kernel: "",

@@ -39,7 +39,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let _entered = self.context.enter_to_drop();
-        // SAFETY: allocated in this context. Freeing waits for the device.
+        // SAFETY: allocated in this context. Whoever drops it has waited for the kernels that use it.
         let _ = unsafe { sys::cuMemFree_v2(self.at) };
         self.context.allocated.fetch_sub(self.len as u64, Ordering::Relaxed);
     }
@@ -83,8 +83,8 @@ impl DeviceMemory for Stream {
         self.write_rows(buffer.at + at as u64, pitch, rows)
     }
 
-    /// Copies and frees wait for the kernels launched before them.
-    fn release(&mut self, _replaced: bool) -> Result<(), Error> {
-        Ok(())
+    /// Copies follow the kernels launched before them; a buffer may be freed only once those have ended.
+    fn release(&mut self, replaced: bool) -> Result<(), Error> {
+        if replaced { self.wait() } else { Ok(()) }
     }
 }

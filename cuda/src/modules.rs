@@ -35,7 +35,7 @@ impl Kernel {
 struct Compiled {
     stem: &'static str,
     /// Compute capability and module.
-    cubins: [((u32, u32), &'static [u8]); 5],
+    cubins: [((u32, u32), &'static [u8]); 3],
     ptx: &'static [u8],
 }
 
@@ -46,9 +46,7 @@ macro_rules! compiled {
                 stem: $stem,
                 cubins: [
                     ((8, 0), include_bytes!(concat!("../modules/", $stem, ".sm_80.cubin"))),
-                    ((8, 6), include_bytes!(concat!("../modules/", $stem, ".sm_86.cubin"))),
                     ((8, 7), include_bytes!(concat!("../modules/", $stem, ".sm_87.cubin"))),
-                    ((8, 9), include_bytes!(concat!("../modules/", $stem, ".sm_89.cubin"))),
                     ((9, 0), include_bytes!(concat!("../modules/", $stem, ".sm_90.cubin"))),
                 ],
                 // The driver looks for its end.
@@ -126,8 +124,9 @@ impl Modules {
 /// The module that the driver loads on a device of this compute capability.
 fn image(stem: &str, compute: (u32, u32)) -> &'static [u8] {
     let Some(compiled) = COMPILED.iter().find(|compiled| compiled.stem == stem) else { return b"\0" };
-    let cubin = compiled.cubins.iter().find(|(of, _)| *of == compute);
-    cubin.map_or(compiled.ptx, |(_, cubin)| *cubin)
+    // A cubin also runs on later devices of the same generation, but what is for a Jetson only there.
+    let of = |wanted| compiled.cubins.iter().find(|(of, _)| *of == wanted);
+    of(compute).or_else(|| of((compute.0, 0))).map_or(compiled.ptx, |(_, cubin)| *cubin)
 }
 
 impl Drop for Module {

@@ -29,8 +29,8 @@ pub(crate) fn run(device: &str, open: Open<'_>) -> Result<(), Error> {
         // Rows that start anywhere.
         check(&Case::product(dtype, PRODUCT, padded + 1), open, &[None], &mut wrong)?;
     }
-    for (head_dim, products) in HEAD_DIMS.into_iter().flat_map(|n| [(n, DType::BF16), (n, DType::F32)]) {
-        check(&Case::attention(head_dim, products), open, &[None], &mut wrong)?;
+    for (head_dim, dtype) in HEAD_DIMS.into_iter().flat_map(|n| [(n, DType::BF16), (n, DType::F32)]) {
+        check(&Case::attention(head_dim, dtype, dtype), open, &[None], &mut wrong)?;
     }
     match wrong.is_empty() {
         true => Ok(()),

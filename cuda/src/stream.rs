@@ -9,10 +9,10 @@ use crate::calls::Make;
 use crate::device::Context;
 use crate::timers::{Event, KernelTime};
 
-/// Bytes of the page-locked staging buffer, so that writes need not wait for the device.
+/// Bytes of each half of the page-locked staging buffer: the processor fills one while the device copies the other.
 const STAGING_BYTES: usize = 4 << 20;
 /// Maximum words of arguments of any kernel.
-pub(crate) const ARGUMENT_WORDS: usize = 16;
+pub(crate) const ARGUMENT_WORDS: usize = 20;
 
 /// A kernel with everything that its launch needs.
 #[derive(Clone, Copy)]
@@ -55,8 +55,11 @@ impl Graph {
 pub(crate) struct Stream {
     raw: sys::CUstream,
     staging: *mut u8,
-    /// Bytes of the staging buffer that pending copies may read.
+    /// Which half of it is being filled, and the bytes there that pending copies may read.
+    half: usize,
     staged: usize,
+    /// For each half, the end of the copies from it.
+    copied: [Event; 2],
     context: Arc<Context>,
 }
 
@@ -73,13 +76,16 @@ impl Stream {
     /// The context is current, here and in every method.
     pub(crate) fn new(context: &Arc<Context>) -> Result<Stream, Error> {
         let null = std::ptr::null_mut();
-        let mut stream = Stream { raw: std::ptr::null_mut(), staging: null, staged: 0, context: context.clone() };
+        let copied = [Event::fence(context)?, Event::fence(context)?];
+        let raw = std::ptr::null_mut();
+        let mut stream = Stream { raw, staging: null, half: 0, staged: 0, copied, context: context.clone() };
+        let calls = &context.calls;
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
         // SAFETY: the pointers are to fields of the new stream, here and below.
-        context.calls.make("cuStreamCreate", || unsafe { sys::cuStreamCreate(&mut stream.raw, flags) })?;
+        calls.make("cuStreamCreate", || unsafe { sys::cuStreamCreate(&mut stream.raw, flags) })?;
         let staging = (&raw mut stream.staging).cast();
         // SAFETY: the pointer is to a field of the new stream.
-        context.calls.make("cuMemHostAlloc", || unsafe { sys::cuMemHostAlloc(staging, STAGING_BYTES, 0) })?;
+        calls.make("cuMemHostAlloc", || unsafe { sys::cuMemHostAlloc(staging, 2 * STAGING_BYTES, 0) })?;
         Ok(stream)
     }
 
@@ -215,22 +221,29 @@ impl Stream {
         done
     }
 
-    /// Reserves `len` bytes in the staging buffer, at most its whole size. Waits only if the buffer is full.
+    /// Reserves `len` bytes in the staging buffer, at most a half. If this half is full, waits for what the device still
+    /// copies from the other.
     fn stage(&mut self, len: usize) -> Result<&mut [u8], Error> {
         if self.staged + len > STAGING_BYTES {
-            self.wait()?;
-            self.staged = 0;
+            self.stamp(&self.copied[self.half])?;
+            self.copied[1 - self.half].wait()?;
+            (self.half, self.staged) = (1 - self.half, 0);
         }
         // SAFETY: inside the allocation, and past everything that copies under way read.
-        Ok(unsafe { std::slice::from_raw_parts_mut(self.staging.add(self.staged), len) })
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.free(), len) })
+    }
+
+    /// The first byte of the staging buffer that no copy reads.
+    fn free(&self) -> *mut u8 {
+        // SAFETY: `staged` is at most a half.
+        unsafe { self.staging.add(self.half * STAGING_BYTES + self.staged) }
     }
 
     /// Copies the bytes just staged.
     fn copy_staged(&mut self, to: u64, len: usize) -> Result<(), Error> {
-        // SAFETY: `stage` gave these bytes.
-        let from = unsafe { self.staging.add(self.staged) }.cast_const().cast();
+        let from = self.free().cast_const().cast();
         self.staged += len.next_multiple_of(8).min(STAGING_BYTES - self.staged);
-        // SAFETY: the staged bytes stay as they are until a wait; the caller's range lies in device memory.
+        // SAFETY: the staged bytes stay as they are until the device has copied them; the caller's range lies in device memory.
         let copy = || unsafe { sys::cuMemcpyHtoDAsync_v2(to, from, len, self.raw) };
         self.context.calls.make("cuMemcpyHtoDAsync", copy)
     }

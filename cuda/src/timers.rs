@@ -31,12 +31,27 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Event {
-    /// The context is current, here and in every method.
+    /// An event that records times. The context is current, here and in every method.
     pub(crate) fn new(context: &Arc<Context>) -> Result<Event, Error> {
+        Event::with(context, sys::CUevent_flags::CU_EVENT_DEFAULT)
+    }
+
+    /// An event to wait for.
+    pub(crate) fn fence(context: &Arc<Context>) -> Result<Event, Error> {
+        Event::with(context, sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    fn with(context: &Arc<Context>, flags: sys::CUevent_flags) -> Result<Event, Error> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the pointer is to a local.
-        context.calls.make("cuEventCreate", || unsafe { sys::cuEventCreate(&mut raw, 0) })?;
+        context.calls.make("cuEventCreate", || unsafe { sys::cuEventCreate(&mut raw, flags as u32) })?;
         Ok(Event { raw, context: context.clone() })
+    }
+
+    /// Waits until the device has passed the point that was recorded last, if any.
+    pub(crate) fn wait(&self) -> Result<(), Error> {
+        // SAFETY: the event is alive.
+        self.context.calls.make("cuEventSynchronize", || unsafe { sys::cuEventSynchronize(self.raw) })
     }
 
     /// The stream is of the same context.

@@ -12,6 +12,8 @@ const ALIGN: usize = 256;
 /// the end of a buffer is wasted, but each buffer is one allocation, and devices allow few.
 const FEWEST_BYTES: usize = 64 << 10;
 const MOST_BYTES: usize = 32 << 20;
+/// A device whose own memory is this many times the model file keeps all weights.
+const KEEPING: u64 = 4;
 
 /// Memory of a device, and copies into it.
 pub trait DeviceMemory {
@@ -57,7 +59,7 @@ pub trait DeviceMemory {
 /// recorded.
 ///
 /// Streamed weights pass through buffers that the next kernels reuse: the modulation weights are a third of the
-/// network, but an image needs them only a few times.
+/// network, but an image needs them only once or twice. A device with memory to spare keeps them too.
 pub struct Weights<M: DeviceMemory> {
     file: Arc<dyn ModelFile>,
     resident: HashMap<View, M::Placed>,
@@ -66,6 +68,8 @@ pub struct Weights<M: DeviceMemory> {
     streamed: Vec<M::Buffer>,
     /// Number of operands streamed for the current kernel; `None` if operands stay resident.
     operands: Option<usize>,
+    /// Whether no weights are streamed.
+    keeps_all: bool,
 }
 
 /// A buffer from which tensors are sub-allocated in order.
@@ -76,9 +80,12 @@ struct Shared<B> {
 }
 
 impl<M: DeviceMemory> Weights<M> {
-    /// Starts without any weights on the device.
-    pub fn new(file: Arc<dyn ModelFile>) -> Self {
-        Weights { file, resident: HashMap::new(), shared: Vec::new(), streamed: Vec::new(), operands: None }
+    /// Starts without any weights on the device. Weights are streamed only if the device shares the processor's memory
+    /// or has less than four times the file's size: `memory` is what it has for itself.
+    pub fn new(file: Arc<dyn ModelFile>, memory: Option<u64>) -> Self {
+        let bytes = file.bytes().len() as u64;
+        let keeps_all = memory.is_some_and(|memory| memory / KEEPING >= bytes);
+        Weights { file, resident: HashMap::new(), shared: Vec::new(), streamed: Vec::new(), operands: None, keeps_all }
     }
 
     /// Size of the model file in bytes.
@@ -86,9 +93,9 @@ impl<M: DeviceMemory> Weights<M> {
         self.file.bytes().len()
     }
 
-    /// Sets whether the weights of the next kernels are streamed, and the kernels run one by one, or stay resident.
+    /// Sets whether the next kernels run one by one, and their weights may be streamed, or are recorded.
     pub fn stream(&mut self, streamed: bool) {
-        self.operands = streamed.then_some(0);
+        self.operands = (streamed && !self.keeps_all).then_some(0);
     }
 
     /// Marks the end of a kernel, whose streamed weights may then be overwritten.

@@ -111,8 +111,8 @@ impl AnyNetwork {
     }
 
     /// Number of time points whose modulation vectors are computed together.
-    pub(crate) fn chunk_times(&self, batch: usize) -> Result<usize, PlanError> {
-        each!(self, n => n.plan(batch, Precision::WIDE).map(|plan| plan.modulation().chunk_times))
+    pub(crate) fn chunk_times(&self, batch: usize, precision: Precision) -> Result<usize, PlanError> {
+        each!(self, n => n.plan(batch, precision).map(|plan| plan.modulation().chunk_times))
     }
 
     /// Calls `f` with a denoiser for up to `batch` images, on a backend that has the model file and an arena of

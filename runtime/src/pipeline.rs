@@ -34,7 +34,7 @@ impl Pipeline {
     pub fn new(model: Arc<Model>, options: &Options) -> Result<Pipeline, Error> {
         let watch = Watch::start();
         let Opened { engine, device, warnings } = backends::open(&model, options)?;
-        let chunk_times = model.network().chunk_times(options.batch())?;
+        let chunk_times = model.network().chunk_times(options.batch(), engine.precision())?;
         watch.check()?;
         let process = std::process::id();
         Ok(Pipeline { model, batch: options.batch(), chunk_times, engine, device, warnings, process })

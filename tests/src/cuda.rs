@@ -56,6 +56,16 @@ pub fn reverse(order: bool) {
     }
 }
 
+/// Sets whether emulated devices that this thread opens next have memory of their own, and not the processor's as Orin.
+pub fn discrete(yes: bool) {
+    let Some(library) = EMULATED.as_ref() else { return };
+    // SAFETY: the emulator's function takes 64 bits.
+    if let Ok(discrete) = unsafe { library.get::<unsafe extern "C" fn(u64)>(b"emulator_discrete") } {
+        // SAFETY: the emulator's function takes 64 bits.
+        unsafe { discrete(yes.into()) };
+    }
+}
+
 /// Number of live objects in the emulated driver, and peak allocated bytes since the last call.
 ///
 /// # Panics

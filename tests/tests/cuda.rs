@@ -9,7 +9,7 @@ use denoir_core::backend::OpError;
 use denoir_core::ops::{Epilogue, Linear, Memory, Op};
 use denoir_core::{DType, Region, RunError, Weight};
 use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
-use denoir_tests::cuda::{emulated_objects, gpu, is_emulated, open};
+use denoir_tests::cuda::{discrete, emulated_objects, gpu, is_emulated, open};
 use denoir_tests::golden::{self, draw, with_denoiser};
 use denoir_tests::not_finite::{TYPES, VALUES, are_refused, generate, smallest};
 use denoir_tests::op_matrix::backends::drive;
@@ -131,6 +131,28 @@ fn graphs_are_captured_once_and_draw_the_same() -> Result<()> {
         ensure!(replaying * 3 < recording, "{replaying} calls of a replay, {recording} of a recording");
         Ok(())
     })
+}
+
+#[test]
+fn only_memory_of_its_own_holds_the_modulation_weights() -> Result<()> {
+    let Some((_, _turn)) = device("memory of its own")? else { return Ok(()) };
+    // A second image, and the calls that it takes.
+    let again = |own| {
+        discrete(own);
+        let device = faulty();
+        discrete(false);
+        let (gpu, faults, model) = device?;
+        on(&gpu, &model, |denoiser| {
+            draw(denoiser, model.network().pixels())?;
+            let before = faults.calls();
+            draw(denoiser, model.network().pixels()).map(|image| (image, faults.calls() - before))
+        })
+    };
+    let ((streamed, copying), (kept, calls)) = (again(false)?, again(true)?);
+    println!("{copying} calls with copies, {calls} without");
+    ensure!(streamed == kept, "the image depends on where weights are");
+    ensure!(!is_emulated() || calls < copying, "{calls} calls, {copying} with copies");
+    Ok(())
 }
 
 /// Makes calls of `job` fail, each in a run of its own: the first hundred, then one of `every`. Returns how many calls

@@ -55,6 +55,18 @@ impl Candidate {
         self.properties.device_name_as_c_str().map_or_else(|_| "?".into(), |n| n.to_string_lossy().into_owned())
     }
 
+    /// Bytes of the memory that the device has for itself, if any.
+    pub(crate) fn own_memory(&self) -> Option<u64> {
+        (!self.unified()).then(|| self.memory_bytes())
+    }
+
+    /// Size of the largest device-local heap in bytes.
+    fn memory_bytes(&self) -> u64 {
+        let local = self.memory.memory_heaps_as_slice().iter();
+        let local = local.filter(|h| h.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL)).map(|h| h.size).max();
+        local.unwrap_or(0)
+    }
+
     pub(crate) fn unified(&self) -> bool {
         matches!(self.properties.device_type, vk::PhysicalDeviceType::INTEGRATED_GPU | vk::PhysicalDeviceType::CPU)
     }
@@ -66,15 +78,13 @@ impl Candidate {
     }
 
     pub(crate) fn info(&self, index: usize) -> DeviceInfo {
-        let local = self.memory.memory_heaps_as_slice().iter();
-        let local = local.filter(|h| h.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL)).map(|h| h.size).max();
         let v = self.properties.api_version;
         DeviceInfo {
             index,
             name: self.name(),
             kind: kind(self.properties.device_type).0,
             api: format!("{}.{}.{}", vk::api_version_major(v), vk::api_version_minor(v), vk::api_version_patch(v)),
-            memory_bytes: local.unwrap_or(0),
+            memory_bytes: self.memory_bytes(),
             unified: self.unified(),
             tiers: self.tiers,
         }

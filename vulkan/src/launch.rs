@@ -59,7 +59,7 @@ impl Launcher {
             stream: Stream::new(device)?,
             open: None,
             pipelines: pipelines.clone(),
-            weights: Weights::new(file),
+            weights: Weights::new(file, device.about.own_memory()),
             arena: Buffer::new(device, arena_bytes, Place::Device)?,
             nothing: Buffer::new(device, 16, Place::Device)?,
             tiers,

@@ -45,8 +45,8 @@ fn cases(tier: Tier) -> Vec<Case> {
         Tier::Floor => vec![
             product(DType::F32),
             product(DType::I8),
-            Case::attention(64, DType::F32),
-            Case::attention(72, DType::F32),
+            Case::attention(64, DType::F32, DType::F32),
+            Case::attention(72, DType::F32, DType::F32),
         ],
         Tier::Fp16 => vec![product(DType::F16)],
         Tier::Int8 => vec![product(DType::I8)],
@@ -55,8 +55,8 @@ fn cases(tier: Tier) -> Vec<Case> {
             product(DType::BF16),
             product(DType::I8),
             // Short heads: software takes long to compile others.
-            Case::attention(32, DType::F32),
-            Case::attention(32, DType::BF16),
+            Case::attention(32, DType::F32, DType::F32),
+            Case::attention(32, DType::F32, DType::BF16),
         ],
     }
 }

@@ -81,6 +81,8 @@ impl Tiers {
             bf16: if_has(matrices, DType::BF16),
             centred: false,
             fused_swiglu: false,
+            rounded_qkv: false,
+            streamed: true,
         }
     }
 

@@ -11,7 +11,14 @@ unsafe impl Backend for Memory<'_> {
     type Error = Infallible;
 
     fn precision(&self) -> Precision {
-        Precision { f16: DType::F16, bf16: DType::BF16, centred: true, fused_swiglu: true }
+        Precision {
+            f16: DType::F16,
+            bf16: DType::BF16,
+            centred: true,
+            fused_swiglu: true,
+            rounded_qkv: true,
+            streamed: false,
+        }
     }
 
     fn bounds(&self) -> Bounds {

@@ -31,7 +31,7 @@ impl Pass<'_> {
         self.tokens.cols
     }
 
-    /// (q, k, v) = qkv(modulate(norm1(tokens))), then q = rope(norm(q)), k = rope(norm(k)); into `plan.qkv`.
+    /// (q, k, v) = qkv(modulate(norm1(tokens))), then q = rope(norm(q)), k = rope(norm(k)); into what `attend` reads.
     /// `column`: the block's shift, scale and gate in the modulation table.
     pub(crate) fn project<B: Backend>(
         &self,
@@ -44,6 +44,7 @@ impl Pass<'_> {
         k.linear(&z.through(&block.qkv, qkv, Epilogue::Store))?;
         k.qk_norm_rope(&QkNormRope {
             qkv,
+            out: self.plan.rounded_qkv.map(|out| out.rows_from(0, qkv.rows)),
             q_weight: block.q_norm,
             k_weight: block.k_norm,
             eps: EPS,
@@ -53,7 +54,7 @@ impl Pass<'_> {
         })
     }
 
-    /// tokens += gate · proj(attention(q, k, v)), from `plan.qkv`.
+    /// tokens += gate · proj(attention(q, k, v)), from `plan.attention_input`.
     pub(crate) fn attend<B: Backend>(
         &self,
         k: &mut Recorder<'_, B>,
@@ -66,9 +67,10 @@ impl Pass<'_> {
         // An int8 row's scale needs all heads of the row, so attention's f32 output is quantised by a kernel of its
         // own.
         let attended = if dtype == DType::I8 { self.plan.attended.rows_from(0, rows) } else { z.rows };
-        let keys = self.plan.qkv.rows_from(0, self.keys.rows());
+        let qkv = self.plan.attention_input();
+        let keys = qkv.rows_from(0, self.keys.rows());
         k.attention(&Attention {
-            q: self.plan.qkv.rows_from(0, rows).cols_from(0, h),
+            q: qkv.rows_from(0, rows).cols_from(0, h),
             k: keys.cols_from(h, h),
             v: keys.cols_from(2 * h, h),
             heads: self.heads,

@@ -9,8 +9,12 @@ use crate::{DType, Modulation, Region, TokenLayout, View};
 pub const MAX_BATCH: usize = 32;
 /// Width of the sinusoidal timestep embedding.
 pub const TIMESTEP_WIDTH: usize = 256;
-/// Maximum rows of the modulation table: a linear layer gains nothing from more.
+/// Maximum rows of the modulation table where weights are at hand: a linear layer gains nothing from more.
 const TABLE_ROWS: usize = 64;
+/// Maximum time points and bytes of the modulation table where weights are streamed: those of upstream's samplers, in a
+/// table that every device takes as one tensor.
+const STREAMED_TIMES: usize = 64;
+const STREAMED_BYTES: usize = 128 << 20;
 /// Alignment of every view: a cache line, and enough for a GPU's storage buffer offsets.
 const ALIGN: usize = 256;
 /// Rows of activations are padded to this many elements, so that int8 kernels read whole vectors.
@@ -111,7 +115,8 @@ pub struct ModulationPlan {
 }
 
 impl ModulationPlan {
-    /// Plans a table with `width` columns and `variants` rows per time point, for as many time points as fit `bytes`.
+    /// Plans a table with `width` columns and `variants` rows per time point, for as many time points as fit `bytes`,
+    /// or a larger one if weights are streamed.
     pub(crate) fn new(
         a: &mut Bump,
         batch: usize,
@@ -119,9 +124,14 @@ impl ModulationPlan {
         width: usize,
         variants: usize,
         bytes: usize,
+        precision: Precision,
     ) -> Result<ModulationPlan, PlanError> {
         let per_time = width.saturating_mul(4).saturating_mul(variants);
-        let chunk_times = (bytes / per_time).min(TABLE_ROWS / variants).max(1);
+        let (bytes, times) = match precision.streamed {
+            true => (STREAMED_BYTES, STREAMED_TIMES),
+            false => (bytes, TABLE_ROWS / variants),
+        };
+        let chunk_times = (bytes / per_time).min(times).max(1);
         Ok(ModulationPlan {
             chunk_times,
             rows: a.u32(2 * batch)?,
@@ -150,6 +160,8 @@ pub struct BlockPlan {
     pub shared_mean: Option<SharedMean>,
     /// `(rows, 3 · hidden)` f32.
     pub qkv: View,
+    /// `(rows, 3 · hidden)` bf16: what attention reads, if the backend prefers that and all blocks allow it.
+    pub rounded_qkv: Option<View>,
     /// `(rows, hidden)` f32: attention's output if the next layer is int8.
     pub attended: View,
     /// `(rows, 2 · ffn_hidden)` f32: the factors of SwiGLU; or its output, `(rows, ffn_hidden)`, if it is fused.
@@ -181,7 +193,7 @@ impl BlockPlan {
         a: &mut Bump,
         sizes: BlockSizes,
         precision: Precision,
-        mut blocks: impl Iterator<Item = &'m BlockParams> + Clone,
+        blocks: impl Iterator<Item = &'m BlockParams> + Clone,
     ) -> Result<(BlockPlan, usize), PlanError> {
         let BlockSizes { images, rows, key_rows, hidden: h, ffn_hidden } = sizes;
         let z_size = precision.widest(blocks.clone().flat_map(|b| [&b.qkv.weight, &b.proj.weight, &b.w12.both.weight]));
@@ -189,7 +201,7 @@ impl BlockPlan {
         let z = a.padded(rows, h, z_size)?;
         let z_scale = a.f32(1, rows)?;
         let is_int8 = |b: &BlockParams| [&b.qkv, &b.proj, &b.w12.both].iter().any(|layer| layer.weight.scale.is_some());
-        let shared_mean = match precision.centred && blocks.any(is_int8) {
+        let shared_mean = match precision.centred && blocks.clone().any(is_int8) {
             true => Some(SharedMean {
                 row: a.padded(images, h, 1)?,
                 scale: a.f32(1, images)?,
@@ -202,12 +214,29 @@ impl BlockPlan {
         let ffn_scale = a.f32(1, rows)?;
         let shared = a.position();
         let qkv = a.f32(key_rows, 3 * h)?;
+        let rounded_qkv = match attention_type(precision, blocks) {
+            DType::F32 => None,
+            rounded => Some(a.matrix(rounded, key_rows, 3 * h)?),
+        };
         let attended = a.f32(rows, h)?;
         a.restart(shared);
         let ffn = a.f32(rows, if precision.fused_swiglu { ffn_hidden } else { 2 * ffn_hidden })?;
         a.restart(shared);
-        Ok((BlockPlan { z, z_scale, shared_mean, qkv, attended, ffn, ffn_z, ffn_scale }, shared))
+        Ok((BlockPlan { z, z_scale, shared_mean, qkv, rounded_qkv, attended, ffn, ffn_z, ffn_scale }, shared))
     }
+}
+
+impl BlockPlan {
+    /// The queries, keys and values that attention reads.
+    pub fn attention_input(&self) -> View {
+        self.rounded_qkv.unwrap_or(self.qkv)
+    }
+}
+
+/// The type of the queries, keys and values that attention reads in these blocks.
+pub(crate) fn attention_type<'m>(precision: Precision, mut blocks: impl Iterator<Item = &'m BlockParams>) -> DType {
+    let may_round = |b: &BlockParams| precision.attention_before(&b.proj.weight) == DType::BF16;
+    if precision.rounded_qkv && blocks.all(may_round) { DType::BF16 } else { DType::F32 }
 }
 
 /// The first `rows` rows of a padded buffer in this type, with scales for int8.

@@ -7,11 +7,11 @@ use crate::{DType, TokenLayout, View};
 /// image. Queries and keys have separate layouts, so that an image's queries can also attend to text keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
-    /// `(query rows, heads · head_dim)` f32.
+    /// `(query rows, heads · head_dim)` f32, or bf16 if that is the type of `products`.
     pub q: View,
-    /// `(key rows, heads · head_dim)` f32.
+    /// `(key rows, heads · head_dim)` in the type of `q`.
     pub k: View,
-    /// `(key rows, heads · head_dim)` f32.
+    /// `(key rows, heads · head_dim)` in the type of `q`.
     pub v: View,
     /// Number of heads per row.
     pub heads: usize,
@@ -35,6 +35,11 @@ impl Attention {
         self.q.cols / self.heads
     }
 
+    /// Whether queries, keys and values are in a 16-bit type.
+    pub const fn is_rounded(&self) -> bool {
+        !matches!(self.q.dtype, DType::F32)
+    }
+
     /// # Errors
     /// [`InvalidOp`] if a view lies outside its region, or if shapes or types do not match.
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
@@ -44,10 +49,11 @@ impl Attention {
         require(width / self.heads <= MAX_HEAD_DIM, AT, "head too long")?;
         require(self.queries.images == self.keys.images && self.keys.tokens() > 0, AT, "layouts do not match")?;
         require(self.out.rows == self.queries.rows(), AT, "the layout has another number of rows")?;
-        bounds.shaped(AT, &self.q, DType::F32, self.queries.rows(), width)?;
-        bounds.shaped(AT, &self.k, DType::F32, self.keys.rows(), width)?;
-        bounds.shaped(AT, &self.v, DType::F32, self.keys.rows(), width)?;
         require(matches!(self.products, DType::F32 | DType::BF16), AT, "products of another type")?;
+        let dtype = if self.is_rounded() { self.products } else { DType::F32 };
+        bounds.shaped(AT, &self.q, dtype, self.queries.rows(), width)?;
+        bounds.shaped(AT, &self.k, dtype, self.keys.rows(), width)?;
+        bounds.shaped(AT, &self.v, dtype, self.keys.rows(), width)?;
         require(self.out.dtype != DType::I8, AT, "int8 output goes through quantize_rows")?;
         bounds.activations(AT, &self.out, &None, &[&self.q, &self.k, &self.v])
     }

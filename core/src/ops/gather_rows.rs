@@ -12,7 +12,7 @@ pub struct GatherRows {
     pub index: View,
     /// Number of rows per group.
     pub count: usize,
-    /// `(picks · count, cols)`: f32 from a float type, else the type of `x`.
+    /// `(picks · count, cols)`: the type of `x`, or f32 from a float type.
     pub out: View,
 }
 
@@ -27,9 +27,10 @@ impl GatherRows {
         require(self.count > 0 && self.x.rows.is_multiple_of(self.count), AT, "groups of another size")?;
         bounds.shaped(AT, &self.index, DType::U32, 1, self.index.cols)?;
         require(self.out.rows == self.index.cols.saturating_mul(self.count), AT, "wrong number of rows")?;
-        let dtype = if self.x.dtype == DType::I8 { DType::I8 } else { DType::F32 };
         bounds.output(AT, &self.out, &[&self.x, &self.index])?;
-        bounds.shaped(AT, &self.out, dtype, self.out.rows, self.x.cols)
+        let widens = self.out.dtype == DType::F32 && self.x.dtype != DType::I8;
+        require(widens || self.out.dtype == self.x.dtype, AT, "wrong element type")?;
+        bounds.shaped(AT, &self.out, self.out.dtype, self.out.rows, self.x.cols)
     }
 
     pub(crate) fn reference(&self, mem: &mut Memory<'_>) {

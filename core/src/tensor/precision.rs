@@ -15,11 +15,24 @@ pub struct Precision {
     pub centred: bool,
     /// Whether one linear layer computes both products of SwiGLU, [`Epilogue::Swiglu`](crate::ops::Epilogue::Swiglu).
     pub fused_swiglu: bool,
+    /// Whether attention reads queries, keys and values that were written in bf16, where it may round to that
+    /// ([`attention_before`](Precision::attention_before)), rather than f32.
+    pub rounded_qkv: bool,
+    /// Whether the weights of programs that are not replayed must be copied to the device each time. The modulation
+    /// vectors of as many time points as possible are then computed together.
+    pub streamed: bool,
 }
 
 impl Precision {
     /// Widens weights and keeps activations in f32. int8 weights always use int8 activations.
-    pub const WIDE: Precision = Precision { f16: DType::F32, bf16: DType::F32, centred: false, fused_swiglu: false };
+    pub const WIDE: Precision = Precision {
+        f16: DType::F32,
+        bf16: DType::F32,
+        centred: false,
+        fused_swiglu: false,
+        rounded_qkv: false,
+        streamed: false,
+    };
 
     /// Returns whether a backend with these types can run a plan made for `plan`: each choice of the plan must be the
     /// backend's own or the wide one.
@@ -29,6 +42,7 @@ impl Precision {
             && is_one_of(plan.bf16, self.bf16)
             && (self.centred || !plan.centred)
             && (self.fused_swiglu || !plan.fused_swiglu)
+            && (self.rounded_qkv || !plan.rounded_qkv)
     }
 
     /// The activation type for this weight in a block.

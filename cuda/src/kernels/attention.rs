@@ -1,17 +1,16 @@
 use std::f32::consts::LOG2_E;
 
-use denoir_core::DType;
 use denoir_core::ops::Attention;
 
 use crate::Error;
-use crate::args::{AnyMatrix, Matrix, Tokens, arguments, word};
+use crate::args::{AnyMatrix, Tokens, arguments, word};
 use crate::launch::Launcher;
 use crate::modules::Kernel;
 
 arguments! { AttentionArgs, 96, {
-    q: Matrix,
-    k: Matrix,
-    v: Matrix,
+    q: AnyMatrix,
+    k: AnyMatrix,
+    v: AnyMatrix,
     out: AnyMatrix,
     queries: Tokens,
     keys: Tokens,
@@ -22,20 +21,27 @@ arguments! { AttentionArgs, 96, {
 /// Queries per block.
 const QUERIES: usize = 64;
 
-/// The kernels by maximum channels of a head, the shortest first: with products of factors rounded to bf16, and exact ones.
+/// The kernels by maximum channels of a head, the shortest first: for factors in bf16, and exact ones.
 pub(crate) const KERNELS: [(usize, [Kernel; 2]); 5] = [
-    (16, [kernel("attention_16", 16, 32, 1), kernel("attention_exact_16", 16, 32, 2)]),
-    (64, [kernel("attention_64", 64, 64, 1), kernel("attention_exact_64", 64, 64, 2)]),
-    (80, [kernel("attention_80", 80, 64, 1), kernel("attention_exact_80", 80, 64, 2)]),
-    (112, [kernel("attention_112", 112, 32, 1), kernel("attention_exact_112", 112, 32, 2)]),
-    (128, [kernel("attention_128", 128, 32, 1), kernel("attention_exact_128", 128, 32, 2)]),
+    (16, [rounded("attention_16", 16, 64), exact("attention_exact_16", 16, 32)]),
+    (64, [rounded("attention_64", 64, 64), exact("attention_exact_64", 64, 64)]),
+    (80, [rounded("attention_80", 80, 64), exact("attention_exact_80", 80, 64)]),
+    (112, [rounded("attention_112", 112, 64), exact("attention_exact_112", 112, 32)]),
+    (128, [rounded("attention_128", 128, 64), exact("attention_exact_128", 128, 32)]),
 ];
 
-/// Shared memory holds a tile of keys and one of values, as f32 on their way and as `parts` 16-bit numbers, in rows eight
-/// elements longer than a head.
-const fn kernel(name: &'static str, width: usize, keys: usize, parts: usize) -> Kernel {
-    let shared = (2 * keys * (4 * width + 2 * parts * (width + 8))) as u32;
-    Kernel { stem: "attention", name, threads: 256, shared, args: size_of::<AttentionArgs>() }
+/// Shared memory holds two tiles of keys and two of values in bf16, in rows eight elements longer than a head.
+const fn rounded(name: &'static str, width: usize, keys: usize) -> Kernel {
+    kernel(name, 2 * keys * 2 * 2 * (width + 8))
+}
+
+/// Shared memory holds a tile of keys and one of values, as f32 and in two parts of 16 bits.
+const fn exact(name: &'static str, width: usize, keys: usize) -> Kernel {
+    kernel(name, 2 * keys * (4 * width + 2 * 2 * (width + 8)))
+}
+
+const fn kernel(name: &'static str, shared: usize) -> Kernel {
+    Kernel { stem: "attention", name, threads: 256, shared: shared as u32, args: size_of::<AttentionArgs>() }
 }
 
 pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
@@ -44,11 +50,11 @@ pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
     let limit = KERNELS[KERNELS.len() - 1].0 as u64;
     let (_, [rounded, exact]) =
         fits.ok_or(Error::TooLarge { what: "an attention head", size: head_dim as u64, limit })?;
-    let kernel = if op.products == DType::F32 { exact } else { rounded };
+    let kernel = if op.is_rounded() { rounded } else { exact };
     let args = AttentionArgs {
-        q: on.matrix(&op.q)?,
-        k: on.matrix(&op.k)?,
-        v: on.matrix(&op.v)?,
+        q: on.any_matrix(&op.q)?,
+        k: on.any_matrix(&op.k)?,
+        v: on.any_matrix(&op.v)?,
         out: on.any_matrix(&op.out)?,
         queries: Tokens::from(&op.queries),
         keys: Tokens::from(&op.keys),

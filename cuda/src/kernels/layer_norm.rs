@@ -2,7 +2,7 @@ use denoir_core::ops::LayerNorm;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{Launcher, ROW_THREADS};
+use crate::launch::{Launcher, NORMED_COLUMNS, ROW_THREADS, rows};
 use crate::modules::Kernel;
 
 arguments! { LayerNormArgs, 48, {
@@ -23,5 +23,5 @@ pub(crate) fn launch(on: &mut Launcher, op: &LayerNorm) -> Result<(), Error> {
         cols: word(op.out.cols),
         eps: op.eps,
     };
-    on.run(&KERNEL, [op.out.rows, 1, 1], &args)
+    on.run(&KERNEL, rows(op.out.rows, op.out.cols, NORMED_COLUMNS)?, &args)
 }

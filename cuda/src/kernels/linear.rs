@@ -6,7 +6,7 @@ use crate::args::{AnyMatrix, Matrix, Tokens, arguments, word};
 use crate::launch::Launcher;
 use crate::modules::Kernel;
 
-arguments! { LinearArgs, 120, {
+arguments! { LinearArgs, 160, {
     x: AnyMatrix,
     w: AnyMatrix,
     x_scale: u64,
@@ -14,11 +14,16 @@ arguments! { LinearArgs, 120, {
     bias: u64,
     table: Matrix,
     table_rows: u64,
-    out: Matrix,
+    gate: AnyMatrix,
+    gate_scale: u64,
+    gate_bias: u64,
+    out: AnyMatrix,
+    rows: u32,
     n: u32,
     k: u32,
     epilogue: u32,
     layout: Tokens,
+    unused: u32,
 } }
 
 /// The tile of a block, and what blocks with it cost a multiprocessor, in a unit that all tiles share.
@@ -87,6 +92,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
     let (x, w) = (on.any_matrix(&op.x)?, on.any_matrix(&op.w.data)?);
     let (mut table, mut table_rows, mut layout) = (Matrix::default(), 0, Tokens::default());
+    let (mut gate, mut gate_scale, mut gate_bias, mut cols) = (AnyMatrix::default(), 0, 0, n);
     match &op.epilogue {
         Epilogue::AddPeriodic(view) => table = on.matrix(view)?,
         Epilogue::GatedResidual { modulation, gate, layout: of } => {
@@ -94,7 +100,12 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
             table.at += 4 * *gate as u64;
             layout = Tokens::from(of);
         }
-        Epilogue::Store | Epilogue::Silu | Epilogue::Swiglu { .. } | Epilogue::Residual => {}
+        Epilogue::Swiglu { gate: weight, bias } => {
+            gate = on.any_matrix(&weight.data)?;
+            (gate_scale, gate_bias) = (on.row_if(weight.scale.as_ref())?, on.row_if(bias.as_ref())?);
+            cols = 2 * n;
+        }
+        Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
     }
     let args = LinearArgs {
         x,
@@ -104,17 +115,22 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
         bias: on.row_if(op.bias.as_ref())?,
         table,
         table_rows,
-        out: on.matrix(&op.out)?,
+        gate,
+        gate_scale,
+        gate_bias,
+        out: on.any_matrix(&op.out)?,
+        rows: word(m),
         n: word(n),
         k: word(k),
         epilogue: epilogue(&op.epilogue),
         layout,
+        unused: 0,
     };
     let size = op.x.dtype.size();
     let aligned =
         |matrix: AnyMatrix| matrix.at.is_multiple_of(16) && (matrix.stride as usize * size).is_multiple_of(16);
-    let best = match aligned(x) && aligned(w) {
-        true => on.tile.map_or_else(|| best_tile(m, n, on.info().multiprocessors), |forced| forced as usize),
+    let best = match aligned(x) && aligned(w) && aligned(gate) {
+        true => on.tile.map_or_else(|| best_tile(m, cols, on.info().multiprocessors), |forced| forced as usize),
         false => TILES.len(),
     };
     let tile = *TILES.get(best).unwrap_or(&TILES[ANY]);
@@ -124,7 +140,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
         DType::I8 => (INT8[best], tile),
         DType::F32 | DType::U32 => (F32, WIDE),
     };
-    on.run(&kernel, [m.div_ceil(tile.rows), n.div_ceil(tile.cols), 1], &args)
+    on.run(&kernel, [m.div_ceil(tile.rows), cols.div_ceil(tile.cols), 1], &args)
 }
 
 /// Chooses the tile with which the busiest multiprocessor takes the least time.
@@ -144,7 +160,7 @@ fn epilogue(of: &Epilogue) -> u32 {
         Epilogue::AddPeriodic(_) => 2,
         Epilogue::GatedResidual { .. } => 3,
         Epilogue::Residual => 4,
-        Epilogue::Swiglu { .. } => unreachable!("core refuses what the device's precision excludes"),
+        Epilogue::Swiglu { .. } => 5,
     }
 }
 

@@ -2,7 +2,7 @@ use denoir_core::ops::NormModulate;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, Tokens, arguments, word};
-use crate::launch::{Launcher, ROW_THREADS};
+use crate::launch::{Launcher, NORMED_COLUMNS, ROW_THREADS, rows};
 use crate::modules::Kernel;
 
 arguments! { NormModulateArgs, 104, {
@@ -38,5 +38,5 @@ pub(crate) fn launch(on: &mut Launcher, op: &NormModulate) -> Result<(), Error> 
         eps: op.eps,
         unused: 0,
     };
-    on.run(&KERNEL, [op.out.rows, 1, 1], &args)
+    on.run(&KERNEL, rows(op.out.rows, op.out.cols, NORMED_COLUMNS)?, &args)
 }

@@ -1,12 +1,13 @@
 use denoir_core::ops::{QkNormRope, RopePairs};
 
 use crate::Error;
-use crate::args::{Matrix, arguments, word};
+use crate::args::{AnyMatrix, Matrix, arguments, word};
 use crate::launch::Launcher;
 use crate::modules::Kernel;
 
-arguments! { QkNormRopeArgs, 72, {
+arguments! { QkNormRopeArgs, 88, {
     qkv: Matrix,
+    out: AnyMatrix,
     q_weight: u64,
     k_weight: u64,
     rope: Matrix,
@@ -33,6 +34,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &QkNormRope) -> Result<(), Error> {
     }
     let args = QkNormRopeArgs {
         qkv: on.matrix(&op.qkv)?,
+        out: op.out.map_or(Ok(AnyMatrix::default()), |out| on.any_matrix(&out))?,
         q_weight: on.row(&op.q_weight)?,
         k_weight: on.row(&op.k_weight)?,
         rope: op.rope.map_or(Ok(Matrix::default()), |rope| on.matrix(&rope.table))?,
@@ -43,5 +45,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &QkNormRope) -> Result<(), Error> {
         halves: u32::from(op.rope.is_some_and(|rope| rope.pairs == RopePairs::Halves)),
         eps: op.eps,
     };
-    on.run(&KERNEL, [op.qkv.rows, (op.heads + op.kv_heads).div_ceil(HEADS), 1], &args)
+    // Values too, where they are written.
+    let heads = op.heads + if op.out.is_some() { 2 * op.kv_heads } else { op.kv_heads };
+    on.run(&KERNEL, [op.qkv.rows, heads.div_ceil(HEADS), 1], &args)
 }

@@ -2,7 +2,7 @@ use denoir_core::ops::QuantizeRows;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{Launcher, ROW_THREADS};
+use crate::launch::{Launcher, MOST_COLUMNS, ROW_THREADS, rows};
 use crate::modules::Kernel;
 
 arguments! { QuantizeRowsArgs, 48, {
@@ -10,7 +10,7 @@ arguments! { QuantizeRowsArgs, 48, {
     out: AnyMatrix,
     out_scale: u64,
     cols: u32,
-    unused: u32,
+    rotated: u32,
 } }
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<QuantizeRowsArgs>("quantize_rows", ROW_THREADS);
@@ -21,7 +21,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &QuantizeRows) -> Result<(), Error> 
         out: on.any_matrix(&op.out)?,
         out_scale: on.row(&op.out_scale)?,
         cols: word(op.out.cols),
-        unused: 0,
+        rotated: u32::from(op.rotated),
     };
-    on.run(&KERNEL, [op.out.rows, 1, 1], &args)
+    on.run(&KERNEL, rows(op.out.rows, op.out.cols, MOST_COLUMNS)?, &args)
 }

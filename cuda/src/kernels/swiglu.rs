@@ -2,7 +2,7 @@ use denoir_core::ops::Swiglu;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{Launcher, ROW_THREADS};
+use crate::launch::{Launcher, MOST_COLUMNS, ROW_THREADS, rows};
 use crate::modules::Kernel;
 
 arguments! { SwigluArgs, 48, {
@@ -23,5 +23,5 @@ pub(crate) fn launch(on: &mut Launcher, op: &Swiglu) -> Result<(), Error> {
         cols: word(op.out.cols),
         rotated: u32::from(op.rotated),
     };
-    on.run(&KERNEL, [op.out.rows, 1, 1], &args)
+    on.run(&KERNEL, rows(op.out.rows, op.out.cols, MOST_COLUMNS)?, &args)
 }

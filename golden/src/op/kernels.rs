@@ -101,6 +101,7 @@ fn qk_norm_rope(c: &mut Case<'_>) -> Result<(Op, Outputs), Error> {
     let rope = Rope { table: c.x("rope")?, rows: c.number("rotated_rows")?, pairs };
     let op = QkNormRope {
         qkv: c.x("qkv")?,
+        out: None,
         q_weight: c.w("q_weight")?,
         k_weight: c.w("k_weight")?,
         eps: c.number("eps")?,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use denoir_core::backend::TapFn;
 use denoir_core::cpu::Cpu;
-use denoir_core::{DType, Executor, ModelError, Weight};
+use denoir_core::{DType, Executor, ModelError, Precision, Weight};
 
 use super::engine::{Device, Engine, Entry, Opened, Use};
 use super::packed::Packed;
@@ -65,6 +65,10 @@ impl Engine for CpuEngine {
 
     fn arena_bytes(&self) -> usize {
         self.arena.as_slice().len()
+    }
+
+    fn precision(&self) -> Precision {
+        self.isa.precision()
     }
 
     fn isa(&self) -> Option<Isa> {

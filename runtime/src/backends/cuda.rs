@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use denoir_core::RunError;
 use denoir_core::backend::{Backend, TapFn};
+use denoir_core::{Precision, RunError};
 use denoir_cuda::{Cuda, DeviceInfo, Gpu};
 
 use super::engine::{Device, Engine, Entry, KernelTime, Opened, Use};
@@ -49,6 +49,10 @@ impl Engine for Cuda {
 
     fn arena_bytes(&self) -> usize {
         self.bounds().arena
+    }
+
+    fn precision(&self) -> Precision {
+        Backend::precision(self)
     }
 
     fn device_bytes(&self) -> Option<u64> {

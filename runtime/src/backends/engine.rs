@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use denoir_core::DType;
 use denoir_core::backend::TapFn;
+use denoir_core::{DType, Precision};
 
 use crate::{BackendKind, Denoise, Error, Isa, Model, Options};
 
@@ -65,6 +65,8 @@ pub(crate) trait Engine: Debug + Send + Sync {
     fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error>;
 
     fn arena_bytes(&self) -> usize;
+
+    fn precision(&self) -> Precision;
 
     fn isa(&self) -> Option<Isa> {
         None

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use denoir_core::RunError;
 use denoir_core::backend::{Backend, TapFn};
+use denoir_core::{Precision, RunError};
 use denoir_vulkan::{DeviceInfo, Gpu, Tier, Vulkan};
 
 use super::engine::{Device, Engine, Entry, KernelTime, Opened, Use};
@@ -67,6 +67,10 @@ impl Engine for Vulkan {
 
     fn arena_bytes(&self) -> usize {
         self.bounds().arena
+    }
+
+    fn precision(&self) -> Precision {
+        Backend::precision(self)
     }
 
     fn device_bytes(&self) -> Option<u64> {

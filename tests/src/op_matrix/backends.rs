@@ -8,7 +8,7 @@ use std::sync::{Arc, Once};
 use denoir_core::backend::{self, Backend, Program};
 use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
 use denoir_core::ops::{Epilogue, Op};
-use denoir_core::{DType, Executor, Region, View};
+use denoir_core::{DType, Executor, Precision, Region, View};
 use denoir_cuda::{Gpu, LinearTile};
 use denoir_vulkan::Tier;
 
@@ -31,8 +31,8 @@ pub struct Row {
     pub aligned: bool,
     /// Whether tensor cores add 16-bit products: they truncate sums.
     pub tensor_cores: bool,
-    /// Whether it has the forms of kernels that a precision may exclude: centred activations and fused SwiGLU.
-    pub every_form: bool,
+    /// The forms of kernels that it has.
+    pub forms: Precision,
     /// How to run it, or why it cannot be run here.
     pub run: Result<Run, String>,
 }
@@ -42,7 +42,7 @@ impl Row {
     /// row.
     pub fn new(name: String, run: Result<Run, String>) -> Row {
         let same_bytes = name.clone();
-        Row { name, same_bytes, only: None, aligned: false, tensor_cores: false, every_form: false, run }
+        Row { name, same_bytes, only: None, aligned: false, tensor_cores: false, forms: Precision::WIDE, run }
     }
 
     /// How to run the kernel, where it can be run here and is not the same on another row.
@@ -99,22 +99,23 @@ pub(super) fn cpu(isa: Isa) -> [Row; 6] {
         let way = OnCpu { row: name.clone(), isa, threads: Threads(threads), packed, program };
         let run: Run = Box::new(move |case| way.run(case));
         let only: Option<&[&str]> = (packed || is_once).then_some(&["linear"]);
-        Row { same_bytes, only, every_form: true, ..Row::new(name, Ok(run)) }
+        Row { same_bytes, only, forms: isa.precision(), ..Row::new(name, Ok(run)) }
     })
 }
 
 /// One tier of the first Vulkan device, with the validation layers on.
 fn vulkan(tier: Tier) -> Row {
     let name = format!("vulkan/{tier}");
-    let run: Result<Run, String> = match crate::vulkan::gpu(tier) {
-        Ok(gpu) => Ok(Box::new(move |case| {
-            let weights = Arc::new(case.weights.as_slice().to_vec());
-            let engine = gpu.backend(weights, case.arena.len());
-            let after = drive(&mut engine.map_err(|e| e.to_string())?, case)?;
-            crate::vulkan::quiet().map(|()| after)
-        })),
-        Err(e) => Err(e.to_string()),
+    let gpu = match crate::vulkan::gpu(tier) {
+        Ok(gpu) => gpu,
+        Err(e) => return absent(&name, &e.to_string()),
     };
+    let run: Run = Box::new(move |case| {
+        let weights = Arc::new(case.weights.as_slice().to_vec());
+        let engine = gpu.backend(weights, case.arena.len());
+        let after = drive(&mut engine.map_err(|e| e.to_string())?, case)?;
+        crate::vulkan::quiet().map(|()| after)
+    });
     // The tiers differ in these kernels alone.
     let only: Option<&[&str]> = match tier {
         Tier::Floor => None,
@@ -122,7 +123,7 @@ fn vulkan(tier: Tier) -> Row {
         Tier::Matrix => Some(&["linear", "attention"]),
     };
     // On NVIDIA's devices they run on tensor cores.
-    Row { only, tensor_cores: tier == Tier::Matrix, ..Row::new(name, run) }
+    Row { only, tensor_cores: tier == Tier::Matrix, forms: gpu.precision(), ..Row::new(name, Ok(run)) }
 }
 
 /// The first CUDA device: a row with the tiles that the backend chooses, and one for each tile. All give the same
@@ -134,8 +135,9 @@ fn cuda() -> Vec<Row> {
         Err(e) => return vec![absent("cuda", &e.to_string())],
     };
     let row = |name: String, gpu: Gpu, reversed| {
+        let forms = gpu.precision();
         let run: Run = Box::new(move |case| on_cuda(&gpu, case, reversed));
-        Row { same_bytes: "cuda".into(), tensor_cores: true, ..Row::new(name, Ok(run)) }
+        Row { same_bytes: "cuda".into(), tensor_cores: true, forms, ..Row::new(name, Ok(run)) }
     };
     let (mut rows, name) = match crate::cuda::is_emulated() {
         true => (vec![absent("cuda", "this machine has no CUDA driver")], "emulated-cuda"),

@@ -4,7 +4,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use denoir::AlignedBytes;
 use denoir_core::backend::{Program, run};
-use denoir_core::ops::{Bounds, Epilogue, Linear, Memory, NormModulate, Op, QuantizeRows};
+use denoir_core::ops::{Bounds, Linear, Memory, Op};
 use denoir_core::{DType, View};
 
 use super::guarded::{Edge, Guarded};
@@ -112,18 +112,6 @@ impl Case {
     /// The sizes of both regions.
     pub fn bounds(&self) -> Bounds {
         Bounds { weights: self.weights.as_slice().len(), arena: self.arena.len() }
-    }
-
-    /// Returns whether the kernel is in a form that only some backends have, as their precision says.
-    pub fn optional(&self) -> bool {
-        match self.op {
-            Op::Linear(Linear { shared_mean, epilogue, .. }) => {
-                shared_mean.is_some() || matches!(epilogue, Epilogue::Swiglu { .. })
-            }
-            Op::NormModulate(NormModulate { shared_mean, .. }) => shared_mean.is_some(),
-            Op::QuantizeRows(QuantizeRows { shared_mean, rotated, .. }) => shared_mean.is_some() || rotated,
-            _ => false,
-        }
     }
 
     /// Returns whether this is a linear layer whose activations have rows that start at multiples of 16 bytes, as plans

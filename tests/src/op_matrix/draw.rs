@@ -192,6 +192,13 @@ impl Draw {
         view
     }
 
+    /// As [`Draw::output`], with rows as [`Draw::place_aligned`] has them.
+    pub fn aligned_output(&mut self, dtype: DType, rows: usize, cols: usize) -> View {
+        let view = self.place_aligned(dtype, rows, cols);
+        self.poison(&view);
+        view
+    }
+
     /// The row scales that an int8 output needs.
     pub fn output_scale(&mut self, out: &View) -> Option<View> {
         (out.dtype == DType::I8).then(|| self.output(DType::F32, 1, out.rows))

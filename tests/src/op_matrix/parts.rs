@@ -49,8 +49,9 @@ pub fn views(op: &mut Op) -> Vec<Named<'_, View>> {
             views.extend(optional(named![out_scale]));
             views
         }
-        Op::QkNormRope(QkNormRope { qkv, q_weight, k_weight, eps: _, heads: _, kv_heads: _, rope }) => {
+        Op::QkNormRope(QkNormRope { qkv, out, q_weight, k_weight, eps: _, heads: _, kv_heads: _, rope }) => {
             let mut views = named![qkv q_weight k_weight];
+            views.extend(optional(named![out]));
             views.extend(rope.as_mut().map(|rope| ("rope", &mut rope.table)));
             views
         }

@@ -45,7 +45,7 @@ impl JitPlan {
         let trajectory = Trajectory::new(&mut a, batch, c.pixels())?;
         let (images, labels) = (2 * batch, batch + 1);
         let (image_rows, rows) = (images * c.image_tokens(), images * (c.image_tokens() + c.context_tokens));
-        let modulation = ModulationPlan::new(&mut a, batch, h, c.modulation_width(), labels, TABLE_BYTES)?;
+        let modulation = ModulationPlan::new(&mut a, batch, h, c.modulation_width(), labels, TABLE_BYTES, precision)?;
         let label_view = a.u32(images)?;
         let chunk_labels = a.u32(labels)?;
         let rope = a.f32(c.image_tokens(), c.head_dim())?;

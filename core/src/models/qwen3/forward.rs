@@ -82,6 +82,7 @@ fn attention_branch<B: Backend>(
     normed(k, plan, layer.attn_norm, c.eps, &[(&layer.q, q), (&layer.k, key), (&layer.v, value)])?;
     k.qk_norm_rope(&QkNormRope {
         qkv: plan.qkv,
+        out: None,
         q_weight: layer.q_norm,
         k_weight: layer.k_norm,
         eps: c.eps,

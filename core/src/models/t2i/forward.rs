@@ -97,10 +97,16 @@ pub fn text_keys<B: Backend>(
     }
     for (i, block) in model.blocks.iter().enumerate() {
         let (x, x_scale) = if is_int8(block) { (z, z_scale) } else { (y, None) };
-        let kv = plan.text_kv.rows_from(0, rows).cols_from(2 * c.hidden * i, 2 * c.hidden);
+        let out = plan.text_kv.rows_from(0, rows).cols_from(2 * c.hidden * i, 2 * c.hidden);
+        let (kv, out) = match out.dtype {
+            DType::F32 => (out, None),
+            // In a place that the blocks will need later.
+            _ => (plan.blocks.qkv.rows_from(0, rows).cols_from(0, 2 * c.hidden), Some(out)),
+        };
         k.linear(&block.kv_y.of(x, x_scale, kv, Epilogue::Store))?;
         k.qk_norm_rope(&QkNormRope {
             qkv: kv,
+            out,
             q_weight: block.image.q_norm,
             k_weight: block.image.k_norm,
             eps: EPS,
@@ -147,7 +153,7 @@ pub fn forward<B: Backend>(
             x: plan.text_kv.cols_from(2 * h * i, 2 * h),
             index: plan.text_of_image.cols_from(0, images),
             count: c.text_length,
-            out: plan.blocks.qkv.rows_from(queries.rows(), images * c.text_length).cols_from(h, 2 * h),
+            out: plan.blocks.attention_input().rows_from(queries.rows(), images * c.text_length).cols_from(h, 2 * h),
         })?;
         pass.attend(k, &block.image, column)?;
         pass.feed_forward(k, &block.image, column)?;

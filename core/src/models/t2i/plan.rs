@@ -1,7 +1,7 @@
 use super::params::T2iModel;
 use crate::models::network::Plan;
 use crate::models::patches::PatchPlan;
-use crate::models::plan::{BlockPlan, BlockSizes, Bump, ModulationPlan, PlanError, Trajectory};
+use crate::models::plan::{BlockPlan, BlockSizes, Bump, ModulationPlan, PlanError, Trajectory, attention_type};
 use crate::tensor::Precision;
 use crate::{TokenLayout, View};
 
@@ -32,7 +32,8 @@ pub struct T2iPlan {
     pub text_z: View,
     /// `(2 · text length, hidden)` f32: the text's residual stream.
     pub text: View,
-    /// `(2 · text length, depth · 2 · hidden)` f32: text keys and values of every image block.
+    /// `(2 · text length, depth · 2 · hidden)` in the type that attention reads: text keys and values of every image
+    /// block.
     pub text_kv: View,
     /// `(image tokens, head_dim)` f32: cosine and sine alternate.
     pub rope: View,
@@ -54,11 +55,11 @@ impl T2iPlan {
         let trajectory = Trajectory::new(&mut a, batch, c.pixels())?;
         let images = 2 * batch;
         let (image_rows, text_rows) = (images * c.image_tokens(), TEXTS * c.text_length);
-        let modulation = ModulationPlan::new(&mut a, batch, h, c.modulation_width(), 1, TABLE_BYTES)?;
+        let modulation = ModulationPlan::new(&mut a, batch, h, c.modulation_width(), 1, TABLE_BYTES, precision)?;
         let texts = a.f32(text_rows, c.text_width)?;
         let text_of_image = a.u32(images)?;
         let text = a.f32(text_rows, h)?;
-        let text_kv = a.f32(text_rows, c.depth * 2 * h)?;
+        let text_kv = a.matrix(attention_type(precision, model.all_blocks()), text_rows, c.depth * 2 * h)?;
         let rope = a.f32(c.image_tokens(), c.head_dim())?;
         let tokens = a.f32(image_rows, h)?;
         let sizes = BlockSizes {

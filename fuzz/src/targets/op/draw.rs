@@ -226,7 +226,7 @@ impl<'d, 'i> Draw<'d, 'i> {
             let pairs = self.input.pick(&[RopePairs::Adjacent, RopePairs::Halves]);
             Rope { table, rows: self.input.below(rows + 1), pairs }
         });
-        QkNormRope { qkv, q_weight, k_weight, eps: self.input.pick(&EPS), heads, kv_heads, rope }
+        QkNormRope { qkv, out: None, q_weight, k_weight, eps: self.input.pick(&EPS), heads, kv_heads, rope }
     }
 
     fn attention(&mut self) -> Attention {

@@ -44,7 +44,10 @@ pub(super) fn cases(table: &mut Table) {
                         n => TokenLayout { images, image_tokens: n, context_tokens: 0 },
                     };
                     let sizes = Sizes { heads, head_dim, queries, keys };
-                    table.add(name, move |d| case(d, dtype, products, sizes, scores));
+                    table.add(name.clone(), move |d| case(d, dtype, (products, DType::F32), sizes, scores));
+                    if rounds {
+                        table.add(name + " of bf16", move |d| case(d, dtype, (products, DType::BF16), sizes, scores));
+                    }
                     i += 1;
                 }
             }
@@ -52,11 +55,16 @@ pub(super) fn cases(table: &mut Table) {
     }
     // Devices give a workgroup more where there are many of them.
     for head_dim in HEAD_DIMS {
-        for (dtype, products) in [(DType::F32, DType::F32), (DType::F16, DType::F32), (DType::BF16, DType::BF16)] {
-            let name = format!("{dtype} 7×{head_dim} 2 images 70+4 queries and keys, {products} products");
+        for (dtype, products, inputs) in [
+            (DType::F32, DType::F32, DType::F32),
+            (DType::F16, DType::F32, DType::F32),
+            (DType::BF16, DType::BF16, DType::F32),
+            (DType::BF16, DType::BF16, DType::BF16),
+        ] {
+            let name = format!("{dtype} 7×{head_dim} 2 images 70+4 queries and keys, {products} products of {inputs}");
             let tokens = TokenLayout { images: 2, image_tokens: 70, context_tokens: 4 };
             let sizes = Sizes { heads: 7, head_dim, queries: tokens, keys: tokens };
-            table.add(name, move |d| case(d, dtype, products, sizes, Scores::Small));
+            table.add(name, move |d| case(d, dtype, (products, inputs), sizes, Scores::Small));
         }
     }
 }
@@ -69,14 +77,14 @@ struct Sizes {
     keys: TokenLayout,
 }
 
-fn case(mut d: Draw, dtype: DType, products: DType, sizes: Sizes, scores: Scores) -> Case {
+fn case(mut d: Draw, dtype: DType, (products, inputs): (DType, DType), sizes: Sizes, scores: Scores) -> Case {
     let Sizes { heads, head_dim, queries, keys } = sizes;
     let width = heads * head_dim;
     let (q, k, v) = if queries == keys {
-        let qkv = d.place(Region::Arena, DType::F32, keys.rows(), 3 * width);
+        let qkv = d.place(Region::Arena, inputs, keys.rows(), 3 * width);
         (qkv.cols_from(0, width), qkv.cols_from(width, width), qkv.cols_from(2 * width, width))
     } else {
-        let place = |d: &mut Draw, rows| d.place(Region::Arena, DType::F32, rows, width);
+        let place = |d: &mut Draw, rows| d.place(Region::Arena, inputs, rows, width);
         (place(&mut d, queries.rows()), place(&mut d, keys.rows()), place(&mut d, keys.rows()))
     };
     fill(&mut d, &q, &k, &keys, scores);

@@ -10,13 +10,18 @@ pub(super) fn cases(table: &mut Table) {
         for cols in [1, 3, 7, 8, 16, 17, 33, 100, 340] {
             for (groups, count, picks) in [(1, 1, 1), (5, 1, 7), (3, 4, 2), (2, 3, 5)] {
                 let name = format!("{dtype} {picks} of {groups} groups of {count} rows × {cols}");
-                table.add(name, move |d| case(d, dtype, (groups, count, picks), cols));
+                let out = if dtype == DType::I8 { DType::I8 } else { DType::F32 };
+                table.add(name, move |d| case(d, (dtype, out), (groups, count, picks), cols));
             }
         }
     }
+    for cols in [1, 33, 340] {
+        let name = format!("bf16 as it is, 5 of 2 groups of 3 rows × {cols}");
+        table.add(name, move |d| case(d, (DType::BF16, DType::BF16), (2, 3, 5), cols));
+    }
 }
 
-fn case(mut d: Draw, dtype: DType, (groups, count, picks): (usize, usize, usize), cols: usize) -> Case {
+fn case(mut d: Draw, (dtype, out): (DType, DType), (groups, count, picks): (usize, usize, usize), cols: usize) -> Case {
     let region = d.rng.pick(&[Region::Weights, Region::Arena]);
     let int8 = dtype == DType::I8;
     let x = if int8 {
@@ -25,6 +30,6 @@ fn case(mut d: Draw, dtype: DType, (groups, count, picks): (usize, usize, usize)
         d.matrix(region, dtype, (groups * count, cols), |rng, _, _| rng.normal())
     };
     let index = d.indices(picks, groups);
-    let out = d.output(if int8 { DType::I8 } else { DType::F32 }, picks * count, cols);
+    let out = d.output(out, picks * count, cols);
     d.finish(Op::GatherRows(GatherRows { x, index, count, out }), [(out, Tolerance::exact("a copy"))])
 }

@@ -45,9 +45,8 @@ pub(super) fn cases(table: &mut Table) {
         for (j, &(m, n, k)) in shapes.iter().enumerate().filter(|(j, _)| drawn(j)) {
             let out = PRODUCTS[j / 7 % 3];
             let shared_mean = (x == I8 && j % 2 == 0).then_some(Finer::QuantResidual);
-            table.add(format!("{x}·{w} {m}×{n}×{k} swiglu {out}"), move |d| {
-                swiglu(d, (x, w), (m, n, k), out, shared_mean)
-            });
+            let form = Form { aligned: false, centred: shared_mean };
+            table.add(format!("{x}·{w} {m}×{n}×{k} swiglu {out}"), move |d| swiglu(d, (x, w), (m, n, k), out, form));
         }
     }
     // Rows as plans have them, for the kernels that need them, around the edges of their tiles and slabs.
@@ -57,7 +56,12 @@ pub(super) fn cases(table: &mut Table) {
         for (j, (m, n, k)) in edges.into_iter().chain(REAL).enumerate() {
             let epilogue = EPILOGUES[(i + j) % 5];
             let name = format!("aligned {x}·{w} {m}×{n}×{k} {epilogue}");
-            table.add(name, move |d| case(d, (x, w), (m, n, k), epilogue, Form { aligned: true, centred: None }));
+            let form = Form { aligned: true, centred: None };
+            table.add(name, move |d| case(d, (x, w), (m, n, k), epilogue, form));
+            let out = PRODUCTS[(i + j) % 3];
+            table.add(format!("aligned {x}·{w} {m}×{n}×{k} swiglu {out}"), move |d| {
+                swiglu(d, (x, w), (m, n, k), out, form)
+            });
         }
     }
     for (m, n, k) in [(5, 5, 341), (2, 3, 3413)] {
@@ -118,6 +122,7 @@ fn case(
     };
     let out = match epilogue {
         Epilogue::Residual | Epilogue::GatedResidual { .. } => d.x(F32, m, n),
+        _ if aligned => d.aligned_output(F32, m, n),
         _ => d.output(F32, m, n),
     };
     let op = Op::Linear(Linear { x, x_scale, shared_mean, w, bias, out, epilogue });
@@ -129,17 +134,10 @@ fn case(
     d.finish(op, [(out, tolerance)])
 }
 
-fn swiglu(
-    mut d: Draw,
-    (xt, wt): (DType, DType),
-    (m, n, k): (usize, usize, usize),
-    out: DType,
-    centred: Option<Finer>,
-) -> Case {
-    let gate = matrix(&mut d, wt, (n, k), centred);
+fn swiglu(mut d: Draw, (xt, wt): (DType, DType), (m, n, k): (usize, usize, usize), out: DType, form: Form) -> Case {
+    let gate = matrix(&mut d, wt, (n, k), form.centred);
     let bias = (d.rng.below(4) > 0).then(|| d.vector(n, 0.0, 1.0));
-    let out = d.output(out, m, n);
-    let form = Form { centred, ..Form::default() };
+    let out = if form.aligned { d.aligned_output(out, m, n) } else { d.output(out, m, n) };
     let product = case(d, (xt, wt), (m, n, k), "store", form);
     let Op::Linear(op) = product.op else { unreachable!("a linear layer") };
     let op = Op::Linear(Linear { out, epilogue: Epilogue::Swiglu { gate, bias }, ..op });
