@@ -159,6 +159,10 @@ bench() {
     tr -d '\n' <"$json" | sed 's/^{/{"step": "bench", /; s/$/\n/' >>"$WORK/measures.jsonl"
     sed -nE 's/^  "(batch|device_ms|predict_ms|modulation_ms|device_bytes|model|type|load_ms)": (.*),?$/\1 \2/p' "$json" | tr '\n' ' '
     echo
+    # What the model of benches/gpu_model expects of this card.
+    local predicted="$KIT/predicted/$CARD-$(basename "$model" .gguf)-$batch"
+    [ "$backend" = cuda ] && [ -f "$predicted" ] && echo "predicted: $(tail -1 "$predicted")"
+    return 0
 }
 
 # Draws two whole pictures: the first records graphs and brings the weights to the device.
@@ -313,7 +317,9 @@ trap 'rm -rf "$WORK"' EXIT
 KIT=$WORK/kit
 PYTHON=${PYTHON:-python3}
 RUNS=10
-export REHEARSE REPORT WORK KIT PYTHON RUNS DENOIR_FIXTURES=$PWD/fixtures
+# The card's name in benches/gpu_model.
+CARD=$(nvidia-smi --format=csv,noheader --query-gpu=name 2>/dev/null | grep -oiE -m1 'h[12]00' | tr H h)
+export CARD REHEARSE REPORT WORK KIT PYTHON RUNS DENOIR_FIXTURES=$PWD/fixtures
 mkdir "$KIT"
 : >"$WORK/measures.jsonl"
 : >"$REPORT/steps"

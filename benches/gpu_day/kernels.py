@@ -60,23 +60,41 @@ LINEAR_LIMITS = {"f16": 2e-5, "bf16": 2e-5, "int8": 1e-6, "f32": 1e-5}
 # Copies of the weights that launches take turns with, at most, and rows that are compared.
 MOST_COPIES, COMPARED = 16, 96
 
-# Rows and columns of a block's outputs, its threads, its slabs in shared memory, and what a multiprocessor's first block
-# and every other one cost: TILES and WIDE in cuda/src/kernels/linear.rs.
-TILES = {"128x128": (128, 128, 128, 3, 100, 62), "64x128": (64, 128, 128, 3, 75, 37), "96x64": (96, 64, 128, 4, 62, 33),
-         "32x64": (32, 64, 256, 4, 45, 19)}
+# Rows and columns of a block's outputs and of a warp's, slabs in shared memory, registers: TILES in
+# cuda/src/kernels/linear.rs.
+TILES = {"128x128": (128, 128, 64, 64, 3, 248), "64x128": (64, 128, 32, 64, 3, 203), "96x64": (96, 64, 48, 32, 4, 126),
+         "32x64": (32, 64, 16, 16, 4, 50)}
 ANY = "96x64"
-WIDE = (64, 64, 256, 0, 0, 0)
 
 
-def best_tile(m, n, multiprocessors):
-    """The backend's choice: the twin of best_tile in cuda/src/kernels/linear.rs."""
+def warps(tile):
+    rows, cols, warp_rows, warp_cols, _, _ = tile
+    return rows // warp_rows * (cols // warp_cols)
 
-    def cost(tile):
-        rows, cols, _, _, first, more = TILES[tile]
-        blocks = ceil_div(m, rows) * ceil_div(n, cols)
-        return first + more * (ceil_div(blocks, multiprocessors) - 1)
 
-    return min(TILES, key=cost)
+def best_tile(device, kind, m, n, k):
+    """The backend's choice: the twin of cuda/src/cost.rs."""
+    size = 1 if kind == "int8" else 2
+    rates = {(8, 0): (1024, 2048), (8, 7): (1024, 2048), (8, 6): (512, 1024), (8, 9): (256, 1024), 11: (1024, 2048),
+             12: (256, 1024)}
+    rate = rates.get(device.compute, rates.get(device.compute[0], (1270, 2540)))[kind == "int8"]
+
+    def clocks(name):
+        rows, cols, warp_rows, warp_cols, slabs, registers = tile = TILES[name]
+        threads = 32 * warps(tile)
+        resident = max(1, min(65536 // (-registers // 8 * -8 * threads), 1536 // threads,
+                              device.multiprocessor_shared // ((rows + cols) * 128 * slabs + 1024)))
+        products, loads = rows * cols * 128 / size / rate, warps(tile) * (warp_rows + warp_cols)
+
+        def slab(blocks):
+            return max(products + loads + 36, blocks * max(1.63 * products, 0.93 * (loads + rows + cols)))
+
+        blocks = ceil_div(ceil_div(m, rows) * ceil_div(n, cols), device.multiprocessors)
+        rounds, rest = divmod(blocks, resident)
+        depth = ceil_div(k * size, 128)
+        return rounds * (depth * slab(resident) + 3300) + (depth * slab(rest) + 3300 if rest else 0)
+
+    return min(TILES, key=clocks)
 
 
 def padded(array, align):
@@ -127,13 +145,15 @@ class Layer:
     def measure(self, tile, args, out, **others):
         """A launch with this tile; `any` takes rows that start anywhere."""
         wide = self.kind == "f32"
-        rows, cols, threads, slabs, _, _ = WIDE if wide else TILES.get(tile, TILES[ANY])
-        best = best_tile(self.m, self.n, self.bench.device.multiprocessors)
+        rows, cols, _, _, slabs, _ = shape = TILES.get(tile, TILES[ANY])
+        threads, shared = 32 * warps(shape), (rows + cols) * 128 * slabs
+        if wide:
+            rows, cols, threads, shared = 64, 64, 256, 0
+        chosen = wide or tile == best_tile(self.bench.device, self.kind, self.m, self.n, self.k)
         self.bench.measure(Case(
             "linear", self.kind if self.w_kind == self.kind else f"{self.kind}·{self.w_kind}", self.shape(),
             (ceil_div(self.m, rows), ceil_div(self.n, cols), 1), threads, args, [out], LINEAR_LIMITS[self.kind],
-            name="linear_f32" if wide else f"linear_{self.kind}_{tile}", shared=(rows + cols) * 128 * slabs, tile=tile,
-            chosen=wide or tile == best, **others))
+            name="linear_f32" if wide else f"linear_{self.kind}_{tile}", shared=shared, tile=tile, chosen=chosen, **others))
 
     def shape(self):
         return f"{self.m}x{self.n}x{self.k}"

@@ -121,11 +121,16 @@ impl RandomModel {
 
     /// Length of the file.
     pub fn len_bytes(&self) -> u64 {
+        let data = self.entries.iter().map(|entry| entry.len_bytes.next_multiple_of(ALIGNMENT));
+        self.header().len() as u64 + data.sum::<u64>()
+    }
+
+    /// The file's start, up to its first tensor: with zeros behind it, a model whose weights are all zero.
+    pub fn header(&self) -> Vec<u8> {
         let mut header = Cursor::new(Vec::new());
         // Writing to memory fails only where an offset overflows, which no shape here does.
         let _ = Writer::start(&mut header, &self.metadata, &self.entries);
-        let data = self.entries.iter().map(|entry| entry.len_bytes.next_multiple_of(ALIGNMENT));
-        header.get_ref().len() as u64 + data.sum::<u64>()
+        header.into_inner()
     }
 
     /// Writes the file; the same bytes for the same seed.

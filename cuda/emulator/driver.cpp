@@ -201,11 +201,12 @@ Result cuDeviceGetName(char* name, int len, int) {
 
 Result cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
-        case 16: *value = 8; break;                  // multiprocessors
+        case 16: *value = 8; break;                 // multiprocessors
         case 18: *value = discrete ? 0 : 1; break;  // integrated, as Orin is
-        case 75: *value = 8; break;                  // compute capability 8.7
+        case 75: *value = 8; break;                 // compute capability 8.7
         case 76: *value = 7; break;
-        case 97: *value = MOST_SHARED; break;        // shared memory of a block
+        case 81: *value = 164 << 10; break;         // shared memory of a multiprocessor
+        case 97: *value = MOST_SHARED; break;       // shared memory of a block
         default: return INVALID_VALUE;
     }
     return SUCCESS;

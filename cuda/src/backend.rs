@@ -134,24 +134,7 @@ unsafe impl Backend for Cuda {
         let _entered = context.enter()?;
         let on = &mut self.launcher;
         on.weights.next_kernel();
-        match op {
-            Op::Linear(op) => kernels::linear::launch(on, op),
-            Op::ClassCondition(op) => kernels::class_condition::launch(on, op),
-            Op::ContextTokens(op) => kernels::context_tokens::launch(on, op),
-            Op::Patchify(op) => kernels::patchify::launch(on, op),
-            Op::Unpatchify(op) => kernels::unpatchify::launch(on, op),
-            Op::NormModulate(op) => kernels::norm_modulate::launch(on, op),
-            Op::RmsNorm(op) => kernels::rms_norm::launch(on, op),
-            Op::LayerNorm(op) => kernels::layer_norm::launch(on, op),
-            Op::QkNormRope(op) => kernels::qk_norm_rope::launch(on, op),
-            Op::Attention(op) => kernels::attention::launch(on, op),
-            Op::CausalAttention(op) => kernels::causal_attention::launch(on, op),
-            Op::Swiglu(op) => kernels::swiglu::launch(on, op),
-            Op::QuantizeRows(op) => kernels::quantize_rows::launch(on, op),
-            Op::GatherRows(op) => kernels::gather_rows::launch(on, op),
-            Op::DequantizeBlocks(op) => kernels::dequantize_blocks::launch(on, op),
-            Op::SolverStep(op) => kernels::solver_step::launch(on, op),
-        }
+        kernels::launch(on, op)
     }
 
     fn submit(&mut self, program: Program) -> Result<(), Error> {

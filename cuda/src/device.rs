@@ -68,6 +68,8 @@ pub struct DeviceInfo {
     pub multiprocessors: usize,
     /// Maximum bytes of shared memory per block.
     pub shared_bytes: usize,
+    /// Bytes of shared memory of a multiprocessor, for all of its blocks.
+    pub multiprocessor_shared_bytes: usize,
     /// Whether the processor and the device share one memory.
     pub unified: bool,
 }
@@ -156,6 +158,8 @@ impl Driver {
             memory_bytes: memory_bytes as u64,
             multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
             shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize,
+            multiprocessor_shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?
+                as usize,
             unified: attribute(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
         })
     }

@@ -42,6 +42,71 @@ pub(crate) fn rows(rows: usize, cols: usize, most: usize) -> Result<[usize; 3], 
     Ok([rows, 1, 1])
 }
 
+/// What descriptors become launches for: a device, or the plan of one.
+pub(crate) trait Target {
+    /// The device.
+    fn info(&self) -> &DeviceInfo;
+
+    /// The only tile for linear layers, if a test sets one.
+    fn tile(&self) -> Option<LinearTile>;
+
+    /// Returns the location of a view on the device.
+    fn locate(&mut self, view: &View) -> Result<Placed, Error>;
+
+    /// Runs a kernel, or appends it to the open recording.
+    fn enqueue(&mut self, kernel: &Kernel, grid: [u32; 3], args: &[u8]) -> Result<(), Error>;
+}
+
+impl dyn Target + '_ {
+    /// Returns the location of a view on the device.
+    fn place(&mut self, view: &View) -> Result<Placed, Error> {
+        // Kernels count rows and columns in 32 bits, and elements of a row.
+        let most = view.rows.max(view.stride);
+        if u32::try_from(most).is_err() {
+            let limit = u64::from(u32::MAX);
+            return Err(Error::TooLarge { what: "a matrix", size: most as u64, limit });
+        }
+        self.locate(view)
+    }
+
+    /// A matrix of a type that the kernel knows.
+    pub(crate) fn matrix(&mut self, view: &View) -> Result<Matrix, Error> {
+        let Placed { at, stride } = self.place(view)?;
+        Ok(Matrix { at, stride: word(stride), rows: word(view.rows) })
+    }
+
+    /// A matrix of any type.
+    pub(crate) fn any_matrix(&mut self, view: &View) -> Result<AnyMatrix, Error> {
+        let Placed { at, stride } = self.place(view)?;
+        Ok(AnyMatrix { at, stride: word(stride), dtype: element_type(view.dtype) })
+    }
+
+    /// A single row.
+    pub(crate) fn row(&mut self, view: &View) -> Result<u64, Error> {
+        Ok(self.place(view)?.at)
+    }
+
+    /// An optional single row.
+    pub(crate) fn row_if(&mut self, view: Option<&View>) -> Result<u64, Error> {
+        view.map_or(Ok(0), |view| self.row(view))
+    }
+
+    /// A modulation table and the rows that select from it.
+    pub(crate) fn modulation(&mut self, modulation: &Modulation) -> Result<(Matrix, u64), Error> {
+        Ok((self.matrix(&modulation.table)?, self.row(&modulation.rows)?))
+    }
+
+    /// Runs a kernel, or appends it to the open recording. An empty grid runs nothing.
+    pub(crate) fn run<A: Pod>(&mut self, kernel: &Kernel, grid: [usize; 3], args: &A) -> Result<(), Error> {
+        let mut blocks = [0; 3];
+        for ((block, n), most) in blocks.iter_mut().zip(grid).zip(MOST_BLOCKS) {
+            let too_large = Error::TooLarge { what: "a kernel's grid", size: n as u64, limit: most as u64 };
+            *block = u32::try_from(n).ok().filter(|_| n <= most).ok_or(too_large)?;
+        }
+        if blocks.contains(&0) { Ok(()) } else { self.enqueue(kernel, blocks, bytes_of(args)) }
+    }
+}
+
 /// The memory and the stream that kernels are launched on.
 pub(crate) struct Launcher {
     /// First in drop order: it waits for the device.
@@ -49,7 +114,7 @@ pub(crate) struct Launcher {
     pub(crate) weights: Weights,
     pub(crate) arena: Buffer,
     /// The only tile for linear layers, if a test sets one.
-    pub(crate) tile: Option<LinearTile>,
+    tile: Option<LinearTile>,
     /// Name of the last kernel launched or recorded.
     pub(crate) last_kernel: &'static str,
     /// The open recording; without one, kernels run at once.
@@ -85,11 +150,6 @@ impl Launcher {
         })
     }
 
-    /// Returns a description of the device.
-    pub(crate) fn info(&self) -> &DeviceInfo {
-        &self.context.info
-    }
-
     /// Starts recording; weights of recorded kernels stay resident.
     pub(crate) fn open_recording(&mut self) {
         self.weights.stream(false);
@@ -101,63 +161,30 @@ impl Launcher {
         self.weights.stream(false);
         self.open.take()
     }
+}
 
-    /// Returns the location of a view on the device.
-    pub(crate) fn place(&mut self, view: &View) -> Result<Placed, Error> {
-        // Kernels count rows and columns in 32 bits, and elements of a row.
-        let most = view.rows.max(view.stride);
-        if u32::try_from(most).is_err() {
-            let limit = u64::from(u32::MAX);
-            return Err(Error::TooLarge { what: "a matrix", size: most as u64, limit });
-        }
+impl Target for Launcher {
+    fn info(&self) -> &DeviceInfo {
+        &self.context.info
+    }
+
+    fn tile(&self) -> Option<LinearTile> {
+        self.tile
+    }
+
+    fn locate(&mut self, view: &View) -> Result<Placed, Error> {
         match view.region {
             Region::Arena => Ok(Placed { at: self.arena.at + view.offset as u64, stride: view.stride }),
             Region::Weights => self.weights.locate(view, &mut self.stream),
         }
     }
 
-    /// A matrix of a type that the kernel knows.
-    pub(crate) fn matrix(&mut self, view: &View) -> Result<Matrix, Error> {
-        let Placed { at, stride } = self.place(view)?;
-        Ok(Matrix { at, stride: word(stride), rows: word(view.rows) })
-    }
-
-    /// A matrix of any type.
-    pub(crate) fn any_matrix(&mut self, view: &View) -> Result<AnyMatrix, Error> {
-        let Placed { at, stride } = self.place(view)?;
-        Ok(AnyMatrix { at, stride: word(stride), dtype: element_type(view.dtype) })
-    }
-
-    /// A single row.
-    pub(crate) fn row(&mut self, view: &View) -> Result<u64, Error> {
-        Ok(self.place(view)?.at)
-    }
-
-    /// An optional single row.
-    pub(crate) fn row_if(&mut self, view: Option<&View>) -> Result<u64, Error> {
-        view.map_or(Ok(0), |view| self.row(view))
-    }
-
-    /// A modulation table and the rows that select from it.
-    pub(crate) fn modulation(&mut self, modulation: &Modulation) -> Result<(Matrix, u64), Error> {
-        Ok((self.matrix(&modulation.table)?, self.row(&modulation.rows)?))
-    }
-
-    /// Runs a kernel, or appends it to the open recording.
-    pub(crate) fn run<A: Pod>(&mut self, kernel: &Kernel, grid: [usize; 3], args: &A) -> Result<(), Error> {
-        let mut blocks = [0; 3];
-        for ((block, n), most) in blocks.iter_mut().zip(grid).zip(MOST_BLOCKS) {
-            let too_large = Error::TooLarge { what: "a kernel's grid", size: n as u64, limit: most as u64 };
-            *block = u32::try_from(n).ok().filter(|_| n <= most).ok_or(too_large)?;
-        }
-        if blocks.contains(&0) {
-            return Ok(());
-        }
+    fn enqueue(&mut self, kernel: &Kernel, grid: [u32; 3], args: &[u8]) -> Result<(), Error> {
         let mut words = [0; ARGUMENT_WORDS];
-        cast_slice_mut(&mut words)[..size_of::<A>()].copy_from_slice(bytes_of(args));
+        cast_slice_mut(&mut words)[..args.len()].copy_from_slice(args);
         let function = self.modules.lock().unwrap_or_else(PoisonError::into_inner).function(kernel)?;
         let Kernel { name, threads, shared, .. } = *kernel;
-        let launch = Launch { name, function, grid: blocks, threads, shared, args: words };
+        let launch = Launch { name, function, grid, threads, shared, args: words };
         self.last_kernel = name;
         match &mut self.open {
             Some(launches) => launches.push(launch),

@@ -14,14 +14,16 @@
 //! | `stream` | copies and launches, in order |
 //! | `modules` | compiled kernels |
 //! | `args`, `launch`, `kernels` | turning descriptors into launches |
-//! | `tile` | tiles of linear layers |
+//! | `tile`, `cost` | tiles of linear layers, and how one is chosen |
 //! | `backend` | the backend: programs as graphs |
+//! | `plan` | launches without a device, for models of its speed |
 //! | `timers`, `spans` | times by the device's clock |
 //! | `self_test` | comparison of linear layers and attention with the reference |
 
 mod args;
 mod backend;
 mod calls;
+mod cost;
 mod device;
 mod error;
 mod gpu;
@@ -29,6 +31,7 @@ mod kernels;
 mod launch;
 mod memory;
 mod modules;
+mod plan;
 mod self_test;
 mod spans;
 mod stream;
@@ -37,9 +40,11 @@ mod timers;
 
 pub use backend::Cuda;
 pub use calls::{Fault, Faults};
+pub use cost::products_per_clock;
 pub use cudarc::driver::sys::CUresult;
 pub use device::{DeviceInfo, devices};
 pub use error::Error;
 pub use gpu::{Gpu, Options};
+pub use plan::{PlannedLaunch, PlannedProgram, Planner};
 pub use tile::LinearTile;
 pub use timers::KernelTime;

@@ -5,4 +5,4 @@ mod faults;
 mod weights;
 
 pub use faults::{Calls, Fault, Faults};
-pub use weights::{DeviceMemory, Weights};
+pub use weights::{DeviceMemory, Weights, stride};

@@ -15,6 +15,12 @@ const MOST_BYTES: usize = 32 << 20;
 /// A device whose own memory is this many times the model file keeps all weights.
 const KEEPING: u64 = 4;
 
+/// Elements from one row of a weight matrix to the next, on the device.
+pub fn stride(view: &View) -> usize {
+    let size = view.dtype.size();
+    if view.rows == 1 { view.cols } else { (view.cols * size).next_multiple_of(ROW_ALIGN) / size }
+}
+
 /// Memory of a device, and copies into it.
 pub trait DeviceMemory {
     /// An allocation.
@@ -111,10 +117,9 @@ impl<M: DeviceMemory> Weights<M> {
         if let Some(placed) = self.resident.get(view) {
             return Ok(*placed);
         }
-        let size = view.dtype.size();
-        let row_bytes = view.cols * size;
-        let pitch = if view.rows == 1 { row_bytes } else { row_bytes.next_multiple_of(ROW_ALIGN) };
-        let (stride, bytes) = (pitch / size, pitch * view.rows);
+        let stride = stride(view);
+        let pitch = stride * view.dtype.size();
+        let bytes = pitch * view.rows;
         let file = Arc::clone(&self.file);
         let rows = view.rows_in(file.bytes());
         let placed = match self.operands {

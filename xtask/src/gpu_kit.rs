@@ -16,6 +16,20 @@ use crate::tool::{self, Project};
 /// The test programs that use devices.
 const TESTS: [&str; 4] = ["op_matrix", "op_goldens", "cuda", "vulkan"];
 const PROGRAM: &str = "denoir";
+/// The program that predicts evaluations, the cards that it does so for, and what `benches/gpu_day.sh` measures.
+const MODEL: &str = "gpu_model";
+const CARDS: [&str; 2] = ["h100", "h200"];
+const PREDICTED: [(&str, &str, &[&str]); 9] = [
+    ("jit-b16", "bf16", &["1"]),
+    ("jit-b16", "f16", &["1"]),
+    ("jit-b16", "int8", &["1"]),
+    ("pixelgen-xl", "bf16", &["1", "2"]),
+    ("pixelgen-xl", "f16", &["1", "2"]),
+    ("pixelgen-xl", "int8", &["1", "2"]),
+    ("pixelgen-xxl", "bf16", &["1"]),
+    ("pixelgen-xxl", "f16", &["1"]),
+    ("pixelgen-xxl", "int8", &["1"]),
+];
 /// Maximum size of the archive, which travels with the working tree.
 const MOST_BYTES: u64 = 30 << 20;
 /// Libraries of Debian testing: the loader, a validation layer that supports cooperative matrices, and its
@@ -93,10 +107,27 @@ fn make(project: &Project, build: Build, folder: &Path) -> Result<u64, Error> {
         }
         None => println!("gpu-kit: without Debian testing's Vulkan: `cargo xtask setup` brings it"),
     }
+    if build == Build::Release {
+        predict(project, &find(&programs, MODEL)?.executable, &stage.join("predicted"))?;
+    }
     let revision = tool::output(project.command("git").args(["describe", "--always", "--dirty"])).unwrap_or_default();
     let about = stage.join("revision");
     fs::write(&about, revision).map_err(Error::file(&about))?;
     pack(project, build, &stage, folder)
+}
+
+/// Writes a file for each card, network, type and batch.
+fn predict(project: &Project, model: &Path, folder: &Path) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(Error::file(folder))?;
+    for (card, (shape, dtype, batches)) in CARDS.iter().flat_map(|card| PREDICTED.map(|of| (card, of))) {
+        for batch in batches {
+            let mut command = project.command(model);
+            command.args(["--card", card, "--shape", shape, "--type", dtype, "--batch", batch]);
+            let to = folder.join(format!("{card}-{shape}-{dtype}-{batch}"));
+            fs::write(&to, tool::output(&mut command)?).map_err(Error::file(&to))?;
+        }
+    }
+    Ok(())
 }
 
 fn pack(project: &Project, build: Build, stage: &Path, folder: &Path) -> Result<u64, Error> {
@@ -133,6 +164,7 @@ fn programs(project: &Project, build: Build) -> Result<Vec<Program>, Error> {
             tests.extend(TESTS.iter().flat_map(|name| ["--test", *name]));
             cargo(&tests)?;
             cargo(&["build", "--release", "--package", "denoir-cli", "--features", "cuda"])?;
+            cargo(&["build", "--release", "--package", "denoir-benches", "--bin", MODEL])?;
         }
     }
     let mut programs = Vec::new();
@@ -146,7 +178,7 @@ fn programs(project: &Project, build: Build) -> Result<Vec<Program>, Error> {
             Some("compiler-artifact") => {
                 let name = message["target"]["name"].as_str().unwrap_or_default();
                 let is_test = message["profile"]["test"] == true;
-                let wanted = if is_test { TESTS.contains(&name) } else { name == PROGRAM };
+                let wanted = if is_test { TESTS.contains(&name) } else { [PROGRAM, MODEL].contains(&name) };
                 named(name, &message["executable"]).filter(|_| wanted)
             }
             Some("build-script-executed") if package.contains("denoir-tests") => named("OUT_DIR", &message["out_dir"]),

@@ -58,6 +58,8 @@ cargo xtask COMMAND
 
   advisories     looks all dependencies up in the database of advisories, and records it: benches/record/advisories.txt
   gpu-kit        builds the kit for a machine with a GPU, in .kit: see benches/record/README.md
+  gpu-model ...  what an evaluation should cost a GPU, launch by launch, without one; what follows is for benches/gpu_model:
+                 --card, --shape, --type, --batch, --picture, --measured
   generate       writes the generated files; with --check (as in ci) says whether they are up to date
   install        builds libdenoir and puts it, its header, pkg-config and CMake files below --prefix DIR
   sanitize       sanitizers over the op matrix, the C examples and a stress program; valgrind, Miri, loom
@@ -143,6 +145,10 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     let mut args = args.peekable();
     if args.next_if(|arg| arg == "peers").is_some() {
         return peers::run(&Project::new(None, None)?, &args.collect::<Vec<_>>());
+    }
+    if args.next_if(|arg| arg == "gpu-model").is_some() {
+        let model = ["run", "-q", "--release", "-p", "denoir-benches", "--bin", "gpu_model", "--"].map(str::to_owned);
+        return tool::run(&mut Project::new(None, None)?.cargo(model.into_iter().chain(args)));
     }
     if args.peek().is_some_and(|arg| arg == "fuzz") {
         return fuzz::command(&Project::new(None, None)?, &args.skip(1).collect::<Vec<_>>());

@@ -4,7 +4,7 @@ use denoir_core::ops::Attention;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Tokens, arguments, word};
-use crate::launch::Launcher;
+use crate::launch::Target;
 use crate::modules::Kernel;
 
 arguments! { AttentionArgs, 96, {
@@ -44,7 +44,7 @@ const fn kernel(name: &'static str, shared: usize) -> Kernel {
     Kernel { stem: "attention", name, threads: 256, shared: shared as u32, args: size_of::<AttentionArgs>() }
 }
 
-pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &Attention) -> Result<(), Error> {
     let head_dim = op.head_dim();
     let fits = KERNELS.iter().find(|(width, _)| *width >= head_dim);
     let limit = KERNELS[KERNELS.len() - 1].0 as u64;

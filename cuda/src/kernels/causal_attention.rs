@@ -4,7 +4,7 @@ use denoir_core::ops::CausalAttention;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::Launcher;
+use crate::launch::Target;
 use crate::modules::Kernel;
 
 arguments! { CausalAttentionArgs, 96, {
@@ -26,7 +26,7 @@ const HEADS: usize = 4;
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<CausalAttentionArgs>("causal_attention", 32 * HEADS as u32);
 
-pub(crate) fn launch(on: &mut Launcher, op: &CausalAttention) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &CausalAttention) -> Result<(), Error> {
     let head_dim = op.head_dim();
     let args = CausalAttentionArgs {
         q: on.matrix(&op.q)?,

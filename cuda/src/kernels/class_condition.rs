@@ -2,7 +2,7 @@ use denoir_core::ops::ClassCondition;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{LINE_THREADS, Launcher, line};
+use crate::launch::{LINE_THREADS, Target, line};
 use crate::modules::Kernel;
 
 arguments! { ClassConditionArgs, 64, {
@@ -16,7 +16,7 @@ arguments! { ClassConditionArgs, 64, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<ClassConditionArgs>("class_condition", LINE_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &ClassCondition) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &ClassCondition) -> Result<(), Error> {
     let args = ClassConditionArgs {
         t_emb: on.matrix(&op.t_emb)?,
         table: on.any_matrix(&op.table)?,

@@ -2,7 +2,7 @@ use denoir_core::ops::ContextTokens;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{LINE_THREADS, Launcher, line};
+use crate::launch::{LINE_THREADS, Target, line};
 use crate::modules::Kernel;
 
 arguments! { ContextTokensArgs, 64, {
@@ -16,7 +16,7 @@ arguments! { ContextTokensArgs, 64, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<ContextTokensArgs>("context_tokens", LINE_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &ContextTokens) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &ContextTokens) -> Result<(), Error> {
     let args = ContextTokensArgs {
         table: on.any_matrix(&op.table)?,
         position: on.matrix(&op.position)?,

@@ -2,7 +2,7 @@ use denoir_core::ops::DequantizeBlocks;
 
 use crate::Error;
 use crate::args::{Matrix, arguments, word};
-use crate::launch::{LINE_THREADS, Launcher, line};
+use crate::launch::{LINE_THREADS, Target, line};
 use crate::modules::Kernel;
 
 arguments! { DequantizeBlocksArgs, 40, {
@@ -14,7 +14,7 @@ arguments! { DequantizeBlocksArgs, 40, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<DequantizeBlocksArgs>("dequantize_blocks", LINE_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &DequantizeBlocks) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &DequantizeBlocks) -> Result<(), Error> {
     let args =
         DequantizeBlocksArgs { x: on.matrix(&op.x)?, out: on.matrix(&op.out)?, cols: word(op.out.cols), unused: 0 };
     on.run(&KERNEL, line(op.out.rows * op.out.cols)?, &args)

@@ -2,7 +2,7 @@ use denoir_core::ops::GatherRows;
 
 use crate::Error;
 use crate::args::{AnyMatrix, arguments, word};
-use crate::launch::{LINE_THREADS, Launcher, line};
+use crate::launch::{LINE_THREADS, Target, line};
 use crate::modules::Kernel;
 
 arguments! { GatherRowsArgs, 56, {
@@ -17,7 +17,7 @@ arguments! { GatherRowsArgs, 56, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<GatherRowsArgs>("gather_rows", LINE_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &GatherRows) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &GatherRows) -> Result<(), Error> {
     let args = GatherRowsArgs {
         x: on.any_matrix(&op.x)?,
         index: on.row(&op.index)?,

@@ -2,7 +2,7 @@ use denoir_core::ops::LayerNorm;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{Launcher, NORMED_COLUMNS, ROW_THREADS, rows};
+use crate::launch::{NORMED_COLUMNS, ROW_THREADS, Target, rows};
 use crate::modules::Kernel;
 
 arguments! { LayerNormArgs, 48, {
@@ -15,7 +15,7 @@ arguments! { LayerNormArgs, 48, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<LayerNormArgs>("layer_norm", ROW_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &LayerNorm) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &LayerNorm) -> Result<(), Error> {
     let args = LayerNormArgs {
         x: on.matrix(&op.x)?,
         out: on.any_matrix(&op.out)?,

@@ -1,10 +1,11 @@
 use denoir_core::DType;
 use denoir_core::ops::{Epilogue, Linear};
 
-use crate::Error;
 use crate::args::{AnyMatrix, Matrix, Tokens, arguments, word};
-use crate::launch::Launcher;
+use crate::cost::{Tile, linear_clocks};
+use crate::launch::Target;
 use crate::modules::Kernel;
+use crate::{DeviceInfo, Error};
 
 arguments! { LinearArgs, 160, {
     x: AnyMatrix,
@@ -26,35 +27,23 @@ arguments! { LinearArgs, 160, {
     unused: u32,
 } }
 
-/// The tile of a block, and what blocks with it cost a multiprocessor, in a unit that all tiles share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tile {
-    rows: usize,
-    cols: usize,
-    threads: u32,
-    /// Slabs of 128 bytes per row in shared memory; 0 if the kernel fixes the size.
-    stages: usize,
-    /// Time of a block that has a multiprocessor for itself.
-    first: usize,
-    /// What every other block of the same multiprocessor adds: they run side by side.
-    more: usize,
-}
-
-/// In the order of [`LinearTile::ALL`]. Costs are those of an H200: `benches/record/2026-11-28-h200.md`.
+/// In the order of [`LinearTile::ALL`]; registers as in `modules/linear.txt`.
 const TILES: [Tile; 4] = [
-    Tile { rows: 128, cols: 128, threads: 128, stages: 3, first: 100, more: 62 },
-    Tile { rows: 64, cols: 128, threads: 128, stages: 3, first: 75, more: 37 },
-    Tile { rows: 96, cols: 64, threads: 128, stages: 4, first: 62, more: 33 },
-    Tile { rows: 32, cols: 64, threads: 256, stages: 4, first: 45, more: 19 },
+    Tile { rows: 128, cols: 128, warp: [64, 64], stages: 3, registers: 248 },
+    Tile { rows: 64, cols: 128, warp: [32, 64], stages: 3, registers: 203 },
+    Tile { rows: 96, cols: 64, warp: [48, 32], stages: 4, registers: 126 },
+    Tile { rows: 32, cols: 64, warp: [16, 16], stages: 4, registers: 50 },
 ];
 /// The index of the tile for rows that start anywhere.
 const ANY: usize = 2;
-/// The tile of f32 products, which have no other.
-const WIDE: Tile = Tile { rows: 64, cols: 64, threads: 256, stages: 0, first: 0, more: 0 };
+/// Rows and columns of a block of f32 products, and its kernel: f32 activations, weights of any float type.
+const WIDE: [usize; 2] = [64, 64];
+const F32: Kernel =
+    Kernel { stem: "linear", name: "linear_f32", threads: 256, shared: 0, args: size_of::<LinearArgs>() };
 
 const fn kernel(name: &'static str, tile: Tile) -> Kernel {
-    let shared = ((tile.rows + tile.cols) * 128 * tile.stages) as u32;
-    Kernel { stem: "linear", name, threads: tile.threads, shared, args: size_of::<LinearArgs>() }
+    let (threads, shared) = (tile.threads() as u32, tile.shared_bytes() as u32);
+    Kernel { stem: "linear", name, threads, shared, args: size_of::<LinearArgs>() }
 }
 
 /// By type of the operands: a kernel for each tile, then one for unaligned rows.
@@ -79,16 +68,13 @@ const INT8: [Kernel; 5] = [
     kernel("linear_int8_32x64", TILES[3]),
     kernel("linear_int8_any", TILES[ANY]),
 ];
-/// f32 activations, weights of any float type.
-const F32: Kernel = kernel("linear_f32", WIDE);
-
 /// Every kernel of the file.
 #[cfg(test)]
 pub(crate) fn kernels() -> impl Iterator<Item = Kernel> {
     F16.into_iter().chain(BF16).chain(INT8).chain([F32])
 }
 
-pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &Linear) -> Result<(), Error> {
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
     let (x, w) = (on.any_matrix(&op.x)?, on.any_matrix(&op.w.data)?);
     let (mut table, mut table_rows, mut layout) = (Matrix::default(), 0, Tokens::default());
@@ -130,26 +116,34 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     let aligned =
         |matrix: AnyMatrix| matrix.at.is_multiple_of(16) && (matrix.stride as usize * size).is_multiple_of(16);
     let best = match aligned(x) && aligned(w) && aligned(gate) {
-        true => on.tile.map_or_else(|| best_tile(m, cols, on.info().multiprocessors), |forced| forced as usize),
+        true => on.tile().map_or_else(|| best_tile(on.info(), op.x.dtype, [m, cols, k]), |forced| forced as usize),
         false => TILES.len(),
     };
-    let tile = *TILES.get(best).unwrap_or(&TILES[ANY]);
-    let (kernel, tile) = match op.x.dtype {
-        DType::F16 => (F16[best], tile),
-        DType::BF16 => (BF16[best], tile),
-        DType::I8 => (INT8[best], tile),
+    let tile = TILES.get(best).unwrap_or(&TILES[ANY]);
+    let (kernel, [rows, columns]) = match op.x.dtype {
+        DType::F16 => (F16[best], [tile.rows, tile.cols]),
+        DType::BF16 => (BF16[best], [tile.rows, tile.cols]),
+        DType::I8 => (INT8[best], [tile.rows, tile.cols]),
         DType::F32 | DType::U32 => (F32, WIDE),
     };
-    on.run(&kernel, [m.div_ceil(tile.rows), cols.div_ceil(tile.cols), 1], &args)
+    on.run(&kernel, [m.div_ceil(rows), cols.div_ceil(columns), 1], &args)
 }
 
-/// Chooses the tile with which the busiest multiprocessor takes the least time.
-fn best_tile(m: usize, n: usize, multiprocessors: usize) -> usize {
-    let time = |tile: &Tile| {
-        let blocks = m.div_ceil(tile.rows) * n.div_ceil(tile.cols);
-        tile.first + tile.more * (blocks.div_ceil(multiprocessors.max(1)) - 1)
-    };
-    (0..TILES.len()).min_by_key(|&i| time(&TILES[i])).unwrap_or(0)
+/// Chooses the tile that takes the least time for `m` rows and `n` columns of sums over `k` elements.
+fn best_tile(info: &DeviceInfo, dtype: DType, sizes: [usize; 3]) -> usize {
+    let time = |i: &usize| clocks(info, &TILES[*i], dtype, sizes);
+    (0..TILES.len()).min_by(|a, b| time(a).total_cmp(&time(b))).unwrap_or(0)
+}
+
+fn clocks(info: &DeviceInfo, tile: &Tile, dtype: DType, [m, n, k]: [usize; 3]) -> f64 {
+    linear_clocks(info, tile, dtype == DType::I8, [m, n, k * dtype.size()])
+}
+
+/// The clocks that a launch is expected to take, if tensor cores compute it.
+pub(crate) fn expected_clocks(info: &DeviceInfo, op: &Linear, kernel: &str) -> Option<f64> {
+    let tile = [F16, BF16, INT8].iter().find_map(|kernels| kernels.iter().position(|known| known.name == kernel))?;
+    let cols = if matches!(op.epilogue, Epilogue::Swiglu { .. }) { 2 * op.out.cols } else { op.out.cols };
+    Some(clocks(info, TILES.get(tile).unwrap_or(&TILES[ANY]), op.x.dtype, [op.x.rows, cols, op.x.cols]))
 }
 
 /// The kernels' number for the epilogue.
@@ -168,28 +162,52 @@ fn epilogue(of: &Epilogue) -> u32 {
 mod tests {
     use super::*;
 
-    /// Numbers of multiprocessors of Orin and of a large card.
-    const ORIN: usize = 16;
-    const LARGE: usize = 132;
+    /// A card of 132 multiprocessors.
+    fn large() -> DeviceInfo {
+        DeviceInfo {
+            index: 0,
+            name: String::new(),
+            compute: (9, 0),
+            memory_bytes: 0,
+            multiprocessors: 132,
+            shared_bytes: 227 << 10,
+            multiprocessor_shared_bytes: 228 << 10,
+            unified: false,
+        }
+    }
 
     /// The rows and columns that are chosen.
-    fn chosen(m: usize, n: usize, multiprocessors: usize) -> (usize, usize) {
-        let tile = TILES[best_tile(m, n, multiprocessors)];
+    fn chosen(sizes: [usize; 3], info: &DeviceInfo) -> (usize, usize) {
+        let tile = TILES[best_tile(info, DType::BF16, sizes)];
         (tile.rows, tile.cols)
     }
 
     #[test]
     fn few_outputs_are_spread_over_the_device() {
         // proj of JiT-B/16 and of PixelGen-XL's guided pair.
-        assert_eq!(chosen(288, 768, LARGE), (32, 64));
-        assert_eq!(chosen(576, 1152, LARGE), (96, 64));
+        assert_eq!(chosen([288, 768, 768], &large()), (32, 64));
+        assert_eq!(chosen([576, 1152, 1152], &large()), (96, 64));
     }
 
     #[test]
     fn many_outputs_get_tiles_that_read_less() {
         // w12 of PixelGen-XXL, and of XL's guided pair.
-        assert_eq!([(2048, 12288), (576, 6144)].map(|(m, n)| chosen(m, n, LARGE)), [(128, 128); 2]);
-        assert_eq!([(576, 3456), (576, 1152)].map(|(m, n)| chosen(m, n, ORIN)), [(128, 128); 2]);
+        assert_eq!([[2048, 12288, 1536], [576, 6144, 1152]].map(|sizes| chosen(sizes, &large())), [(128, 128); 2]);
+    }
+
+    #[test]
+    fn registers_are_those_of_the_modules() {
+        let used = |line: &'static str| {
+            let (kernel, rest) = line.split_once(' ').expect("a kernel");
+            let registers = rest.split([' ', ':']).find_map(|word| word.parse::<usize>().ok());
+            (kernel, registers.expect("registers"))
+        };
+        let report: Vec<_> = include_str!("../../modules/linear.txt").lines().map(used).collect();
+        for (i, tile) in TILES.iter().enumerate() {
+            let of_tile = |name: &str| [F16, BF16, INT8].iter().any(|kernels| kernels[i].name == name);
+            let most = report.iter().filter(|(kernel, _)| of_tile(kernel)).map(|(_, registers)| *registers).max();
+            assert_eq!(most, Some(tile.registers), "{}x{}", tile.rows, tile.cols);
+        }
     }
 
     #[test]

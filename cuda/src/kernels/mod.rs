@@ -17,6 +17,33 @@ pub(crate) mod solver_step;
 pub(crate) mod swiglu;
 pub(crate) mod unpatchify;
 
+use denoir_core::ops::Op;
+
+use crate::Error;
+use crate::launch::Target;
+
+/// Launches a kernel on a target.
+pub(crate) fn launch(on: &mut dyn Target, op: &Op) -> Result<(), Error> {
+    match op {
+        Op::Linear(op) => linear::launch(on, op),
+        Op::ClassCondition(op) => class_condition::launch(on, op),
+        Op::ContextTokens(op) => context_tokens::launch(on, op),
+        Op::Patchify(op) => patchify::launch(on, op),
+        Op::Unpatchify(op) => unpatchify::launch(on, op),
+        Op::NormModulate(op) => norm_modulate::launch(on, op),
+        Op::RmsNorm(op) => rms_norm::launch(on, op),
+        Op::LayerNorm(op) => layer_norm::launch(on, op),
+        Op::QkNormRope(op) => qk_norm_rope::launch(on, op),
+        Op::Attention(op) => attention::launch(on, op),
+        Op::CausalAttention(op) => causal_attention::launch(on, op),
+        Op::Swiglu(op) => swiglu::launch(on, op),
+        Op::QuantizeRows(op) => quantize_rows::launch(on, op),
+        Op::GatherRows(op) => gather_rows::launch(on, op),
+        Op::DequantizeBlocks(op) => dequantize_blocks::launch(on, op),
+        Op::SolverStep(op) => solver_step::launch(on, op),
+    }
+}
+
 /// Every kernel.
 #[cfg(test)]
 pub(crate) fn all() -> Vec<crate::modules::Kernel> {

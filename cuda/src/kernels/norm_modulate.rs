@@ -2,7 +2,7 @@ use denoir_core::ops::NormModulate;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, Tokens, arguments, word};
-use crate::launch::{Launcher, NORMED_COLUMNS, ROW_THREADS, rows};
+use crate::launch::{NORMED_COLUMNS, ROW_THREADS, Target, rows};
 use crate::modules::Kernel;
 
 arguments! { NormModulateArgs, 104, {
@@ -22,7 +22,7 @@ arguments! { NormModulateArgs, 104, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<NormModulateArgs>("norm_modulate", ROW_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &NormModulate) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &NormModulate) -> Result<(), Error> {
     let (table, table_rows) = on.modulation(&op.modulation)?;
     let args = NormModulateArgs {
         x: on.matrix(&op.x)?,

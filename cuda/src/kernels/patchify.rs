@@ -2,7 +2,7 @@ use denoir_core::ops::Patchify;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{LINE_THREADS, Launcher, line};
+use crate::launch::{LINE_THREADS, Target, line};
 use crate::modules::Kernel;
 
 arguments! { PatchifyArgs, 48, {
@@ -16,7 +16,7 @@ arguments! { PatchifyArgs, 48, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<PatchifyArgs>("patchify", LINE_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &Patchify) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &Patchify) -> Result<(), Error> {
     let args = PatchifyArgs {
         image: on.matrix(&op.image)?,
         out: on.any_matrix(&op.out)?,

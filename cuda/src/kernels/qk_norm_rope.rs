@@ -2,7 +2,7 @@ use denoir_core::ops::{QkNormRope, RopePairs};
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::Launcher;
+use crate::launch::Target;
 use crate::modules::Kernel;
 
 arguments! { QkNormRopeArgs, 88, {
@@ -26,7 +26,7 @@ const MOST_CHANNELS: usize = 128;
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<QkNormRopeArgs>("qk_norm_rope", 32 * HEADS as u32);
 
-pub(crate) fn launch(on: &mut Launcher, op: &QkNormRope) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &QkNormRope) -> Result<(), Error> {
     let head_dim = op.q_weight.cols;
     if head_dim > MOST_CHANNELS {
         let limit = MOST_CHANNELS as u64;

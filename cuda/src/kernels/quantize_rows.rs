@@ -2,7 +2,7 @@ use denoir_core::ops::QuantizeRows;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{Launcher, MOST_COLUMNS, ROW_THREADS, rows};
+use crate::launch::{MOST_COLUMNS, ROW_THREADS, Target, rows};
 use crate::modules::Kernel;
 
 arguments! { QuantizeRowsArgs, 48, {
@@ -15,7 +15,7 @@ arguments! { QuantizeRowsArgs, 48, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<QuantizeRowsArgs>("quantize_rows", ROW_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &QuantizeRows) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &QuantizeRows) -> Result<(), Error> {
     let args = QuantizeRowsArgs {
         x: on.matrix(&op.x)?,
         out: on.any_matrix(&op.out)?,

@@ -2,7 +2,7 @@ use denoir_core::ops::RmsNorm;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{Launcher, NORMED_COLUMNS, ROW_THREADS, rows};
+use crate::launch::{NORMED_COLUMNS, ROW_THREADS, Target, rows};
 use crate::modules::Kernel;
 
 arguments! { RmsNormArgs, 72, {
@@ -17,7 +17,7 @@ arguments! { RmsNormArgs, 72, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<RmsNormArgs>("rms_norm", ROW_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &RmsNorm) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &RmsNorm) -> Result<(), Error> {
     let args = RmsNormArgs {
         x: on.matrix(&op.x)?,
         weight: on.row(&op.weight)?,

@@ -2,7 +2,7 @@ use denoir_core::ops::SolverStep;
 
 use crate::Error;
 use crate::args::{Matrix, arguments, word};
-use crate::launch::{LINE_THREADS, Launcher, line};
+use crate::launch::{LINE_THREADS, Target, line};
 use crate::modules::Kernel;
 
 arguments! { SolverStepArgs, 80, {
@@ -17,7 +17,7 @@ arguments! { SolverStepArgs, 80, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<SolverStepArgs>("solver_step", LINE_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &SolverStep) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &SolverStep) -> Result<(), Error> {
     let args = SolverStepArgs {
         x: on.matrix(&op.x)?,
         x_eval: on.matrix(&op.x_eval)?,

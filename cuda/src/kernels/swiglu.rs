@@ -2,7 +2,7 @@ use denoir_core::ops::Swiglu;
 
 use crate::Error;
 use crate::args::{AnyMatrix, Matrix, arguments, word};
-use crate::launch::{Launcher, MOST_COLUMNS, ROW_THREADS, rows};
+use crate::launch::{MOST_COLUMNS, ROW_THREADS, Target, rows};
 use crate::modules::Kernel;
 
 arguments! { SwigluArgs, 48, {
@@ -15,7 +15,7 @@ arguments! { SwigluArgs, 48, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<SwigluArgs>("swiglu", ROW_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &Swiglu) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &Swiglu) -> Result<(), Error> {
     let args = SwigluArgs {
         x: on.matrix(&op.x)?,
         out: on.any_matrix(&op.out)?,

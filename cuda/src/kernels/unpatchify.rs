@@ -2,7 +2,7 @@ use denoir_core::ops::{PixelOrder, Unpatchify};
 
 use crate::Error;
 use crate::args::{Matrix, arguments, word};
-use crate::launch::{LINE_THREADS, Launcher, line};
+use crate::launch::{LINE_THREADS, Target, line};
 use crate::modules::Kernel;
 
 arguments! { UnpatchifyArgs, 56, {
@@ -18,7 +18,7 @@ arguments! { UnpatchifyArgs, 56, {
 
 pub(crate) const KERNEL: Kernel = Kernel::of::<UnpatchifyArgs>("unpatchify", LINE_THREADS);
 
-pub(crate) fn launch(on: &mut Launcher, op: &Unpatchify) -> Result<(), Error> {
+pub(crate) fn launch(on: &mut dyn Target, op: &Unpatchify) -> Result<(), Error> {
     let args = UnpatchifyArgs {
         x: on.matrix(&op.x)?,
         out: on.matrix(&op.out)?,
