@@ -54,7 +54,7 @@ OPTIONAL = {
 }
 
 # Numbers of cuda.h.
-MULTIPROCESSORS, L2_BYTES, COMPUTE_MAJOR, COMPUTE_MINOR, MULTIPROCESSOR_SHARED = 16, 38, 75, 76, 81
+MULTIPROCESSORS, L2_BYTES, COMPUTE_MAJOR, COMPUTE_MINOR, MULTIPROCESSOR_SHARED, BLOCK_SHARED = 16, 38, 75, 76, 81, 97
 MOST_DYNAMIC_SHARED = 8
 NON_BLOCKING = 1
 CAPTURE_THREAD_LOCAL = 1
@@ -113,6 +113,7 @@ class Device(Clock):
         self.compute = self.attribute(COMPUTE_MAJOR), self.attribute(COMPUTE_MINOR)
         self.multiprocessors = self.attribute(MULTIPROCESSORS)
         self.multiprocessor_shared = self.attribute(MULTIPROCESSOR_SHARED)
+        self.block_shared = self.attribute(BLOCK_SHARED)
         self.l2_bytes = self.attribute(L2_BYTES, 0)
         self.call("cuCtxSetCurrent", self.made("cuDevicePrimaryCtxRetain", c_void_p, device))
         self.stream = self.made("cuStreamCreate", c_void_p, NON_BLOCKING)

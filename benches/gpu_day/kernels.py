@@ -38,7 +38,7 @@ from row_kernels import rows_group
 # Twins of the arguments in cuda/src/kernels/*.rs.
 LinearArgs = structure(160, x=AnyMatrix, w=AnyMatrix, x_scale=AT, w_scale=AT, bias=AT, table=Matrix, table_rows=AT,
                        gate=AnyMatrix, gate_scale=AT, gate_bias=AT, out=AnyMatrix, rows=U32, n=U32, k=U32, epilogue=U32,
-                       layout=Tokens, unused=U32)
+                       layout=Tokens, stages=U32)
 AttentionArgs = structure(96, q=AnyMatrix, k=AnyMatrix, v=AnyMatrix, out=AnyMatrix, queries=Tokens, keys=Tokens, head_dim=U32,
                           scale=F32)
 
@@ -60,41 +60,52 @@ LINEAR_LIMITS = {"f16": 2e-5, "bf16": 2e-5, "int8": 1e-6, "f32": 1e-5}
 # Copies of the weights that launches take turns with, at most, and rows that are compared.
 MOST_COPIES, COMPARED = 16, 96
 
-# Rows and columns of a block's outputs and of a warp's, slabs in shared memory, registers: TILES in
-# cuda/src/kernels/linear.rs.
-TILES = {"128x128": (128, 128, 64, 64, 3, 248), "64x128": (64, 128, 32, 64, 3, 203), "96x64": (96, 64, 48, 32, 4, 126),
-         "32x64": (32, 64, 16, 16, 4, 50)}
+# Rows and columns of a block's outputs and of a warp's, registers: TILES in cuda/src/kernels/linear.rs; and numbers
+# of slabs in shared memory.
+TILES = {"128x128": (128, 128, 64, 64, 255), "96x192": (96, 192, 48, 48, 188), "96x128": (96, 128, 48, 64, 230),
+         "96x64": (96, 64, 48, 32, 160), "48x64": (48, 64, 48, 16, 118)}
+STAGES = (4, 3, 2)
 ANY = "96x64"
 
 
 def warps(tile):
-    rows, cols, warp_rows, warp_cols, _, _ = tile
+    rows, cols, warp_rows, warp_cols, _ = tile
     return rows // warp_rows * (cols // warp_cols)
 
 
-def best_tile(device, kind, m, n, k):
-    """The backend's choice: the twin of cuda/src/cost.rs."""
+def shared_bytes(tile, stages):
+    return (tile[0] + tile[1]) * 128 * stages
+
+
+def clocks(device, kind, m, n, k, name, stages):
+    """The twin of linear_clocks in cuda/src/cost.rs."""
     size = 1 if kind == "int8" else 2
-    rates = {(8, 0): (1024, 2048), (8, 7): (1024, 2048), (8, 6): (512, 1024), (8, 9): (256, 1024), 11: (1024, 2048),
-             12: (256, 1024)}
-    rate = rates.get(device.compute, rates.get(device.compute[0], (1270, 2540)))[kind == "int8"]
+    older = {(8, 0): (1024, 2048, 40), (8, 7): (1024, 2048, 32), (8, 6): (512, 1024, 20), (8, 9): (256, 1024, 20)}
+    later = {11: (1024, 2048, 32), 12: (256, 1024, 20)}
+    half, int8, fill_rate = older.get(device.compute, later.get(device.compute[0], (1270, 2065, 35.8)))
+    rows, cols, warp_rows, warp_cols, registers = tile = TILES[name]
+    threads = 32 * warps(tile)
+    resident = max(1, min(65536 // (-registers // 8 * -8 * threads), 1536 // threads,
+                          device.multiprocessor_shared // (shared_bytes(tile, stages) + 1024)))
+    products = rows * cols * 128 / size / (int8 if kind == "int8" else half)
+    shared = warps(tile) * (warp_rows + warp_cols) + rows + cols
 
-    def clocks(name):
-        rows, cols, warp_rows, warp_cols, slabs, registers = tile = TILES[name]
-        threads = 32 * warps(tile)
-        resident = max(1, min(65536 // (-registers // 8 * -8 * threads), 1536 // threads,
-                              device.multiprocessor_shared // ((rows + cols) * 128 * slabs + 1024)))
-        products, loads = rows * cols * 128 / size / rate, warps(tile) * (warp_rows + warp_cols)
+    def slab(blocks):
+        fill = blocks * (rows + cols) * 128 / fill_rate
+        return max(max(products, shared) + 43, blocks * 1.25 * products, blocks * shared, fill,
+                   (600 + fill) / (stages - 1.25))
 
-        def slab(blocks):
-            return max(products + loads + 36, blocks * max(1.63 * products, 0.93 * (loads + rows + cols)))
+    blocks = ceil_div(ceil_div(m, rows) * ceil_div(n, cols), device.multiprocessors)
+    rounds, rest = divmod(blocks, resident)
+    depth = ceil_div(k * size, 128)
+    return rounds * (depth * slab(resident) + 1950) + (depth * slab(rest) + 1950 if rest else 0)
 
-        blocks = ceil_div(ceil_div(m, rows) * ceil_div(n, cols), device.multiprocessors)
-        rounds, rest = divmod(blocks, resident)
-        depth = ceil_div(k * size, 128)
-        return rounds * (depth * slab(resident) + 3300) + (depth * slab(rest) + 3300 if rest else 0)
 
-    return min(TILES, key=clocks)
+def best_tile(device, kind, m, n, k, tiles=TILES):
+    """The backend's choice of a tile and its slabs."""
+    fit = [(name, stages) for name in tiles for stages in STAGES
+           if shared_bytes(TILES[name], stages) <= device.block_shared]
+    return min(fit, key=lambda choice: clocks(device, kind, m, n, k, *choice))
 
 
 def padded(array, align):
@@ -142,18 +153,28 @@ class Layer:
     def tiles(self):
         return ["64x64"] if self.kind == "f32" else [*TILES, "any"]
 
+    def block(self, tile):
+        """Rows, columns, threads, slabs and shared memory of a block, and whether the backend would choose them."""
+        if self.kind == "f32":
+            return 64, 64, 256, 0, 0, True
+        shape = TILES.get(tile, TILES[ANY])
+        best, stages = best_tile(self.bench.device, self.kind, self.m, self.n, self.k)
+        if tile == "any":
+            stages = 4
+        elif tile != best:
+            _, stages = best_tile(self.bench.device, self.kind, self.m, self.n, self.k, [tile])
+        return *shape[:2], 32 * warps(shape), stages, shared_bytes(shape, stages), tile == best
+
     def measure(self, tile, args, out, **others):
         """A launch with this tile; `any` takes rows that start anywhere."""
-        wide = self.kind == "f32"
-        rows, cols, _, _, slabs, _ = shape = TILES.get(tile, TILES[ANY])
-        threads, shared = 32 * warps(shape), (rows + cols) * 128 * slabs
-        if wide:
-            rows, cols, threads, shared = 64, 64, 256, 0
-        chosen = wide or tile == best_tile(self.bench.device, self.kind, self.m, self.n, self.k)
+        rows, cols, threads, stages, shared, chosen = self.block(tile)
+        for each in args:
+            each.stages = stages
         self.bench.measure(Case(
             "linear", self.kind if self.w_kind == self.kind else f"{self.kind}·{self.w_kind}", self.shape(),
             (ceil_div(self.m, rows), ceil_div(self.n, cols), 1), threads, args, [out], LINEAR_LIMITS[self.kind],
-            name="linear_f32" if wide else f"linear_{self.kind}_{tile}", shared=shared, tile=tile, chosen=chosen, **others))
+            name="linear_f32" if self.kind == "f32" else f"linear_{self.kind}_{tile}", shared=shared, tile=tile,
+            chosen=chosen, **others))
 
     def shape(self):
         return f"{self.m}x{self.n}x{self.k}"

@@ -16,7 +16,7 @@ const EXPONENTIALS: f64 = 16.0;
 /// The part of the peak that kernels without tensor cores reach.
 const SCALAR_SHARE: f64 = 0.5;
 /// Clocks before a block's first product and after its last.
-const ENDS: f64 = 3300.0;
+const ENDS: f64 = 1950.0;
 
 /// What a launch needs of a card, and the time that it should take.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,7 +57,7 @@ pub(crate) fn of(card: &Card, info: &DeviceInfo, launch: &PlannedLaunch, cache: 
         _ => (0.0, 0.0, 0.0),
     };
     let (l2_us, memory_us) = (card.us(l2_bytes / card.l2_rate), bytes / card.memory / 1e3);
-    let ends = if clocks > 0.0 { 0.0 } else { card.us(ENDS / 3.0) };
+    let ends = if clocks > 0.0 { 0.0 } else { card.us(ENDS / 2.0) };
     let us = card.us(clocks).max(l2_us).max(memory_us) + ends + card.gap;
     Cost { us, floor_us: card.us(peak_clocks).max(memory_us), products, l2_bytes, bytes }
 }

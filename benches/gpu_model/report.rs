@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use denoir_convert::random::Shape;
-use denoir_core::DType;
 use denoir_core::backend::Program;
 use denoir_core::ops::Op;
+use denoir_core::{DType, EVALUATE};
 use denoir_cuda::{DeviceInfo, PlannedLaunch};
 
 use crate::cache::Cache;
@@ -176,12 +176,12 @@ pub(crate) fn picture(card: &Card, shape: Shape, dtype: DType) -> anyhow::Result
     let planned = Planned::new(shape, dtype, info.clone())?;
     let (settings, programs) = planned.picture()?;
     let (mut evaluations, mut runs, mut rest) = (0.0, 0, 0.0);
-    for (Program { replayed, .. }, program) in &programs {
+    for (Program { name, replayed, .. }, program) in &programs {
         let costs = costs(card, &info, &program.launches);
         let us: f64 = costs.iter().map(|cost| cost.us).sum();
         if *replayed {
             evaluations += us * program.runs as f64;
-            runs += program.runs;
+            runs += if *name == EVALUATE { program.runs } else { 0 };
         } else {
             rest += us + uploaded(card, &planned, &program.launches) / card.upload / 1e3;
         }

@@ -12,7 +12,7 @@ constexpr u32 SWIGLU = 5;
 
 // `table` is the periodic addend, or the modulation table from the gate's first column on, whose rows `table_rows` picks.
 // Scales are there for int8 alone; no bias is a null pointer. `gate`, its scale and bias are those of SWIGLU, which alone
-// may have outputs of 16 bits.
+// may have outputs of 16 bits. `stages`: slabs in shared memory, 2 to 4.
 struct LinearArgs {
     AnyMatrix x;
     AnyMatrix w;
@@ -30,7 +30,7 @@ struct LinearArgs {
     u32 k;
     u32 epilogue;
     Tokens layout;
-    u32 unused;
+    u32 stages;
 
     // A row of outputs where they are f32.
     DEVICE float* out_row(u32 r) const { return reinterpret_cast<float*>(out.at) + (u64)r * out.stride; }

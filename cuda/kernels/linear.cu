@@ -1,7 +1,7 @@
 // out = epilogue(x · wᵀ + bias) on tensor cores: 16-bit products with f32 sums, int8 products with i32 sums. A block has a
 // tile of `out` and walks along K in slabs of 128 bytes a row, which are 64 or 128 elements; while it multiplies one slab,
-// the next ones are on their way to shared memory. Both operands have K along their rows, as mma.sync takes them, so
-// int8 and 16-bit differ in the instruction alone.
+// the next ones are on their way to shared memory, and the factors of the next product to registers. Both operands have K
+// along their rows, as mma.sync takes them, so int8 and 16-bit differ in the instruction alone.
 //
 // Blocks that run at once have the same columns: weights come from memory once, activations stay in the cache.
 //
@@ -44,10 +44,10 @@ struct Unaligned {
     }
 };
 
-// A tile of M × N outputs, warps of WM × WN of them, and slabs under way.
-template <u32 M_, u32 N_, u32 WM_, u32 WN_, u32 STAGES_>
+// A tile of M × N outputs, and warps of WM × WN of them.
+template <u32 M_, u32 N_, u32 WM_, u32 WN_>
 struct Tile {
-    static constexpr u32 M = M_, N = N_, WM = WM_, WN = WN_, STAGES = STAGES_;
+    static constexpr u32 M = M_, N = N_, WM = WM_, WN = WN_;
     static constexpr u32 WARPS_N = N / WN;
     static constexpr u32 THREADS = 32 * (M / WM) * WARPS_N;
     static constexpr u32 STAGE_BYTES = (M + N) * SLAB;
@@ -145,7 +145,7 @@ DEVICE void finish_pairs(const LinearArgs& a, const typename P::Sum (&sums)[TILE
 // different banks.
 template <class T>
 DEVICE u32 sum_place(u32 row, u32 col) {
-    static_assert(T::M * T::N * 4 <= T::STAGES * T::STAGE_BYTES, "sums take the slabs' place");
+    static_assert(T::M * T::N * 4 <= 2 * T::STAGE_BYTES, "sums take the slabs' place");
     return row * T::N + (col ^ (row % 4 * 8));
 }
 
@@ -234,7 +234,14 @@ DEVICE void linear(const LinearArgs& a) {
             at += SLAB;
         }
         copy_commit();
-        filled = filled + T::STAGE_BYTES == T::STAGES * T::STAGE_BYTES ? 0 : filled + T::STAGE_BYTES;
+        filled = filled + T::STAGE_BYTES == a.stages * T::STAGE_BYTES ? 0 : filled + T::STAGE_BYTES;
+    };
+    // Waits until all slabs but the last `stages` - 2 are there, and all threads know it.
+    auto next_slab = [&] {
+        if (a.stages == 2) copy_wait<0>();
+        else if (a.stages == 3) copy_wait<1>();
+        else copy_wait<2>();
+        __syncthreads();
     };
 
     Sum sums[TILES_M][TILES_N][4];
@@ -245,30 +252,39 @@ DEVICE void linear(const LinearArgs& a) {
 #pragma unroll
             for (u32 e = 0; e < 4; ++e) sums[i][j][e] = 0;
 
+    // Factors of this step and of the next, which are on their way to registers while this one is multiplied.
+    u32 xf[2][TILES_M][4], wf[2][TILES_N / 2][4];
+    u32 x_at = place(warp_row + lane % 16, lane / 16);
+    u32 w_at = T::M * SLAB + place(warp_col + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+    auto load_step = [&](u32 step, const u8* slab) {
+        u32 flip = 2 * 16 * step;
 #pragma unroll
-    for (u32 s = 0; s < T::STAGES - 1; ++s) load_slab(s);
+        for (u32 i = 0; i < TILES_M; ++i) load_matrices(xf[step % 2][i], slab + (x_at ^ flip) + 16 * SLAB * i);
+#pragma unroll
+        for (u32 j = 0; j < TILES_N / 2; ++j) load_matrices(wf[step % 2][j], slab + (w_at ^ flip) + 16 * SLAB * j);
+    };
+
+    for (u32 s = 0; s < a.stages - 1; ++s) load_slab(s);
+    next_slab();
+    load_step(0, shared);
     u32 read = 0;
     for (u32 slab = 0; slab < slabs; ++slab) {
-        copy_wait<T::STAGES - 2>();
-        // Also: all have multiplied the slab whose place the next one takes.
-        __syncthreads();
-        load_slab(slab + T::STAGES - 1);
-        const u8* x = shared + read;
-        const u8* w = x + T::M * SLAB;
-        read = read + T::STAGE_BYTES == T::STAGES * T::STAGE_BYTES ? 0 : read + T::STAGE_BYTES;
 #pragma unroll
         for (u32 step = 0; step < STEPS; ++step) {
-            u32 xf[TILES_M][4], wf[TILES_N / 2][4];
+            if (step == STEPS - 1) {
+                // Also: all have read this slab, whose place the one after those under way takes.
+                next_slab();
+                read = read + T::STAGE_BYTES == a.stages * T::STAGE_BYTES ? 0 : read + T::STAGE_BYTES;
+            }
+            load_step((step + 1) % STEPS, shared + read);
+            if (step == 0) load_slab(slab + a.stages - 1);
 #pragma unroll
             for (u32 i = 0; i < TILES_M; ++i)
-                load_matrices(xf[i], x + place(warp_row + 16 * i + lane % 16, 2 * step + lane / 16));
 #pragma unroll
-            for (u32 j = 0; j < TILES_N / 2; ++j)
-                load_matrices(wf[j], w + place(warp_col + 16 * j + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2));
-#pragma unroll
-            for (u32 i = 0; i < TILES_M; ++i)
-#pragma unroll
-                for (u32 j = 0; j < TILES_N; ++j) P::add(sums[i][j], xf[i], wf[j / 2][j % 2 * 2], wf[j / 2][j % 2 * 2 + 1]);
+                for (u32 j = 0; j < TILES_N; ++j) {
+                    u32* w = wf[step % 2][j / 2] + j % 2 * 2;
+                    P::add(sums[i][j], xf[step % 2][i], w[0], w[1]);
+                }
         }
     }
 
@@ -295,29 +311,33 @@ DEVICE void linear(const LinearArgs& a) {
     finish_each<T, P>(a, tile, row0, col0);
 }
 
-typedef Tile<128, 128, 64, 64, 3> Large;
-typedef Tile<64, 128, 32, 64, 3> Wide;
-typedef Tile<96, 64, 48, 32, 4> Middle;
-typedef Tile<32, 64, 16, 16, 4> Small;
+typedef Tile<128, 128, 64, 64> Square;
+typedef Tile<96, 192, 48, 48> Large;
+typedef Tile<96, 128, 48, 64> Wide;
+typedef Tile<96, 64, 48, 32> Middle;
+typedef Tile<48, 64, 48, 16> Small;
 
 // NAME: type, and rows × columns of a tile; `any` takes rows that start anywhere.
 #define LINEAR(NAME, T, P, COPY) \
     KERNEL(T::THREADS) NAME(ARGUMENTS(LinearArgs) a) { linear<T, P, COPY>(a); }
 
-LINEAR(linear_f16_128x128, Large, F16Product, Aligned)
-LINEAR(linear_f16_64x128, Wide, F16Product, Aligned)
+LINEAR(linear_f16_128x128, Square, F16Product, Aligned)
+LINEAR(linear_f16_96x192, Large, F16Product, Aligned)
+LINEAR(linear_f16_96x128, Wide, F16Product, Aligned)
 LINEAR(linear_f16_96x64, Middle, F16Product, Aligned)
-LINEAR(linear_f16_32x64, Small, F16Product, Aligned)
+LINEAR(linear_f16_48x64, Small, F16Product, Aligned)
 LINEAR(linear_f16_any, Middle, F16Product, Unaligned)
-LINEAR(linear_bf16_128x128, Large, Bf16Product, Aligned)
-LINEAR(linear_bf16_64x128, Wide, Bf16Product, Aligned)
+LINEAR(linear_bf16_128x128, Square, Bf16Product, Aligned)
+LINEAR(linear_bf16_96x192, Large, Bf16Product, Aligned)
+LINEAR(linear_bf16_96x128, Wide, Bf16Product, Aligned)
 LINEAR(linear_bf16_96x64, Middle, Bf16Product, Aligned)
-LINEAR(linear_bf16_32x64, Small, Bf16Product, Aligned)
+LINEAR(linear_bf16_48x64, Small, Bf16Product, Aligned)
 LINEAR(linear_bf16_any, Middle, Bf16Product, Unaligned)
-LINEAR(linear_int8_128x128, Large, Int8Product, Aligned)
-LINEAR(linear_int8_64x128, Wide, Int8Product, Aligned)
+LINEAR(linear_int8_128x128, Square, Int8Product, Aligned)
+LINEAR(linear_int8_96x192, Large, Int8Product, Aligned)
+LINEAR(linear_int8_96x128, Wide, Int8Product, Aligned)
 LINEAR(linear_int8_96x64, Middle, Int8Product, Aligned)
-LINEAR(linear_int8_32x64, Small, Int8Product, Aligned)
+LINEAR(linear_int8_48x64, Small, Int8Product, Aligned)
 LINEAR(linear_int8_any, Middle, Int8Product, Unaligned)
 
 // f32 activations: products and sums in f32, weights of any float type widened. A block has a tile of 64 × 64 outputs, a

@@ -74,7 +74,11 @@ struct Module {
 }
 
 #[derive(Clone, Copy)]
-struct Function(sys::CUfunction);
+struct Function {
+    raw: sys::CUfunction,
+    /// The most shared memory that it may have so far, beyond what needs no asking.
+    shared: u32,
+}
 
 // SAFETY: the driver allows modules on any thread.
 unsafe impl Send for Module {}
@@ -86,24 +90,29 @@ impl Modules {
         Modules { loaded: HashMap::new(), functions: HashMap::new(), context: context.clone() }
     }
 
-    /// Returns the kernel's function, with its shared memory configured. The context is current.
+    /// Returns the kernel's function, which may have as much shared memory as this launch takes. The context is current.
     pub(crate) fn function(&mut self, kernel: &Kernel) -> Result<sys::CUfunction, Error> {
-        if let Some(Function(function)) = self.functions.get(kernel.name) {
-            return Ok(*function);
-        }
-        let module = self.module(kernel.stem)?;
-        let (mut function, name) = (std::ptr::null_mut(), format!("{}\0", kernel.name));
-        let calls = &self.context.calls;
-        // SAFETY: the module is alive, the name ends with a zero.
-        let find = || unsafe { sys::cuModuleGetFunction(&mut function, module, name.as_ptr().cast()) };
-        calls.make("cuModuleGetFunction", find)?;
-        if kernel.shared > 0 {
+        let mut function = match self.functions.get(kernel.name) {
+            Some(function) => *function,
+            None => Function { raw: self.find(kernel)?, shared: 0 },
+        };
+        if kernel.shared > function.shared {
             let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is alive.
-            let set = || unsafe { sys::cuFuncSetAttribute(function, most, kernel.shared as i32) };
-            calls.make("cuFuncSetAttribute", set)?;
+            let set = || unsafe { sys::cuFuncSetAttribute(function.raw, most, kernel.shared as i32) };
+            self.context.calls.make("cuFuncSetAttribute", set)?;
+            function.shared = kernel.shared;
         }
-        self.functions.insert(kernel.name, Function(function));
+        self.functions.insert(kernel.name, function);
+        Ok(function.raw)
+    }
+
+    fn find(&mut self, kernel: &Kernel) -> Result<sys::CUfunction, Error> {
+        let module = self.module(kernel.stem)?;
+        let (mut function, name) = (std::ptr::null_mut(), format!("{}\0", kernel.name));
+        // SAFETY: the module is alive, the name ends with a zero.
+        let find = || unsafe { sys::cuModuleGetFunction(&mut function, module, name.as_ptr().cast()) };
+        self.context.calls.make("cuModuleGetFunction", find)?;
         Ok(function)
     }
 

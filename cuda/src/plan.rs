@@ -33,7 +33,7 @@ impl PlannedLaunch {
     /// tile by them. `None` for every other kernel.
     pub fn expected_clocks(&self, info: &DeviceInfo) -> Option<f64> {
         match &self.op {
-            Op::Linear(op) => kernels::linear::expected_clocks(info, op, self.kernel),
+            Op::Linear(op) => kernels::linear::expected_clocks(info, op, self.kernel, self.shared),
             _ => None,
         }
     }

@@ -24,49 +24,55 @@ arguments! { LinearArgs, 160, {
     k: u32,
     epilogue: u32,
     layout: Tokens,
-    unused: u32,
+    stages: u32,
 } }
 
 /// In the order of [`LinearTile::ALL`]; registers as in `modules/linear.txt`.
-const TILES: [Tile; 4] = [
-    Tile { rows: 128, cols: 128, warp: [64, 64], stages: 3, registers: 248 },
-    Tile { rows: 64, cols: 128, warp: [32, 64], stages: 3, registers: 203 },
-    Tile { rows: 96, cols: 64, warp: [48, 32], stages: 4, registers: 126 },
-    Tile { rows: 32, cols: 64, warp: [16, 16], stages: 4, registers: 50 },
+const TILES: [Tile; 5] = [
+    Tile { rows: 128, cols: 128, warp: [64, 64], registers: 255 },
+    Tile { rows: 96, cols: 192, warp: [48, 48], registers: 188 },
+    Tile { rows: 96, cols: 128, warp: [48, 64], registers: 230 },
+    Tile { rows: 96, cols: 64, warp: [48, 32], registers: 160 },
+    Tile { rows: 48, cols: 64, warp: [48, 16], registers: 118 },
 ];
-/// The index of the tile for rows that start anywhere.
-const ANY: usize = 2;
+/// Numbers of slabs in shared memory: what the kernels take.
+const STAGES: [usize; 3] = [4, 3, 2];
+/// The index of the tile for rows that start anywhere, and its slabs.
+const ANY: (usize, usize) = (3, 4);
 /// Rows and columns of a block of f32 products, and its kernel: f32 activations, weights of any float type.
 const WIDE: [usize; 2] = [64, 64];
 const F32: Kernel =
     Kernel { stem: "linear", name: "linear_f32", threads: 256, shared: 0, args: size_of::<LinearArgs>() };
 
+/// Without its slabs, whose number each launch says.
 const fn kernel(name: &'static str, tile: Tile) -> Kernel {
-    let (threads, shared) = (tile.threads() as u32, tile.shared_bytes() as u32);
-    Kernel { stem: "linear", name, threads, shared, args: size_of::<LinearArgs>() }
+    Kernel { stem: "linear", name, threads: tile.threads() as u32, shared: 0, args: size_of::<LinearArgs>() }
 }
 
 /// By type of the operands: a kernel for each tile, then one for unaligned rows.
-const F16: [Kernel; 5] = [
+const F16: [Kernel; 6] = [
     kernel("linear_f16_128x128", TILES[0]),
-    kernel("linear_f16_64x128", TILES[1]),
-    kernel("linear_f16_96x64", TILES[2]),
-    kernel("linear_f16_32x64", TILES[3]),
-    kernel("linear_f16_any", TILES[ANY]),
+    kernel("linear_f16_96x192", TILES[1]),
+    kernel("linear_f16_96x128", TILES[2]),
+    kernel("linear_f16_96x64", TILES[3]),
+    kernel("linear_f16_48x64", TILES[4]),
+    kernel("linear_f16_any", TILES[ANY.0]),
 ];
-const BF16: [Kernel; 5] = [
+const BF16: [Kernel; 6] = [
     kernel("linear_bf16_128x128", TILES[0]),
-    kernel("linear_bf16_64x128", TILES[1]),
-    kernel("linear_bf16_96x64", TILES[2]),
-    kernel("linear_bf16_32x64", TILES[3]),
-    kernel("linear_bf16_any", TILES[ANY]),
+    kernel("linear_bf16_96x192", TILES[1]),
+    kernel("linear_bf16_96x128", TILES[2]),
+    kernel("linear_bf16_96x64", TILES[3]),
+    kernel("linear_bf16_48x64", TILES[4]),
+    kernel("linear_bf16_any", TILES[ANY.0]),
 ];
-const INT8: [Kernel; 5] = [
+const INT8: [Kernel; 6] = [
     kernel("linear_int8_128x128", TILES[0]),
-    kernel("linear_int8_64x128", TILES[1]),
-    kernel("linear_int8_96x64", TILES[2]),
-    kernel("linear_int8_32x64", TILES[3]),
-    kernel("linear_int8_any", TILES[ANY]),
+    kernel("linear_int8_96x192", TILES[1]),
+    kernel("linear_int8_96x128", TILES[2]),
+    kernel("linear_int8_96x64", TILES[3]),
+    kernel("linear_int8_48x64", TILES[4]),
+    kernel("linear_int8_any", TILES[ANY.0]),
 ];
 /// Every kernel of the file.
 #[cfg(test)]
@@ -93,6 +99,16 @@ pub(crate) fn launch(on: &mut dyn Target, op: &Linear) -> Result<(), Error> {
         }
         Epilogue::Store | Epilogue::Silu | Epilogue::Residual => {}
     }
+    let size = op.x.dtype.size();
+    let aligned =
+        |matrix: AnyMatrix| matrix.at.is_multiple_of(16) && (matrix.stride as usize * size).is_multiple_of(16);
+    let (best, stages) = match aligned(x) && aligned(w) && aligned(gate) {
+        true => on.tile().map_or_else(
+            || best_tile(on.info(), op.x.dtype, [m, cols, k]),
+            |forced| (forced as usize, forced.stages()),
+        ),
+        false => (TILES.len(), ANY.1),
+    };
     let args = LinearArgs {
         x,
         w,
@@ -110,40 +126,39 @@ pub(crate) fn launch(on: &mut dyn Target, op: &Linear) -> Result<(), Error> {
         k: word(k),
         epilogue: epilogue(&op.epilogue),
         layout,
-        unused: 0,
+        stages: word(stages),
     };
-    let size = op.x.dtype.size();
-    let aligned =
-        |matrix: AnyMatrix| matrix.at.is_multiple_of(16) && (matrix.stride as usize * size).is_multiple_of(16);
-    let best = match aligned(x) && aligned(w) && aligned(gate) {
-        true => on.tile().map_or_else(|| best_tile(on.info(), op.x.dtype, [m, cols, k]), |forced| forced as usize),
-        false => TILES.len(),
-    };
-    let tile = TILES.get(best).unwrap_or(&TILES[ANY]);
+    let tile = TILES.get(best).unwrap_or(&TILES[ANY.0]);
+    let with_slabs = |kernel| Kernel { shared: tile.shared_bytes(stages) as u32, ..kernel };
     let (kernel, [rows, columns]) = match op.x.dtype {
-        DType::F16 => (F16[best], [tile.rows, tile.cols]),
-        DType::BF16 => (BF16[best], [tile.rows, tile.cols]),
-        DType::I8 => (INT8[best], [tile.rows, tile.cols]),
+        DType::F16 => (with_slabs(F16[best]), [tile.rows, tile.cols]),
+        DType::BF16 => (with_slabs(BF16[best]), [tile.rows, tile.cols]),
+        DType::I8 => (with_slabs(INT8[best]), [tile.rows, tile.cols]),
         DType::F32 | DType::U32 => (F32, WIDE),
     };
     on.run(&kernel, [m.div_ceil(rows), cols.div_ceil(columns), 1], &args)
 }
 
-/// Chooses the tile that takes the least time for `m` rows and `n` columns of sums over `k` elements.
-fn best_tile(info: &DeviceInfo, dtype: DType, sizes: [usize; 3]) -> usize {
-    let time = |i: &usize| clocks(info, &TILES[*i], dtype, sizes);
-    (0..TILES.len()).min_by(|a, b| time(a).total_cmp(&time(b))).unwrap_or(0)
+/// Chooses the tile, and the slabs in shared memory, that take the least time for `m` rows and `n` columns of sums over
+/// `k` elements. Of equals it takes those with more slabs.
+fn best_tile(info: &DeviceInfo, dtype: DType, sizes: [usize; 3]) -> (usize, usize) {
+    let choices = (0..TILES.len()).flat_map(|tile| STAGES.map(|stages| (tile, stages)));
+    let fit = choices.filter(|&(tile, stages)| TILES[tile].shared_bytes(stages) <= info.shared_bytes);
+    let time = |&(tile, stages): &(usize, usize)| clocks(info, &TILES[tile], stages, dtype, sizes);
+    fit.min_by(|a, b| time(a).total_cmp(&time(b))).unwrap_or((TILES.len() - 1, 2))
 }
 
-fn clocks(info: &DeviceInfo, tile: &Tile, dtype: DType, [m, n, k]: [usize; 3]) -> f64 {
-    linear_clocks(info, tile, dtype == DType::I8, [m, n, k * dtype.size()])
+fn clocks(info: &DeviceInfo, tile: &Tile, stages: usize, dtype: DType, [m, n, k]: [usize; 3]) -> f64 {
+    linear_clocks(info, tile, stages, dtype == DType::I8, [m, n, k * dtype.size()])
 }
 
-/// The clocks that a launch is expected to take, if tensor cores compute it.
-pub(crate) fn expected_clocks(info: &DeviceInfo, op: &Linear, kernel: &str) -> Option<f64> {
+/// The clocks that a launch with so much shared memory is expected to take, if tensor cores compute it.
+pub(crate) fn expected_clocks(info: &DeviceInfo, op: &Linear, kernel: &str, shared: u32) -> Option<f64> {
     let tile = [F16, BF16, INT8].iter().find_map(|kernels| kernels.iter().position(|known| known.name == kernel))?;
+    let tile = TILES.get(tile).unwrap_or(&TILES[ANY.0]);
+    let stages = shared as usize / tile.shared_bytes(1);
     let cols = if matches!(op.epilogue, Epilogue::Swiglu { .. }) { 2 * op.out.cols } else { op.out.cols };
-    Some(clocks(info, TILES.get(tile).unwrap_or(&TILES[ANY]), op.x.dtype, [op.x.rows, cols, op.x.cols]))
+    Some(clocks(info, tile, stages, op.x.dtype, [op.x.rows, cols, op.x.cols]))
 }
 
 /// The kernels' number for the epilogue.
@@ -178,14 +193,14 @@ mod tests {
 
     /// The rows and columns that are chosen.
     fn chosen(sizes: [usize; 3], info: &DeviceInfo) -> (usize, usize) {
-        let tile = TILES[best_tile(info, DType::BF16, sizes)];
+        let tile = TILES[best_tile(info, DType::BF16, sizes).0];
         (tile.rows, tile.cols)
     }
 
     #[test]
     fn few_outputs_are_spread_over_the_device() {
         // proj of JiT-B/16 and of PixelGen-XL's guided pair.
-        assert_eq!(chosen([288, 768, 768], &large()), (32, 64));
+        assert_eq!(chosen([288, 768, 768], &large()), (48, 64));
         assert_eq!(chosen([576, 1152, 1152], &large()), (96, 64));
     }
 
