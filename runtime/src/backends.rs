@@ -6,6 +6,8 @@ mod cuda;
 mod engine;
 mod packed;
 #[cfg(feature = "vulkan")]
+mod race;
+#[cfg(feature = "vulkan")]
 mod vulkan;
 
 use std::sync::Arc;
@@ -37,10 +39,10 @@ pub(crate) fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Erro
         BackendKind::Auto if options.threads.is_some() || options.isa.is_some() => BackendKind::Cpu,
         kind => kind,
     };
-    let is_meant = |entry: &&Entry| match kind {
-        BackendKind::Auto => (entry.is_for_auto)(),
-        kind => kind == entry.kind,
-    };
+    if kind == BackendKind::Auto {
+        let opened = ENTRIES.iter().find_map(|entry| (entry.open_for_auto)(model, options));
+        return opened.unwrap_or_else(|| (cpu::ENTRY.open)(model, options));
+    }
     let none = || Error::Backend(format!("this build has no {} backend", kind.name()));
-    (ENTRIES.iter().find(is_meant).ok_or_else(none)?.open)(model, options)
+    (ENTRIES.iter().find(|entry| entry.kind == kind).ok_or_else(none)?.open)(model, options)
 }

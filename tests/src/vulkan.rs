@@ -19,7 +19,8 @@ pub fn gpu(tier: Tier) -> Result<&'static Gpu, &'static Error> {
 pub fn options(tier: Option<Tier>) -> Options {
     let device =
         std::env::var("DENOIR_VULKAN_DEVICE").ok().map(|n| n.parse().expect("DENOIR_VULKAN_DEVICE is a number"));
-    Options { device, tier, validation: Validation::Synchronisation(MESSAGES.clone()), ..Options::default() }
+    let validation = Validation::Synchronisation(MESSAGES.clone());
+    Options { device, tier, validation, slow: true, ..Options::default() }
 }
 
 /// Checks that the validation layers reported no errors or warnings.

@@ -12,7 +12,7 @@ use denoir_tests::golden::{self, with_denoiser};
 use denoir_tests::not_finite::{VALUES, are_refused, generate, smallest};
 use denoir_tests::op_matrix::backends::asked_for;
 use denoir_tests::vulkan::{gpu, options, quiet};
-use denoir_vulkan::{Error, Fault, Faults, Gpu, Messages, Options, Tier, Validation, vk};
+use denoir_vulkan::{Error, Fault, Faults, Gpu, Messages, Options, Tier, Unused, Validation, vk};
 
 /// Gives a model on a device to `f`, with room for one image.
 fn on<T>(gpu: &Gpu, model: &Arc<Model>, f: impl FnOnce(&mut dyn Denoise) -> Result<T>) -> Result<T> {
@@ -229,7 +229,7 @@ fn every_call_of_a_job_can_fail() -> Result<()> {
         let calls = faults.calls() - before;
         for after in 0..calls {
             let lost = after % 2 == 0;
-            let result = if lost { vk::Result::ERROR_DEVICE_LOST } else { vk::Result::ERROR_OUT_OF_DEVICE_MEMORY };
+            let result = if lost { vk::Result::ERROR_DEVICE_LOST } else { vk::Result::ERROR_OUT_OF_HOST_MEMORY };
             faults.arm(Fault { after, call: None, result });
             let drawn = draw(&gpu, &model);
             ensure!(faults.disarm(), "there is no call {after}");
@@ -274,13 +274,57 @@ fn wrong_linear_and_attention_kernels_are_found() -> Result<()> {
         found.push(kernel);
         match opened {
             Err(Error::SelfTest { .. }) if tier == Tier::Floor => {}
-            Ok(gpu) if gpu.wrong_tiers() == [tier] && !gpu.tiers().has(tier) => {}
-            Ok(gpu) => bail!("{kernel} is wrong, but {:?} and not {tier}", gpu.wrong_tiers()),
+            Ok(gpu) if gpu.unused_tiers() == [(tier, Unused::Wrong)] && !gpu.tiers().has(tier) => {}
+            Ok(gpu) => bail!("{kernel} is wrong, but {:?} and not {tier}", gpu.unused_tiers()),
             Err(why) => bail!("{kernel} is wrong: {why}"),
         }
     }
     println!("found: {}", found.join(", "));
     ensure!(["linear", "linear_int8", "attention"].iter().all(|kernel| found.contains(kernel)), "only {found:?} ran");
+    silent(&messages)
+}
+
+/// A tier whose kernels the driver refuses, or in which the device is lost, is left out, and all else goes on.
+#[test]
+fn tiers_that_crash_are_left_out() -> Result<()> {
+    let (options, faults, messages) = faulty(false);
+    let options = Options { tier: None, ..options };
+    let Some(sound) = open("tiers that crash", &options)? else { return Ok(()) };
+    ensure!(sound.unused_tiers().is_empty(), "{:?}", sound.unused_tiers());
+    let model = golden::model("forward/jit", DType::F32)?;
+    let image = draw(&sound, &model)?;
+    drop(sound);
+    // A kernel has a pipeline, and several submissions.
+    for (call, result, why, step) in [
+        ("vkCreateComputePipelines", vk::Result::ERROR_UNKNOWN, Unused::NotCompiled, 1),
+        ("vkQueueSubmit", vk::Result::ERROR_DEVICE_LOST, Unused::Lost, 3),
+    ] {
+        let mut left_out = Vec::new();
+        for after in (0..).step_by(step) {
+            faults.arm(Fault { after, call: Some(call), result });
+            let opened = Gpu::open(&options);
+            if !faults.disarm() {
+                // The self-test makes fewer calls than that.
+                break;
+            }
+            match opened {
+                // A kernel of the floor.
+                Err(Error::Call { .. } | Error::DeviceLost { .. }) => {}
+                Err(other) => bail!("{call} failed {after} times: {other}"),
+                Ok(gpu) => {
+                    let [(tier, reason)] = gpu.unused_tiers() else { bail!("{:?}", gpu.unused_tiers()) };
+                    ensure!(*reason == why && !gpu.tiers().has(*tier), "{tier} {reason}: {:?}", gpu.tiers());
+                    if !left_out.contains(tier) {
+                        left_out.push(*tier);
+                        ensure!(draw(&gpu, &model)? == image, "f32 changed without {tier}");
+                    }
+                }
+            }
+        }
+        let optional: Vec<Tier> = Gpu::open(&options)?.tiers().list().filter(|&tier| tier != Tier::Floor).collect();
+        println!("{call}: left out {left_out:?} of {optional:?}");
+        ensure!(optional.iter().all(|tier| left_out.contains(tier)), "{call}: {left_out:?} of {optional:?}");
+    }
     silent(&messages)
 }
 

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::calls::{Calls, Make};
 use crate::features::{Asked, Enabled};
 use crate::instance::Instance;
-use crate::tier::Tiers;
+use crate::tier::{Tier, Tiers};
 
 /// Bytes of a texel.
 pub(crate) const TEXEL_BYTES: usize = 16;
@@ -140,7 +140,7 @@ fn candidate(instance: &Instance, physical: vk::PhysicalDevice) -> Result<Option
     })?;
     let lists = |name: &CStr| listed.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
     let version = instance.version.min(properties.api_version);
-    let asked = Asked { instance, physical, version, lists: &lists };
+    let asked = Asked { instance, physical, properties: &properties, version, lists: &lists };
     let (tiers, mut extensions) = asked.tiers()?;
     extensions.extend([khr::portability_subset::NAME].into_iter().filter(|n| lists(n)));
     let mut maintenance = vk::PhysicalDeviceMaintenance3Properties::default();
@@ -181,7 +181,13 @@ pub(crate) struct Device {
 
 impl Device {
     /// Opens a device by number, by default the first. `apart`: treats its memory as inaccessible to the CPU.
-    pub(crate) fn open(instance: Instance, index: Option<usize>, apart: bool) -> Result<Arc<Device>, Error> {
+    /// It has all of its tiers but `lost`.
+    pub(crate) fn open(
+        instance: Instance,
+        index: Option<usize>,
+        apart: bool,
+        lost: &[Tier],
+    ) -> Result<Arc<Device>, Error> {
         let mut found = candidates(&instance)?;
         let (index, count) = (index.unwrap_or(0), found.len());
         if count == 0 {
@@ -190,7 +196,8 @@ impl Device {
         if index >= count {
             return Err(Error::NoSuchDevice { index, count });
         }
-        let about = found.swap_remove(index);
+        let mut about = found.swap_remove(index);
+        about.tiers = lost.iter().fold(about.tiers, |tiers, &tier| tiers.without(tier));
         let priorities = [1.0];
         let queues =
             [vk::DeviceQueueCreateInfo::default().queue_family_index(about.queue_family).queue_priorities(&priorities)];

@@ -6,7 +6,7 @@ use ash::{khr, vk};
 
 use crate::calls::Make;
 use crate::tier::{Matrix, Tiers};
-use crate::{Error, instance::Instance};
+use crate::{Error, instance::Instance, quirks};
 
 /// Bytes per row of the tiles that `linear_matrix.comp` keeps in shared memory, and of the smallest part of a row.
 const TILE_BYTES: u32 = 64;
@@ -16,6 +16,7 @@ const PART_BYTES: u32 = 8;
 pub(crate) struct Asked<'a> {
     pub(crate) instance: &'a Instance,
     pub(crate) physical: vk::PhysicalDevice,
+    pub(crate) properties: &'a vk::PhysicalDeviceProperties,
     /// The Vulkan version to use with it.
     pub(crate) version: u32,
     /// Whether it lists an extension.
@@ -47,10 +48,22 @@ impl Asked<'_> {
         Ok((Tiers { fp16, int8, matrix }, listed.collect()))
     }
 
+    /// The driver, of Vulkan 1.2.
+    fn driver(&self) -> vk::DriverId {
+        let mut driver = vk::PhysicalDeviceDriverProperties::default();
+        let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
+        // SAFETY: the chain holds only structures that the device knows.
+        unsafe { self.instance.raw.get_physical_device_properties2(self.physical, &mut properties) };
+        driver.driver_id
+    }
+
     /// The cooperative matrices that the kernels can use. They need Vulkan 1.3 for its memory model and fixed subgroup
     /// size.
     fn matrix(&self, bytes: bool) -> Result<Option<Matrix>, Error> {
         if self.version < vk::API_VERSION_1_3 || !(self.lists)(khr::cooperative_matrix::NAME) {
+            return Ok(None);
+        }
+        if !quirks::has_sound_matrices(self.properties, self.driver()) {
             return Ok(None);
         }
         let mut feature = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default();
@@ -79,7 +92,10 @@ impl Asked<'_> {
         use vk::ComponentTypeKHR as Type;
         let f16 = shape(&shapes, (Type::FLOAT16, 2), Type::FLOAT32);
         let int8 = shape(&shapes, (Type::SINT8, 1), Type::SINT32).filter(|_| bytes);
-        let subgroup = size.subgroup_size.clamp(sizes.min_subgroup_size, sizes.max_subgroup_size);
+        let subgroup = match quirks::has_matrices_of_smallest_subgroups(self.properties) {
+            true => sizes.min_subgroup_size,
+            false => size.subgroup_size.clamp(sizes.min_subgroup_size, sizes.max_subgroup_size),
+        };
         Ok((f16.is_some() || int8.is_some()).then_some(Matrix { f16, int8, subgroup }))
     }
 }

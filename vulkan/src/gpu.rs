@@ -12,7 +12,7 @@ use crate::calls::{Calls, Faults};
 use crate::device::{Device, DeviceInfo, candidates};
 use crate::instance::{Instance, Validation};
 use crate::pipelines::Pipelines;
-use crate::tier::Tiers;
+use crate::tier::{Tiers, Unused};
 use crate::{Error, Tier, disk_cache, self_test};
 
 /// Options for opening a device.
@@ -28,6 +28,8 @@ pub struct Options {
     pub validation: Validation,
     /// Injected call failures, for tests.
     pub faults: Option<Arc<Faults>>,
+    /// Uses tiers that are slower than those below, as a `tier` that is named always is; for tests.
+    pub slow: bool,
     /// Uploads through staging buffers even if the device shares the CPU's memory, for tests.
     pub apart: bool,
 }
@@ -50,41 +52,69 @@ pub struct Gpu {
     device: Arc<Device>,
     info: DeviceInfo,
     tiers: Tiers,
-    wrong: Vec<Tier>,
+    unused: Vec<(Tier, Unused)>,
     flop_per_second: f64,
     pipelines: Arc<Mutex<Pipelines>>,
 }
 
 impl Gpu {
-    /// Opens a device and checks every tier before use.
+    /// Opens a device and checks every tier before use: its results, and that it is no slower than the tiers below. After a
+    /// crash in an optional tier, opens it again without that.
     ///
     /// # Errors
     /// [`Error`], naming what the machine or device lacks.
     pub fn open(options: &Options) -> Result<Gpu, Error> {
-        let calls = Calls::new(options.faults.clone());
-        let instance = Instance::new(calls, &options.validation)?;
-        let device = Device::open(instance, options.device, options.apart)?;
-        let info = device.about.info(options.device.unwrap_or(0));
-        let cache = options.cache.as_deref().map(|folder| disk_cache::path(folder, &device.about.properties));
-        let mut tiers = info.tiers;
-        if let Some(tier) = options.tier {
-            if !tiers.has(tier) {
-                return Err(Error::NoTier { device: info.name, tier });
+        let mut lost = Vec::new();
+        loop {
+            match Gpu::open_without(&lost, options) {
+                Err((Some(tier), Error::DeviceLost { .. })) if tier != Tier::Floor && !lost.contains(&tier) => {
+                    lost.push(tier);
+                }
+                opened => return opened.map_err(|(_, e)| e),
             }
-            tiers = tiers.up_to(tier);
         }
-        let pipelines = Arc::new(Mutex::new(Pipelines::new(&device, cache)?));
-        let mut gpu = Gpu { device, info, tiers, wrong: Vec::new(), flop_per_second: 1e9, pipelines };
-        gpu.wrong = self_test::wrong_tiers(tiers, &|tiers, file, bytes| gpu.backend_with(tiers, file, bytes))?;
-        if gpu.wrong.contains(&Tier::Floor) {
-            return Err(Error::SelfTest { device: gpu.info.name });
+    }
+
+    /// An error comes with the tier whose kernels met it, if any.
+    fn open_without(lost: &[Tier], options: &Options) -> Result<Gpu, (Option<Tier>, Error)> {
+        let of_none = |e| (None, e);
+        let mut gpu = Gpu::unchecked(lost, options).map_err(of_none)?;
+        let backend = |tiers, file, bytes| gpu.backend_with(tiers, file, bytes);
+        let unusable = self_test::unusable(gpu.tiers, &backend).map_err(|(tier, e)| (Some(tier), e))?;
+        if unusable.iter().any(|(tier, _)| *tier == Tier::Floor) {
+            return Err(of_none(Error::SelfTest { device: gpu.info.name }));
         }
-        gpu.tiers = gpu.wrong.iter().fold(tiers, |tiers, &tier| tiers.without(tier));
-        gpu.flop_per_second = self_test::speed(gpu.tiers, &|tiers, file, bytes| gpu.backend_with(tiers, file, bytes))?;
+        let right = unusable.iter().fold(gpu.tiers, |tiers, (tier, _)| tiers.without(*tier));
+        let flop_per_second = self_test::speed(right, &backend).map_err(of_none)?;
+        // A processor compiles in each first run, for longer than any tier saves; nobody has one for its speed.
+        let tiers = match options.tier.is_some() || options.slow || gpu.device.about.is_processor() {
+            true => right,
+            false => self_test::without_slow(right, flop_per_second, &backend).map_err(of_none)?,
+        };
+        let slow = Tier::ALL.into_iter().filter(|&tier| right.has(tier) && !tiers.has(tier));
+        gpu.unused.extend(unusable.into_iter().chain(slow.map(|tier| (tier, Unused::Slow))));
+        (gpu.tiers, gpu.flop_per_second) = (tiers, flop_per_second);
         match options.tier {
-            Some(tier) if gpu.wrong.contains(&tier) => Err(Error::NoTier { device: gpu.info.name, tier }),
+            Some(tier) if !gpu.tiers.has(tier) => Err(of_none(Error::NoTier { device: gpu.info.name, tier })),
             _ => Ok(gpu),
         }
+    }
+
+    /// Opens a device with all tiers that it claims and that may be used, but `lost`.
+    fn unchecked(lost: &[Tier], options: &Options) -> Result<Gpu, Error> {
+        let calls = Calls::new(options.faults.clone());
+        let instance = Instance::new(calls, &options.validation)?;
+        let device = Device::open(instance, options.device, options.apart, lost)?;
+        let info = device.about.info(options.device.unwrap_or(0));
+        let cache = options.cache.as_deref().map(|folder| disk_cache::path(folder, &device.about.properties));
+        let tiers = match options.tier {
+            Some(tier) if !info.tiers.has(tier) => return Err(Error::NoTier { device: info.name, tier }),
+            Some(tier) => info.tiers.up_to(tier),
+            None => info.tiers,
+        };
+        let pipelines = Arc::new(Mutex::new(Pipelines::new(&device, cache)?));
+        let unused = lost.iter().map(|tier| (*tier, Unused::Lost)).collect();
+        Ok(Gpu { device, info, tiers, unused, flop_per_second: 1e9, pipelines })
     }
 
     /// Returns a description of the device.
@@ -97,9 +127,14 @@ impl Gpu {
         self.tiers
     }
 
-    /// Returns the tiers that the device claims but computes wrong results with; they are not used.
-    pub fn wrong_tiers(&self) -> &[Tier] {
-        &self.wrong
+    /// Returns the tiers that the device claims and that are not used, and why.
+    pub fn unused_tiers(&self) -> &[(Tier, Unused)] {
+        &self.unused
+    }
+
+    /// Floating-point operations a second of a small product in f32, with the time to start it.
+    pub fn flop_per_second(&self) -> f64 {
+        self.flop_per_second
     }
 
     /// Number of submissions to the device so far, by all backends.

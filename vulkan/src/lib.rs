@@ -8,7 +8,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `calls` | the wrapper around every `vk*` call that can fail |
-//! | `instance`, `device`, `features` | the loader, devices and their capabilities |
+//! | `instance`, `device`, `features`, `quirks` | the loader, devices, their capabilities and known faults |
 //! | `memory`, `weights` | buffers; the weights on the device |
 //! | `stream` | the queue: copies and submissions |
 //! | `recording`, `hazards` | recorded command buffers, barriers, the watchdog's limit |
@@ -17,7 +17,7 @@
 //! | `backend` | the backend: recorded programs |
 //! | `gpu` | opening a device |
 //! | `timers` | kernel times |
-//! | `self_test` | comparison of each tier with the reference |
+//! | `self_test` | comparison of each tier with the reference, and with the tiers below in speed |
 
 mod backend;
 mod calls;
@@ -32,6 +32,7 @@ mod kernels;
 mod launch;
 mod memory;
 mod pipelines;
+mod quirks;
 mod recording;
 mod self_test;
 mod shader;
@@ -47,5 +48,5 @@ pub use device::DeviceInfo;
 pub use error::Error;
 pub use gpu::{Gpu, Options, devices};
 pub use instance::{Messages, Validation};
-pub use tier::{Tier, Tiers};
+pub use tier::{Tier, Tiers, Unused};
 pub use timers::KernelTime;

@@ -71,14 +71,8 @@ impl Buffer {
         let mut buffer = Buffer { raw, memory, texels, mapped: None, len, allocated: 0, device: device.clone() };
         // SAFETY: the buffer is new.
         let needs = unsafe { device.raw.get_buffer_memory_requirements(raw) };
-        let (index, host) = memory_type(device, needs.memory_type_bits, place)?;
-        let info = vk::MemoryAllocateInfo::default().allocation_size(needs.size).memory_type_index(index);
-        // SAFETY: the type is one that the buffer can have.
-        let memory = device.calls.make("vkAllocateMemory", || unsafe { device.raw.allocate_memory(&info, None) });
-        buffer.memory = memory.map_err(|e| match e {
-            Error::OutOfDeviceMemory { call, .. } => Error::OutOfDeviceMemory { call, bytes: needs.size },
-            other => other,
-        })?;
+        let (memory, host) = allocate(device, &needs, place)?;
+        buffer.memory = memory;
         buffer.allocated = needs.size;
         device.allocated.fetch_add(needs.size, Ordering::Relaxed);
         // SAFETY: buffer and memory are new and fit.
@@ -144,23 +138,45 @@ impl Drop for Buffer {
     }
 }
 
-/// The best memory type for a place, and whether the CPU can access it (it is then coherent).
-fn memory_type(device: &Device, allowed: u32, place: Place) -> Result<(u32, bool), Error> {
+/// Allocates memory of the best type for a place that has room. Returns also whether the CPU can access it, which is then
+/// coherent.
+fn allocate(device: &Device, needs: &vk::MemoryRequirements, place: Place) -> Result<(vk::DeviceMemory, bool), Error> {
+    let mut failure = Error::Missing { device: device.about.name(), what: "a usable type of memory" };
+    for (index, host) in memory_types(device, needs.memory_type_bits, place) {
+        let info = vk::MemoryAllocateInfo::default().allocation_size(needs.size).memory_type_index(index);
+        // SAFETY: the type is one that the buffer can have.
+        match device.calls.make("vkAllocateMemory", || unsafe { device.raw.allocate_memory(&info, None) }) {
+            Ok(memory) => return Ok((memory, host)),
+            // Another heap may have room: the device's own is small beside the processor's on many that share it.
+            Err(Error::OutOfDeviceMemory { call, .. }) => {
+                failure = Error::OutOfDeviceMemory { call, bytes: needs.size };
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Err(failure)
+}
+
+/// The memory types for a place, the best first, and whether the CPU can access them. Of types in one heap only the best is
+/// there.
+fn memory_types(device: &Device, allowed: u32, place: Place) -> Vec<(u32, bool)> {
     use vk::MemoryPropertyFlags as Flags;
     let host = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;
     let wishes = match place {
-        Place::Device if device.shared => [Flags::DEVICE_LOCAL | host, Flags::DEVICE_LOCAL],
-        Place::Device => [Flags::DEVICE_LOCAL, Flags::empty()],
-        Place::Staging => [host | Flags::HOST_CACHED, host],
+        Place::Device if device.shared => [Flags::DEVICE_LOCAL | host, Flags::DEVICE_LOCAL, Flags::empty()],
+        Place::Device => [Flags::DEVICE_LOCAL, Flags::empty(), Flags::empty()],
+        Place::Staging => [host | Flags::HOST_CACHED, host, host],
     };
     let types = device.about.memory.memory_types_as_slice();
+    let (mut heaps, mut found) = (Vec::new(), Vec::new());
     for wish in wishes {
-        for (i, found) in types.iter().enumerate() {
-            if allowed & (1 << i) != 0 && found.property_flags.contains(wish) {
-                let sees = found.property_flags.contains(host) && (place == Place::Staging || device.shared);
-                return Ok((i as u32, sees));
+        for (i, kind) in types.iter().enumerate() {
+            if allowed & (1 << i) != 0 && kind.property_flags.contains(wish) && !heaps.contains(&kind.heap_index) {
+                let sees = kind.property_flags.contains(host) && (place == Place::Staging || device.shared);
+                heaps.push(kind.heap_index);
+                found.push((i as u32, sees));
             }
         }
     }
-    Err(Error::Missing { device: device.about.name(), what: "a usable type of memory" })
+    found
 }

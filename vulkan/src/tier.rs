@@ -42,6 +42,30 @@ impl std::fmt::Display for Tier {
     }
 }
 
+/// Why a tier that a device claims is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unused {
+    /// A kernel of it gives wrong results.
+    Wrong,
+    /// The driver does not compile a kernel of it.
+    NotCompiled,
+    /// The device was lost while a kernel of it ran.
+    Lost,
+    /// Its linear layers are slower than those of the tiers below.
+    Slow,
+}
+
+impl std::fmt::Display for Unused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Unused::Wrong => "computes wrongly",
+            Unused::NotCompiled => "does not compile its kernels",
+            Unused::Lost => "crashes",
+            Unused::Slow => "is slower",
+        })
+    }
+}
+
 /// The tiers in use: the floor always, others if the device supports them and computes correctly with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tiers {
@@ -99,6 +123,14 @@ impl Tiers {
             int8: self.int8 && tier >= Tier::Int8,
             matrix: self.matrix.filter(|_| tier >= Tier::Matrix),
         }
+    }
+
+    /// These tiers with only these of their matrices.
+    #[must_use]
+    pub(crate) fn with_matrices(self, f16: bool, int8: bool) -> Tiers {
+        let some =
+            |matrix: Matrix| Matrix { f16: matrix.f16.filter(|_| f16), int8: matrix.int8.filter(|_| int8), ..matrix };
+        Tiers { matrix: self.matrix.map(some).filter(|matrix| matrix.f16.is_some() || matrix.int8.is_some()), ..self }
     }
 
     /// These tiers without the given one.

@@ -22,7 +22,7 @@ const ROOMS: &[Room] = &[
     Room { path: "runtime/src/reserve.rs", ceiling: 19 },
     Room { path: "runtime/tests/", ceiling: 4 },
     Room { path: "convert/src/lib.rs", ceiling: 2 },
-    Room { path: "vulkan/src/", ceiling: 73 },
+    Room { path: "vulkan/src/", ceiling: 74 },
     Room { path: "cuda/src/", ceiling: 65 },
     Room { path: "capi/", ceiling: 208 },
     Room { path: "tests/", ceiling: 55 },

@@ -1,6 +1,8 @@
 //! The CPU backend.
 
 use std::sync::Arc;
+#[cfg(feature = "vulkan")]
+use std::time::Duration;
 use std::time::Instant;
 
 use denoir_core::backend::TapFn;
@@ -9,11 +11,13 @@ use denoir_core::{DType, Executor, ModelError, Precision, Weight};
 
 use super::engine::{Device, Engine, Entry, Opened, Use};
 use super::packed::Packed;
+#[cfg(feature = "vulkan")]
+use super::race::Race;
 use crate::system::{self, available_threads};
 use crate::{AlignedBytes, BackendKind, Error, Isa, Model, Options, Pool};
 
 pub(super) const ENTRY: Entry =
-    Entry { kind: BackendKind::Cpu, devices: || vec![device()], is_for_auto: || true, open };
+    Entry { kind: BackendKind::Cpu, devices: || vec![device()], open, open_for_auto: |model, o| Some(open(model, o)) };
 
 /// The processor, with a pipeline's memory.
 #[derive(Debug)]
@@ -40,6 +44,18 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     let packed = Packed::new(model, isa, &pool)?;
     let engine = Box::new(CpuEngine { arena, scratch, packed, pool, isa });
     Ok(Opened { engine, device: device(), warnings: Vec::new() })
+}
+
+/// How long a product takes in the model's type of weights, on all threads.
+#[cfg(feature = "vulkan")]
+pub(super) fn time(model: &Model, options: &Options) -> Option<Duration> {
+    let weights = model.network().weight_type();
+    let isa = Isa::detect_for([weights]);
+    let race = Race::new(weights, &isa.precision())?;
+    let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).ok()?;
+    let mut arena = AlignedBytes::zeroed(race.arena.as_slice().len()).ok()?;
+    let mut cpu = Cpu::new(race.weights.as_slice(), arena.as_mut_slice(), &pool, isa).ok()?;
+    race.time(&mut cpu)
 }
 
 fn device() -> Device {

@@ -9,7 +9,7 @@ use denoir_cuda::{Cuda, DeviceInfo, Gpu};
 use super::engine::{Device, Engine, Entry, KernelTime, Opened, Use};
 use crate::{BackendKind, DeviceError, Error, Model, Options};
 
-pub(super) const ENTRY: Entry = Entry { kind: BackendKind::Cuda, devices, is_for_auto, open };
+pub(super) const ENTRY: Entry = Entry { kind: BackendKind::Cuda, devices, open, open_for_auto };
 
 fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     let gpu = Gpu::open(&denoir_cuda::Options { device: options.device, faults: None })?;
@@ -25,9 +25,9 @@ fn devices() -> Vec<Device> {
     denoir_cuda::devices().unwrap_or_default().iter().map(describe).collect()
 }
 
-/// Returns whether the kernels run on the first device.
-fn is_for_auto() -> bool {
-    denoir_cuda::devices().is_ok_and(|devices| devices.first().is_some_and(|first| first.compute >= (8, 0)))
+/// If the kernels run on the first device.
+fn open_for_auto(model: &Arc<Model>, options: &Options) -> Option<Result<Opened, Error>> {
+    denoir_cuda::devices().ok()?.first().filter(|first| first.compute >= (8, 0)).map(|_| open(model, options))
 }
 
 fn describe(info: &DeviceInfo) -> Device {

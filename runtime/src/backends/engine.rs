@@ -8,15 +8,18 @@ use denoir_core::{DType, Precision};
 
 use crate::{BackendKind, Denoise, Error, Isa, Model, Options};
 
+/// Opens a device for a model.
+pub(super) type Open<T> = fn(&Arc<Model>, &Options) -> T;
+
 /// A backend of this build.
 pub(super) struct Entry {
     pub(super) kind: BackendKind,
     /// The devices of this machine.
     pub(super) devices: fn() -> Vec<Device>,
-    /// Whether `auto` takes it.
-    pub(super) is_for_auto: fn() -> bool,
     /// Opens the device that the options ask for, with room for their batch.
-    pub(super) open: fn(&Arc<Model>, &Options) -> Result<Opened, Error>,
+    pub(super) open: Open<Result<Opened, Error>>,
+    /// The same if `auto` takes the backend on this machine.
+    pub(super) open_for_auto: Open<Option<Result<Opened, Error>>>,
 }
 
 /// Something that can run the network.

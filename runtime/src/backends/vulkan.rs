@@ -2,18 +2,46 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use denoir_core::backend::{Backend, TapFn};
 use denoir_core::{Precision, RunError};
-use denoir_vulkan::{DeviceInfo, Gpu, Tier, Vulkan};
+use denoir_vulkan::{DeviceInfo, Gpu, Tier, Unused, Vulkan};
 
+use super::cpu;
 use super::engine::{Device, Engine, Entry, KernelTime, Opened, Use};
+use super::race::Race;
 use crate::{BackendKind, DeviceError, Error, Model, Options};
 
-pub(super) const ENTRY: Entry = Entry { kind: BackendKind::Vulkan, devices, is_for_auto, open };
+pub(super) const ENTRY: Entry = Entry { kind: BackendKind::Vulkan, devices, open, open_for_auto };
 
-/// `DENOIR_VULKAN_TIER` names the highest tier to use.
 fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
+    with_engine(gpu(options)?, model, options)
+}
+
+/// If the first device is a graphics card, or one that shares the processor's memory and multiplies faster than the
+/// processor.
+fn open_for_auto(model: &Arc<Model>, options: &Options) -> Option<Result<Opened, Error>> {
+    let devices = denoir_vulkan::devices().ok()?;
+    match devices.get(options.device.unwrap_or(0))?.kind {
+        "discrete" => Some(open(model, options)),
+        "integrated" => {
+            let gpu = gpu(options).ok()?;
+            (time(&gpu, model)? < cpu::time(model, options)?).then(|| with_engine(gpu, model, options))
+        }
+        _ => None,
+    }
+}
+
+/// How long a product takes in the model's type of weights.
+fn time(gpu: &Gpu, model: &Model) -> Option<Duration> {
+    let race = Race::new(model.network().weight_type(), &gpu.precision())?;
+    let mut engine = gpu.backend(Arc::new(race.weights.as_slice().to_vec()), race.arena.as_slice().len()).ok()?;
+    race.time(&mut engine)
+}
+
+/// Opens the device. `DENOIR_VULKAN_TIER` names the highest tier to use.
+fn gpu(options: &Options) -> Result<Gpu, Error> {
     let tier = match std::env::var("DENOIR_VULKAN_TIER") {
         Err(_) => None,
         Ok(name) => Some(Tier::from_name(&name).ok_or_else(|| {
@@ -21,12 +49,16 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
             Error::Backend(format!("DENOIR_VULKAN_TIER is {name:?}: the tiers are {known}"))
         })?),
     };
-    let wanted = denoir_vulkan::Options { device: options.device, tier, cache: cache(), ..Default::default() };
-    let gpu = Gpu::open(&wanted)?;
+    Ok(Gpu::open(&denoir_vulkan::Options { device: options.device, tier, cache: cache(), ..Default::default() })?)
+}
+
+fn with_engine(gpu: Gpu, model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     let mut device = describe(gpu.info());
     device.levels = gpu.tiers().list().map(Tier::name).collect();
-    let warning = |tier: &Tier| format!("{} computes wrongly in tier {tier}, which is not used", device.name);
-    let warnings = gpu.wrong_tiers().iter().map(warning).collect();
+    // A slow tier is no fault.
+    let faulty = gpu.unused_tiers().iter().filter(|(_, why)| *why != Unused::Slow);
+    let warnings =
+        faulty.map(|(tier, why)| format!("{} {why} in tier {tier}, which is not used", device.name)).collect();
     let arena_bytes = model.network().arena_bytes(options.batch(), gpu.precision())?;
     let engine = Box::new(gpu.backend(model.whole()?, arena_bytes)?);
     Ok(Opened { engine, device, warnings })
@@ -35,11 +67,6 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
 /// Empty on machines without Vulkan.
 fn devices() -> Vec<Device> {
     denoir_vulkan::devices().unwrap_or_default().iter().map(describe).collect()
-}
-
-/// Returns whether the first device is a graphics card.
-fn is_for_auto() -> bool {
-    denoir_vulkan::devices().is_ok_and(|devices| devices.first().is_some_and(|first| first.kind == "discrete"))
 }
 
 fn describe(info: &DeviceInfo) -> Device {
