@@ -1,8 +1,10 @@
 """Compiles kernels/*.cu with NVRTC and ptxas to the folder that is named: `cargo xtask cuda` runs this in an environment
-of its own. Writes STEM.ptx and STEM.sm_NN.cubin for every kernel file, and resources.txt, what ptxas says of each kernel:
+of its own. Writes STEM.ptx and STEM.sm_NN.cubin for every kernel file, and STEM.txt, what ptxas says of each kernel:
 registers, stack, spills, shared memory."""
 
+import concurrent.futures
 import ctypes
+import os
 import pathlib
 import re
 import subprocess
@@ -10,9 +12,12 @@ import sys
 
 import nvidia
 
-# What sm_80 takes runs on sm_86 and sm_89 too; sm_87 is Orin.
-ARCHITECTURES = ["sm_80", "sm_87", "sm_90"]
 NVIDIA = pathlib.Path(list(nvidia.__path__)[0])
+PTXAS = NVIDIA / "cuda_nvcc" / "bin" / "ptxas"
+PTXAS_13 = NVIDIA / "cu13" / "bin" / "ptxas"
+# What sm_80 takes runs on sm_86 and sm_89 too, what sm_100 and sm_120 take on sm_103 and sm_121; sm_87 is Orin, sm_110
+# Thor.
+ARCHITECTURES = {"sm_80": PTXAS, "sm_87": PTXAS, "sm_90": PTXAS, "sm_100": PTXAS_13, "sm_110": PTXAS_13, "sm_120": PTXAS_13}
 KERNELS = pathlib.Path(__file__).parent / "kernels"
 
 
@@ -45,25 +50,34 @@ def ptx(library, source):
     return text(library, program, "PTX")
 
 
+def cubin(path, architecture):
+    """Assembles a file of PTX; returns what ptxas says of its kernels."""
+    out = path.with_suffix(f".{architecture}.cubin")
+    command = [ARCHITECTURES[architecture], "-v", f"-arch={architecture}", path, "-o", out]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return resources(done.stderr, architecture)
+
+
 def main():
     out = pathlib.Path(sys.argv[1])
     only = sys.argv[2:]
     out.mkdir(parents=True, exist_ok=True)
     library = nvrtc()
-    for source in sorted(KERNELS.glob("*.cu")):
-        if only and source.stem not in only:
-            continue
-        path = out / f"{source.stem}.ptx"
-        path.write_bytes(ptx(library, source))
-        report = []
-        for architecture in ARCHITECTURES:
-            cubin = out / f"{source.stem}.{architecture}.cubin"
-            command = [NVIDIA / "cuda_nvcc" / "bin" / "ptxas", "-v", f"-arch={architecture}", path, "-o", cubin]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                sys.exit(done.stderr)
-            report += resources(done.stderr, architecture)
-        (out / f"{source.stem}.txt").write_text("".join(f"{line}\n" for line in report))
+    # The largest first, as ptxas takes longest over it.
+    sources = sorted(KERNELS.glob("*.cu"), key=lambda source: -source.stat().st_size)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        reports = {}
+        for source in sources:
+            if only and source.stem not in only:
+                continue
+            path = out / f"{source.stem}.ptx"
+            path.write_bytes(ptx(library, source))
+            reports[source.stem] = [pool.submit(cubin, path, architecture) for architecture in ARCHITECTURES]
+        for stem, report in reports.items():
+            lines = [line for architecture in report for line in architecture.result()]
+            (out / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))
 
 
 def resources(log, architecture):

@@ -155,6 +155,9 @@ fn registers((major, minor): (u32, u32)) -> HashMap<String, String> {
     let compiled = match (major, minor) {
         (8, 7) => "sm_87",
         (8, _) => "sm_80",
+        (10, _) => "sm_100",
+        (11, _) => "sm_110",
+        (12, _) => "sm_120",
         _ => "sm_90",
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cuda/modules");

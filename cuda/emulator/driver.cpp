@@ -308,6 +308,13 @@ Result cuStreamSynchronize(Stream* stream) {
     return SUCCESS;
 }
 
+Result cuMemGetInfo_v2(size_t* free, size_t* all) {
+    std::lock_guard<std::mutex> guard(lock);
+    *all = DEVICE_BYTES;
+    *free = DEVICE_BYTES - allocated;
+    return SUCCESS;
+}
+
 Result cuMemAlloc_v2(void** at, size_t bytes) {
     if (contexts.empty()) return INVALID_CONTEXT;
     if (bytes == 0) return INVALID_VALUE;

@@ -33,6 +33,7 @@ const FUNCTIONS: &[&str] = &[
     "cuStreamSynchronize",
     "cuMemAlloc_v2",
     "cuMemFree_v2",
+    "cuMemGetInfo_v2",
     "cuMemHostAlloc",
     "cuMemFreeHost",
     "cuMemcpyHtoDAsync_v2",
@@ -91,6 +92,8 @@ pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
 /// Loads the driver, checks its version and initialises it.
 pub(crate) struct Driver {
     calls: Calls,
+    /// The CUDA version that it supports, as 1000 · major + 10 · minor.
+    version: c_int,
 }
 
 impl Driver {
@@ -114,9 +117,9 @@ impl Driver {
         calls.make("cuDriverGetVersion", || unsafe { sys::cuDriverGetVersion(&mut version) })?;
         if version < DRIVER {
             let found = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
-            return Err(Error::DriverTooOld { found, needed: "CUDA 12.0" });
+            return Err(Error::DriverTooOld { found, needed: "CUDA 12.0 (on a Jetson, JetPack 6)" });
         }
-        Ok(Driver { calls })
+        Ok(Driver { calls, version })
     }
 
     pub(crate) fn count(&self) -> Result<usize, Error> {
@@ -181,7 +184,8 @@ impl Driver {
         let flags = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as u32;
         // SAFETY: the device is the driver's.
         self.calls.make("cuCtxCreate", || unsafe { sys::cuCtxCreate_v2(&mut raw, flags, device) })?;
-        let context = Arc::new(Context { raw, info, calls: self.calls, allocated: AtomicU64::new(0) });
+        let context =
+            Arc::new(Context { raw, info, driver: self.version, calls: self.calls, allocated: AtomicU64::new(0) });
         // Creating made it current; from now on it is where it is entered.
         drop(Entered);
         Ok(context)
@@ -192,6 +196,8 @@ impl Driver {
 pub(crate) struct Context {
     raw: sys::CUcontext,
     pub(crate) info: DeviceInfo,
+    /// The CUDA version that the driver supports, as 1000 · major + 10 · minor.
+    pub(crate) driver: c_int,
     pub(crate) calls: Calls,
     /// Bytes of the device's memory in use.
     pub(crate) allocated: AtomicU64,

@@ -60,6 +60,8 @@ pub enum Error {
         call: &'static str,
         /// Requested bytes; 0 if the call does not tell.
         bytes: u64,
+        /// Bytes that the driver says are free, if it was asked. There may be enough, but not in one piece.
+        free: Option<u64>,
     },
     /// The device crashed or was removed, and no call in its context succeeds any more. Open the device again.
     DeviceLost {
@@ -81,7 +83,7 @@ impl Error {
     pub(crate) fn of_call(call: &'static str, result: CUresult) -> Error {
         use CUresult as R;
         match result {
-            R::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfDeviceMemory { call, bytes: 0 },
+            R::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfDeviceMemory { call, bytes: 0, free: None },
             R::CUDA_ERROR_NO_DEVICE => Error::NoDevice,
             R::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | R::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
                 Error::DriverTooOld { found: "another version".into(), needed: call }
@@ -122,9 +124,15 @@ impl std::fmt::Display for Error {
             Error::SelfTest { device, kernels } => write!(f, "CUDA device {device} computes wrongly: {kernels}"),
             Error::InSelfTest { kernel, source } => write!(f, "{kernel}, in the self-test: {source}"),
             Error::TooLarge { what, size, limit } => write!(f, "{what} of {size} is too large: {limit} at most"),
-            Error::OutOfDeviceMemory { call, bytes: 0 } => write!(f, "the CUDA device is out of memory ({call})"),
-            Error::OutOfDeviceMemory { call, bytes } => {
-                write!(f, "the CUDA device is out of memory: {bytes} bytes cannot be had ({call})")
+            Error::OutOfDeviceMemory { call, bytes, free } => {
+                f.write_str("the CUDA device is out of memory")?;
+                match (bytes, free) {
+                    (0, _) => {}
+                    (_, None) => write!(f, ": {bytes} bytes cannot be had")?,
+                    (_, Some(free)) if free < bytes => write!(f, ": {bytes} bytes are needed, {free} are free")?,
+                    (_, Some(free)) => write!(f, ": no {bytes} bytes in one piece, though {free} are free")?,
+                }
+                write!(f, " ({call})")
             }
             Error::DeviceLost { call, result } => write!(f, "the CUDA device was lost: {result:?} ({call})"),
             Error::Call { call, result } => write!(f, "{call} failed: {result:?}"),
@@ -138,5 +146,18 @@ impl std::error::Error for Error {
             Error::InSelfTest { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_short_is_told_from_memory_in_pieces() {
+        let says = |bytes, free| Error::OutOfDeviceMemory { call: "cuMemAlloc", bytes, free }.to_string();
+        assert_eq!(says(0, None), "the CUDA device is out of memory (cuMemAlloc)");
+        assert_eq!(says(9, Some(8)), "the CUDA device is out of memory: 9 bytes are needed, 8 are free (cuMemAlloc)");
+        assert!(says(9, Some(20)).contains("no 9 bytes in one piece, though 20 are free"));
     }
 }

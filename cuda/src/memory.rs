@@ -28,7 +28,13 @@ impl Buffer {
         // SAFETY: the pointer is to a local.
         let made = context.calls.make("cuMemAlloc", || unsafe { sys::cuMemAlloc_v2(&mut at, len.max(FEWEST_BYTES)) });
         made.map_err(|e| match e {
-            Error::OutOfDeviceMemory { call, .. } => Error::OutOfDeviceMemory { call, bytes: len as u64 },
+            Error::OutOfDeviceMemory { call, .. } => {
+                let (mut free, mut all) = (0, 0);
+                // SAFETY: the pointers are to locals.
+                let asked = unsafe { sys::cuMemGetInfo_v2(&mut free, &mut all) };
+                let free = (asked == sys::CUresult::CUDA_SUCCESS).then_some(free as u64);
+                Error::OutOfDeviceMemory { call, bytes: len as u64, free }
+            }
             other => other,
         })?;
         context.allocated.fetch_add(len as u64, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cudarc::driver::sys;
+use miniz_oxide::inflate::decompress_to_vec;
 
 use crate::Error;
 use crate::calls::Make;
@@ -31,12 +32,19 @@ impl Kernel {
     }
 }
 
-/// A kernel file's modules.
+/// A kernel file's modules, compressed.
 struct Compiled {
     stem: &'static str,
     /// Compute capability and module.
-    cubins: [((u32, u32), &'static [u8]); 3],
+    cubins: [((u32, u32), &'static [u8]); 6],
     ptx: &'static [u8],
+}
+
+/// A module as `build.rs` compressed it.
+macro_rules! compressed {
+    ($stem:literal, $ending:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $stem, $ending, ".z"))
+    };
 }
 
 macro_rules! compiled {
@@ -45,12 +53,14 @@ macro_rules! compiled {
             Compiled {
                 stem: $stem,
                 cubins: [
-                    ((8, 0), include_bytes!(concat!("../modules/", $stem, ".sm_80.cubin"))),
-                    ((8, 7), include_bytes!(concat!("../modules/", $stem, ".sm_87.cubin"))),
-                    ((9, 0), include_bytes!(concat!("../modules/", $stem, ".sm_90.cubin"))),
+                    ((8, 0), compressed!($stem, ".sm_80.cubin")),
+                    ((8, 7), compressed!($stem, ".sm_87.cubin")),
+                    ((9, 0), compressed!($stem, ".sm_90.cubin")),
+                    ((10, 0), compressed!($stem, ".sm_100.cubin")),
+                    ((11, 0), compressed!($stem, ".sm_110.cubin")),
+                    ((12, 0), compressed!($stem, ".sm_120.cubin")),
                 ],
-                // The driver looks for its end.
-                ptx: concat!(include_str!(concat!("../modules/", $stem, ".ptx")), "\0").as_bytes(),
+                ptx: compressed!($stem, ".ptx"),
             },
         )*];
     };
@@ -120,7 +130,10 @@ impl Modules {
         if let Some(module) = self.loaded.get(stem) {
             return Ok(module.raw);
         }
-        let image = image(stem, self.context.info.compute);
+        // The driver looks for the end of PTX. A module that is damaged is none to the driver.
+        let mut image =
+            decompress_to_vec(image(stem, self.context.info.compute, self.context.driver)).unwrap_or_default();
+        image.push(0);
         let mut raw = std::ptr::null_mut();
         // SAFETY: the image is a whole cubin, or PTX that ends with a zero.
         let load = || unsafe { sys::cuModuleLoadData(&mut raw, image.as_ptr().cast()) };
@@ -130,12 +143,19 @@ impl Modules {
     }
 }
 
-/// The module that the driver loads on a device of this compute capability.
-fn image(stem: &str, compute: (u32, u32)) -> &'static [u8] {
-    let Some(compiled) = COMPILED.iter().find(|compiled| compiled.stem == stem) else { return b"\0" };
+/// The first generation of devices whose cubins are CUDA 13's, which older drivers do not load.
+const GENERATION_13: u32 = 10;
+const CUDA_13: i32 = 13000;
+
+/// The module for a device of this compute capability, and a driver of this version, compressed.
+fn image(stem: &str, (major, minor): (u32, u32), driver: i32) -> &'static [u8] {
+    let Some(compiled) = COMPILED.iter().find(|compiled| compiled.stem == stem) else { return &[] };
+    if major >= GENERATION_13 && driver < CUDA_13 {
+        return compiled.ptx;
+    }
     // A cubin also runs on later devices of the same generation, but what is for a Jetson only there.
     let of = |wanted| compiled.cubins.iter().find(|(of, _)| *of == wanted);
-    of(compute).or_else(|| of((compute.0, 0))).map_or(compiled.ptx, |(_, cubin)| *cubin)
+    of((major, minor)).or_else(|| of((major, 0))).map_or(compiled.ptx, |(_, cubin)| *cubin)
 }
 
 impl Drop for Module {

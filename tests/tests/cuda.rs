@@ -241,6 +241,8 @@ fn errors_name_what_a_device_lacks() -> Result<()> {
     faults.arm(Fault { after: 0, call: Some("cuGraphLaunch"), result: full });
     let full = open(&options);
     ensure!(matches!(full, Err(Error::OutOfDeviceMemory { .. })), "{full:?}");
+    let vast = open(&options)?.backend(Arc::new(Vec::new()), 1 << 45);
+    ensure!(matches!(vast, Err(Error::OutOfDeviceMemory { bytes, free: Some(_), .. }) if bytes == 1 << 45), "{vast:?}");
     ensure!(open(&options).is_ok(), "a device that was lost is opened anew");
     Ok(())
 }

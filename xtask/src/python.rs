@@ -8,10 +8,16 @@ use crate::tool::{self, Project};
 
 /// The ggml project's own reader of model files.
 pub(crate) const GGUF: Environment = Environment { name: "gguf-reader", packages: &["gguf==0.19.0"] };
-/// NVRTC and ptxas. The newest whose PTX JetPack 6 reads.
+/// NVRTC and ptxas: the newest whose PTX JetPack 6 reads, and ptxas of the first CUDA 13 for the cards since. What their
+/// packages depend on compiles for the host.
 pub(crate) const CUDA: Environment = Environment {
     name: "cuda-compilers",
-    packages: &["nvidia-cuda-nvrtc-cu12==12.6.85", "nvidia-cuda-nvcc-cu12==12.6.85"],
+    packages: &[
+        "--no-deps",
+        "nvidia-cuda-nvrtc-cu12==12.6.85",
+        "nvidia-cuda-nvcc-cu12==12.6.85",
+        "nvidia-cuda-nvcc==13.0.88",
+    ],
 };
 /// The packages that `benches/gpu_day` computes with.
 pub(crate) const NUMPY: Environment = Environment { name: "numpy", packages: &["numpy==2.4.6"] };

@@ -23,7 +23,7 @@ const ROOMS: &[Room] = &[
     Room { path: "runtime/tests/", ceiling: 4 },
     Room { path: "convert/src/lib.rs", ceiling: 2 },
     Room { path: "vulkan/src/", ceiling: 74 },
-    Room { path: "cuda/src/", ceiling: 65 },
+    Room { path: "cuda/src/", ceiling: 66 },
     Room { path: "capi/", ceiling: 208 },
     Room { path: "tests/", ceiling: 55 },
     Room { path: "fuzz/", ceiling: 36 },

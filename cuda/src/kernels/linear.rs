@@ -217,7 +217,9 @@ mod tests {
             let registers = rest.split([' ', ':']).find_map(|word| word.parse::<usize>().ok());
             (kernel, registers.expect("registers"))
         };
-        let report: Vec<_> = include_str!("../../modules/linear.txt").lines().map(used).collect();
+        // Of what has run or will run soon; later cubins take more, which a block a multiprocessor has room for.
+        let known = |line: &&str| ["sm_80", "sm_87", "sm_90"].iter().any(|target| line.contains(target));
+        let report: Vec<_> = include_str!("../../modules/linear.txt").lines().filter(known).map(used).collect();
         for (i, tile) in TILES.iter().enumerate() {
             let of_tile = |name: &str| [F16, BF16, INT8].iter().any(|kernels| kernels[i].name == name);
             let most = report.iter().filter(|(kernel, _)| of_tile(kernel)).map(|(_, registers)| *registers).max();

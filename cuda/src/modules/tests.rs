@@ -5,7 +5,9 @@ use std::path::Path;
 
 use denoir_core::ops::Op;
 
-use super::{COMPILED, Kernel, image};
+use miniz_oxide::inflate::decompress_to_vec;
+
+use super::{COMPILED, CUDA_13, Kernel, image};
 use crate::kernels::{self, *};
 
 /// An attribute of a kernel that says the size of its arguments, by the number that the format gives it.
@@ -58,8 +60,11 @@ fn cubins_hold_every_kernel_with_its_arguments() {
     for kernel in kernels::all() {
         let compiled = COMPILED.iter().find(|compiled| compiled.stem == kernel.stem).expect("a module");
         for ((major, minor), cubin) in compiled.cubins {
+            let cubin = &*decompress_to_vec(cubin).expect("a module");
             let at = format!("{} on {major}.{minor}", kernel.name);
-            assert_eq!(number::<4>(cubin, 48) & 0xff, u64::from(10 * major + minor), "{at}: another architecture");
+            // From the format's version 8 on, CUDA 13's, the architecture is a byte further.
+            let architecture = (number::<4>(cubin, 48) >> (if cubin[8] >= 8 { 8 } else { 0 })) & 0xff;
+            assert_eq!(architecture, u64::from(10 * major + minor), "{at}: another architecture");
             let sections = sections(cubin);
             let find = |name: String| sections.iter().find(|(found, _)| *found == name).map(|(_, bytes)| *bytes);
             let code = find(format!(".text.{}", kernel.name)).expect(&at);
@@ -74,8 +79,7 @@ fn cubins_hold_every_kernel_with_its_arguments() {
 fn ptx_holds_the_same_kernels_with_their_threads() {
     let mut found = BTreeSet::new();
     for compiled in COMPILED {
-        assert_eq!(compiled.ptx.last(), Some(&0), "{}: PTX ends with a zero", compiled.stem);
-        let ptx = text(compiled.ptx, 0);
+        let ptx = String::from_utf8(decompress_to_vec(compiled.ptx).expect("a module")).expect("text");
         assert!(ptx.contains(".version 8.5\n.target sm_80\n"), "{}: another version", compiled.stem);
         for entry in ptx.split(".entry ").skip(1) {
             let name = entry.split('(').next().expect("a name").to_owned();
@@ -99,10 +103,15 @@ fn every_operation_has_a_file() {
 fn each_device_gets_its_own_cubin_and_later_ones_ptx() {
     let linear = COMPILED.iter().find(|compiled| compiled.stem == "linear").expect("compiled");
     let of = |wanted| linear.cubins.iter().find(|(of, _)| *of == wanted).expect("a cubin").1.as_ptr();
-    for (device, cubin) in [((8, 0), (8, 0)), ((8, 6), (8, 0)), ((8, 9), (8, 0)), ((8, 7), (8, 7)), ((9, 0), (9, 0))] {
-        assert_eq!(image("linear", device).as_ptr(), of(cubin), "{device:?}");
+    for (device, cubin) in
+        [((8, 0), (8, 0)), ((8, 6), (8, 0)), ((8, 9), (8, 0)), ((8, 7), (8, 7)), ((9, 0), (9, 0)), ((12, 1), (12, 0))]
+    {
+        assert_eq!(image("linear", device, CUDA_13).as_ptr(), of(cubin), "{device:?}");
     }
-    assert!(image("linear", (12, 0)).starts_with(b"//"), "PTX starts with its comment");
+    // Later devices, and those whose driver compiles.
+    assert_eq!(image("linear", (13, 0), CUDA_13).as_ptr(), linear.ptx.as_ptr());
+    assert_eq!(image("linear", (12, 0), 12080).as_ptr(), linear.ptx.as_ptr());
+    assert_eq!(image("linear", (9, 0), 12000).as_ptr(), of((9, 0)));
 }
 
 #[test]
