@@ -147,6 +147,7 @@ impl Card {
             multiprocessors: self.multiprocessors,
             shared_bytes: (self.shared_kib - 1) << 10,
             multiprocessor_shared_bytes: self.shared_kib << 10,
+            l2_bytes: self.l2_bytes,
             unified: self.unified,
         }
     }

@@ -113,8 +113,11 @@ fn traffic(card: &Card, launch: &PlannedLaunch, cache: &mut Cache) -> (f64, f64)
         };
         let cols = if gate.is_some() { cols / 2 } else { cols };
         // Blocks start in order, rows first, and walk along K together.
-        let blocks: Vec<(usize, usize)> = (0..launch.grid[1] as usize)
-            .flat_map(|col| (0..launch.grid[0] as usize).map(move |row| (row, col)))
+        let [row_tiles, columns, turns] = launch.grid.map(|blocks| blocks as usize);
+        let turn_of = |turn| move |col| (turn * row_tiles..(turn + 1) * row_tiles).map(move |row| (row, col));
+        let blocks: Vec<(usize, usize)> = (0..turns)
+            .flat_map(|turn| (0..columns).flat_map(turn_of(turn)))
+            .filter(|(row, _)| row * rows < op.x.rows)
             .collect();
         for at_once in blocks.chunks(card.multiprocessors) {
             for part in 0..parts(&op.x) {

@@ -48,7 +48,7 @@ struct Warp {
 
 // A block under way on this thread of the system.
 struct Block {
-    Index index;
+    Index index, grid;
     std::vector<std::unique_ptr<Fiber>> fibers;
     std::vector<std::unique_ptr<Warp>> warps;
     Barrier barrier;
@@ -147,6 +147,7 @@ void run_block(Index index, Index shape, u32 shared_bytes) {
 void launch(void (*kernel)(const void*), const void* args, Index grid, Index shape, u32 shared_bytes) {
     block.threads = shape.x * shape.y * shape.z;
     block.kernel = kernel;
+    block.grid = grid;
     block.args = args;
     while (block.fibers.size() < block.threads) {
         block.fibers.emplace_back(new Fiber());
@@ -168,6 +169,7 @@ void undefined(const char* what) {
 }
 
 Index& block_index() { return block.index; }
+Index& grid_size() { return block.grid; }
 Index& thread_index() { return block.now->index; }
 u8* dynamic_shared() { return block.shared; }
 u32 lane() { return block.now->number % 32; }

@@ -27,6 +27,7 @@ struct Slot {
 };
 
 Index& block_index();
+Index& grid_size();
 Index& thread_index();
 u8* dynamic_shared();
 void sync_block();
@@ -57,6 +58,7 @@ inline void aligned(const void* at, const char* what, u32 bytes = 16) {
 
 #define threadIdx (emulator::thread_index())
 #define blockIdx (emulator::block_index())
+#define gridDim (emulator::grid_size())
 
 inline void __syncthreads() { emulator::sync_block(); }
 inline u32 min(u32 a, u32 b) { return a < b ? a : b; }

@@ -203,6 +203,7 @@ Result cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
         case 16: *value = 8; break;                 // multiprocessors
         case 18: *value = discrete ? 0 : 1; break;  // integrated, as Orin is
+        case 38: *value = 16 << 10; break;          // second-level cache
         case 75: *value = 8; break;                 // compute capability 8.7
         case 76: *value = 7; break;
         case 81: *value = 164 << 10; break;         // shared memory of a multiprocessor

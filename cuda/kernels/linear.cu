@@ -3,7 +3,8 @@
 // the next ones are on their way to shared memory, and the factors of the next product to registers. Both operands have K
 // along their rows, as mma.sync takes them, so int8 and 16-bit differ in the instruction alone.
 //
-// Blocks that run at once have the same columns: weights come from memory once, activations stay in the cache.
+// Blocks that run at once have the same columns: weights come from memory once, activations stay in the cache. Where not
+// all of them fit, a group of row tiles takes its turn with all columns before the next one does.
 //
 // With SWIGLU a tile's columns are in turn eight of the gate and the eight of the other factor with the same outputs, of
 // which a block has half as many: a thread finds both factors of an output in its registers.
@@ -216,7 +217,9 @@ DEVICE void linear(const LinearArgs& a) {
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     u32 warp_row = warp / T::WARPS_N * T::WM, warp_col = warp % T::WARPS_N * T::WN;
     bool gated = a.epilogue == SWIGLU;
-    u32 row0 = blockIdx.x * T::M, col0 = blockIdx.y * (gated ? T::N / 2 : T::N);
+    u32 row0 = (blockIdx.z * gridDim.x + blockIdx.x) * T::M, col0 = blockIdx.y * (gated ? T::N / 2 : T::N);
+    // Of the last group, whose blocks may be more than its rows.
+    if (row0 >= a.rows) return;
     u32 row_bytes = a.k * size_of(a.x.type), slabs = (row_bytes + SLAB - 1) / SLAB;
 
     u32 my_row = threadIdx.x / CHUNKS, my_chunk = threadIdx.x % CHUNKS;

@@ -126,3 +126,19 @@ pub(crate) fn linear_clocks(
     let last = if rest > 0 { slabs * slab(rest) + ENDS } else { 0.0 };
     rounds as f64 * (slabs * slab(resident) + ENDS) + last
 }
+
+/// How many row tiles take their turn together, each turn with all columns, so that the fewest bytes come from memory.
+/// Blocks that run at once read the rows of their turn once if those fit into half of the second-level cache, else again
+/// for every few columns; every turn reads the weights again, unless they fit.
+pub(crate) fn turn(info: &DeviceInfo, tile: &Tile, stages: usize, [m, n, k_bytes]: [usize; 3]) -> usize {
+    let (rows, cols) = (m.div_ceil(tile.rows), n.div_ceil(tile.cols));
+    let (room, at_once) = (info.l2_bytes / 2, info.multiprocessors * tile.resident(info, stages));
+    let bytes = |turn: usize| {
+        let turns = rows.div_ceil(turn);
+        let passes = if turn * tile.rows * k_bytes <= room { 1 } else { cols.div_ceil((at_once / turn).max(1)) };
+        let reads = if n * k_bytes <= room { 1 } else { turns };
+        m * k_bytes * passes + n * k_bytes * reads
+    };
+    // Turns of equal length, the longest first: equal costs keep the fewest.
+    (1..=rows).map(|turns| rows.div_ceil(turns)).min_by_key(|&turn| bytes(turn)).unwrap_or(1)
+}

@@ -71,6 +71,8 @@ pub struct DeviceInfo {
     pub shared_bytes: usize,
     /// Bytes of shared memory of a multiprocessor, for all of its blocks.
     pub multiprocessor_shared_bytes: usize,
+    /// Bytes of the second-level cache.
+    pub l2_bytes: usize,
     /// Whether the processor and the device share one memory.
     pub unified: bool,
 }
@@ -163,6 +165,7 @@ impl Driver {
             shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize,
             multiprocessor_shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?
                 as usize,
+            l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
             unified: attribute(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
         })
     }

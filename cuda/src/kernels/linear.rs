@@ -2,7 +2,7 @@ use denoir_core::DType;
 use denoir_core::ops::{Epilogue, Linear};
 
 use crate::args::{AnyMatrix, Matrix, Tokens, arguments, word};
-use crate::cost::{Tile, linear_clocks};
+use crate::cost::{Tile, linear_clocks, turn};
 use crate::launch::Target;
 use crate::modules::Kernel;
 use crate::{DeviceInfo, Error};
@@ -29,11 +29,11 @@ arguments! { LinearArgs, 160, {
 
 /// In the order of [`LinearTile::ALL`]; registers as in `modules/linear.txt`.
 const TILES: [Tile; 5] = [
-    Tile { rows: 128, cols: 128, warp: [64, 64], registers: 255 },
+    Tile { rows: 128, cols: 128, warp: [64, 64], registers: 254 },
     Tile { rows: 96, cols: 192, warp: [48, 48], registers: 188 },
     Tile { rows: 96, cols: 128, warp: [48, 64], registers: 230 },
-    Tile { rows: 96, cols: 64, warp: [48, 32], registers: 160 },
-    Tile { rows: 48, cols: 64, warp: [48, 16], registers: 118 },
+    Tile { rows: 96, cols: 64, warp: [48, 32], registers: 154 },
+    Tile { rows: 48, cols: 64, warp: [48, 16], registers: 116 },
 ];
 /// Numbers of slabs in shared memory: what the kernels take.
 const STAGES: [usize; 3] = [4, 3, 2];
@@ -128,15 +128,27 @@ pub(crate) fn launch(on: &mut dyn Target, op: &Linear) -> Result<(), Error> {
         layout,
         stages: word(stages),
     };
-    let tile = TILES.get(best).unwrap_or(&TILES[ANY.0]);
-    let with_slabs = |kernel| Kernel { shared: tile.shared_bytes(stages) as u32, ..kernel };
-    let (kernel, [rows, columns]) = match op.x.dtype {
-        DType::F16 => (with_slabs(F16[best]), [tile.rows, tile.cols]),
-        DType::BF16 => (with_slabs(BF16[best]), [tile.rows, tile.cols]),
-        DType::I8 => (with_slabs(INT8[best]), [tile.rows, tile.cols]),
-        DType::F32 | DType::U32 => (F32, WIDE),
+    let kernels = match op.x.dtype {
+        DType::F16 => &F16,
+        DType::BF16 => &BF16,
+        DType::I8 => &INT8,
+        DType::F32 | DType::U32 => {
+            let [rows, columns] = WIDE;
+            return on.run(&F32, [m.div_ceil(rows), cols.div_ceil(columns), 1], &args);
+        }
     };
-    on.run(&kernel, [m.div_ceil(rows), cols.div_ceil(columns), 1], &args)
+    let tile = TILES.get(best).unwrap_or(&TILES[ANY.0]);
+    let kernel = Kernel { shared: tile.shared_bytes(stages) as u32, ..kernels[best] };
+    on.run(&kernel, grid(on, tile, stages, [m, cols, k * size]), &args)
+}
+
+/// Blocks for `m` rows and `n` columns: rows of a turn, columns, turns.
+fn grid(on: &dyn Target, tile: &Tile, stages: usize, sizes: [usize; 3]) -> [usize; 3] {
+    let rows = sizes[0].div_ceil(tile.rows);
+    // What tests compute is small, and should take more than one turn.
+    let turn = if on.tile().is_some() { 2 } else { turn(on.info(), tile, stages, sizes) };
+    let turn = turn.min(rows);
+    [turn, sizes[1].div_ceil(tile.cols), rows.div_ceil(turn.max(1))]
 }
 
 /// Chooses the tile, and the slabs in shared memory, that take the least time for `m` rows and `n` columns of sums over
@@ -187,6 +199,7 @@ mod tests {
             multiprocessors: 132,
             shared_bytes: 227 << 10,
             multiprocessor_shared_bytes: 228 << 10,
+            l2_bytes: 50 << 20,
             unified: false,
         }
     }
@@ -208,6 +221,16 @@ mod tests {
     fn many_outputs_get_tiles_that_read_less() {
         // w12 of PixelGen-XXL, and of XL's guided pair.
         assert_eq!([[2048, 12288, 1536], [576, 6144, 1152]].map(|sizes| chosen(sizes, &large())), [(128, 128); 2]);
+    }
+
+    #[test]
+    fn rows_take_turns_where_the_cache_is_small() {
+        let orin = DeviceInfo { multiprocessors: 16, l2_bytes: 4 << 20, ..large() };
+        // proj of PixelGen-XXL's guided pair: its 6 MB of activations fit into a large cache alone.
+        let sizes = [2048, 1536, 1536 * 2];
+        let turns = |info: &DeviceInfo| 2048usize.div_ceil(128).div_ceil(turn(info, &TILES[0], 2, sizes));
+        assert_eq!([turns(&large()), turns(&orin)], [1, 4]);
+        assert_eq!(turn(&orin, &TILES[0], 2, [0, 1536, 3072]), 1);
     }
 
     #[test]
