@@ -98,6 +98,15 @@ typedef enum denoir_method {
   DENOIR_METHOD_ADAMS = 4,
 } denoir_method;
 
+// What a pixel is in a device's memory.
+typedef enum denoir_pixel_format {
+  // Red, green, blue and alpha, a byte each: image after image, with lines from top to bottom. Alpha is 255, or the
+  // fourth channel of models that have one; images of one channel become grey. Other models have no such pixels.
+  DENOIR_PIXEL_FORMAT_RGBA8 = 0,
+  // Values of 32 bits before conversion, about -1 to 1: (images, channels, height, width).
+  DENOIR_PIXEL_FORMAT_F32 = 1,
+} denoir_pixel_format;
+
 // The noise generator.
 typedef enum denoir_rng {
   // `torch.randn` of an x86-64 CPU, bit for bit: a seed gives the upstream picture.
@@ -263,6 +272,11 @@ typedef struct denoir_pipeline_params {
   // If a thread has a smaller one already, the kernel refuses, and the next fastest is taken. Name another instruction
   // set to rule this out. Text encoders with int8 weights take the fastest too.
   const char *isa;
+  // A `CUstream` or `cudaStream_t` that all work of a CUDA device goes to, in its order and in its context; chooses
+  // that backend. It must outlive the pipeline, and must not be captured while the pipeline draws. NULL: the pipeline
+  // has a stream of its own, in the device's primary context, which the CUDA runtime uses too. `cudaStreamLegacy` is the
+  // default stream.
+  void *cuda_stream;
 } denoir_pipeline_params;
 
 #ifdef __cplusplus
@@ -345,6 +359,23 @@ enum denoir_status denoir_generate_f32(struct denoir_context *context,
                                        const struct denoir_request *request,
                                        float *samples,
                                        size_t count);
+
+// Draws into memory of a CUDA device: `memory` is its address there, as `cudaMalloc` or `cuMemAlloc` gives it, a multiple
+// of 4. It has `size` bytes and belongs to the context of the pipeline: the device's primary context, or that of
+// `cuda_stream`. `format` is a `denoir_pixel_format`. `row_stride` is the number of bytes from one line to the next, a
+// multiple of 4 (0: no gap). Bytes in gaps stay as they are.
+//
+// The images are complete when the function returns, and never pass through the processor's memory. Until then nothing
+// else may use the memory, except for work that `cuda_stream` already has. After a failure its contents are unspecified.
+//
+// Returns the same statuses as `denoir_generate`; `DENOIR_ERROR_BACKEND` if the pipeline does not run on CUDA.
+enum denoir_status denoir_generate_cuda(struct denoir_context *context,
+                                        struct denoir_pipeline *pipeline,
+                                        const struct denoir_request *request,
+                                        int32_t format,
+                                        void *memory,
+                                        size_t size,
+                                        size_t row_stride);
 
 // Fills `values` with the starting noise of a seed for an image of `count` values. `rng` is a `denoir_rng`.
 //

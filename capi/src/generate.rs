@@ -1,9 +1,10 @@
+use std::ffi::c_void;
 use std::ops::ControlFlow;
 use std::ptr;
 use std::sync::{MutexGuard, TryLockError};
 
 use denoir::core::pixels::Pixels;
-use denoir::{Pipeline, Progress, Request};
+use denoir::{DeviceMemory, Pipeline, PixelFormat, Progress, Request};
 
 use crate::context::{denoir_context, denoir_progress, guard};
 use crate::model::denoir_model;
@@ -87,6 +88,58 @@ pub unsafe extern "C" fn denoir_generate_f32(
     }
 }
 
+/// What a pixel is in a device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum denoir_pixel_format {
+    /// Red, green, blue and alpha, a byte each: image after image, with lines from top to bottom. Alpha is 255, or the
+    /// fourth channel of models that have one; images of one channel become grey. Other models have no such pixels.
+    DENOIR_PIXEL_FORMAT_RGBA8 = 0,
+    /// Values of 32 bits before conversion, about -1 to 1: (images, channels, height, width).
+    DENOIR_PIXEL_FORMAT_F32 = 1,
+}
+
+/// Draws into memory of a CUDA device: `memory` is its address there, as `cudaMalloc` or `cuMemAlloc` gives it, a multiple
+/// of 4. It has `size` bytes and belongs to the context of the pipeline: the device's primary context, or that of
+/// `cuda_stream`. `format` is a `denoir_pixel_format`. `row_stride` is the number of bytes from one line to the next, a
+/// multiple of 4 (0: no gap). Bytes in gaps stay as they are.
+///
+/// The images are complete when the function returns, and never pass through the processor's memory. Until then nothing
+/// else may use the memory, except for work that `cuda_stream` already has. After a failure its contents are unspecified.
+///
+/// Returns the same statuses as `denoir_generate`; `DENOIR_ERROR_BACKEND` if the pipeline does not run on CUDA.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn denoir_generate_cuda(
+    context: *mut denoir_context,
+    pipeline: *mut denoir_pipeline,
+    request: *const denoir_request,
+    format: i32,
+    memory: *mut c_void,
+    size: usize,
+    row_stride: usize,
+) -> denoir_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(context, |context| {
+            let cancels = context.cancels();
+            let (mut pipeline, request) = begin(pipeline, request)?;
+            const FORMATS: [PixelFormat; 2] = [PixelFormat::Rgba8, PixelFormat::F32];
+            let format = usize::try_from(format).ok().and_then(|i| FORMATS.get(i).copied());
+            let format = format.ok_or_else(|| Failure::argument("there is no such pixel format"))?;
+            if memory.is_null() {
+                return Err(Failure::argument("the device's memory is NULL"));
+            }
+            let row_stride = (row_stride > 0).then_some(row_stride);
+            let memory = DeviceMemory::new(memory.addr() as u64, size, format, row_stride);
+            let condition = request.condition(pipeline.model())?;
+            let request = request.request(&condition)?;
+            observed(context, cancels, &mut pipeline, |pipeline, observe| {
+                pipeline.generate_on_device(&request, observe, &memory)
+            })
+        })
+    }
+}
+
 /// Fills `values` with the starting noise of a seed for an image of `count` values. `rng` is a `denoir_rng`.
 ///
 /// Returns `DENOIR_OK` or `DENOIR_ERROR_ARGUMENT`.
@@ -149,6 +202,24 @@ fn draw(
     request: &Request<'_>,
     take: &mut dyn FnMut(usize, &[f32]),
 ) -> Result<()> {
+    observed(context, cancels, pipeline, |pipeline, observe| {
+        pipeline.generate_each(request, observe, &mut |i, image| {
+            take(i, image);
+            Ok(())
+        })
+    })
+}
+
+/// Is told of every evaluation, and may stop the job.
+type Observe<'o> = dyn FnMut(&mut Progress<'_>) -> ControlFlow<()> + 'o;
+
+/// Lets `draw` draw with an observer that calls the context's callbacks, until somebody cancels.
+fn observed(
+    context: &denoir_context,
+    cancels: usize,
+    pipeline: &mut Pipeline,
+    draw: impl FnOnce(&mut Pipeline, &mut Observe<'_>) -> std::result::Result<(), denoir::Error>,
+) -> Result<()> {
     let (model, callbacks) = (pipeline.model().clone(), context.callbacks());
     let network = model.network();
     let batch = pipeline.batch();
@@ -179,11 +250,7 @@ fn draw(
         show(progress)?;
         if context.cancels() == cancels { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    pipeline.generate_each(request, &mut observe, &mut |i, image| {
-        take(i, image);
-        Ok(())
-    })?;
-    Ok(())
+    Ok(draw(pipeline, &mut observe)?)
 }
 
 /// The layout of lines in the caller's memory.

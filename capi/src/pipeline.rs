@@ -1,7 +1,7 @@
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::sync::{Arc, Mutex};
 
-use denoir::{BackendKind, Isa, Options, Pipeline};
+use denoir::{BackendKind, CudaStream, Isa, Options, Pipeline};
 
 use crate::context::{denoir_context, guard};
 use crate::model::denoir_model;
@@ -49,6 +49,11 @@ pub struct denoir_pipeline_params {
     /// If a thread has a smaller one already, the kernel refuses, and the next fastest is taken. Name another instruction
     /// set to rule this out. Text encoders with int8 weights take the fastest too.
     pub isa: *const c_char,
+    /// A `CUstream` or `cudaStream_t` that all work of a CUDA device goes to, in its order and in its context; chooses
+    /// that backend. It must outlive the pipeline, and must not be captured while the pipeline draws. NULL: the pipeline
+    /// has a stream of its own, in the device's primary context, which the CUDA runtime uses too. `cudaStreamLegacy` is the
+    /// default stream.
+    pub cuda_stream: *mut c_void,
 }
 
 // SAFETY: `repr(C)` of integers and a pointer, with its size first.
@@ -57,13 +62,14 @@ unsafe impl Params for denoir_pipeline_params {
 
     fn defaults() -> Self {
         let struct_size = size_of::<Self>();
-        denoir_pipeline_params { struct_size, backend: 0, device: -1, threads: 0, batch: 0, isa: std::ptr::null() }
+        let (isa, cuda_stream) = (std::ptr::null(), std::ptr::null_mut());
+        denoir_pipeline_params { struct_size, backend: 0, device: -1, threads: 0, batch: 0, isa, cuda_stream }
     }
 }
 
 impl denoir_pipeline_params {
     /// # Safety
-    /// `isa` is NULL or a string.
+    /// `isa` is NULL or a string; `cuda_stream` NULL or a stream that outlives the pipeline.
     unsafe fn options(&self) -> Result<Options> {
         const KINDS: [BackendKind; 4] = [BackendKind::Auto, BackendKind::Cpu, BackendKind::Vulkan, BackendKind::Cuda];
         let kind = usize::try_from(self.backend).ok().and_then(|i| KINDS.get(i).copied());
@@ -81,6 +87,8 @@ impl denoir_pipeline_params {
             threads: (self.threads > 0).then_some(self.threads as usize),
             isa,
             batch: (self.batch > 0).then_some(self.batch as usize),
+            // SAFETY: the caller's promise.
+            cuda_stream: (!self.cuda_stream.is_null()).then(|| unsafe { CudaStream::new(self.cuda_stream) }),
         })
     }
 }

@@ -68,13 +68,16 @@ fn status_of(e: &Error) -> denoir_status {
         Error::Model(..) | Error::Preset(_) | Error::Tokenizer(..) => DENOIR_ERROR_MODEL,
         Error::Memory(_) | Error::Threads(_) => DENOIR_ERROR_MEMORY,
         Error::Backend(_) => DENOIR_ERROR_BACKEND,
+        Error::Room { .. } => DENOIR_ERROR_BUFFER,
         Error::Forked => DENOIR_ERROR_DEVICE,
         Error::Device(e) => status_of_device(e),
         Error::Run(RunError::Cancelled) => DENOIR_ERROR_CANCELLED,
         Error::Run(RunError::NotFinite) => DENOIR_ERROR_NOT_FINITE,
         Error::Run(RunError::Op(denoir::core::backend::OpError::Device(e))) => status_of_device(e),
         Error::Run(RunError::Op(_)) => DENOIR_ERROR_INTERNAL,
-        Error::Plan(_) | Error::Condition(_) | Error::Encode(_) | Error::Run(_) => DENOIR_ERROR_ARGUMENT,
+        Error::Plan(_) | Error::Condition(_) | Error::Encode(_) | Error::Run(_) | Error::Layout(_) => {
+            DENOIR_ERROR_ARGUMENT
+        }
         _ => DENOIR_ERROR_INTERNAL,
     }
 }

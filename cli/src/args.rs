@@ -61,7 +61,7 @@ impl EngineArgs {
             Backend::Cuda => BackendKind::Cuda,
         };
         let threads = self.threads.map(usize::from);
-        Options { backend, device: self.device, threads, isa: self.isa, batch: Some(batch) }
+        Options { backend, device: self.device, threads, isa: self.isa, batch: Some(batch), ..Options::default() }
     }
 }
 

@@ -73,6 +73,53 @@ impl Pixels {
     }
 }
 
+/// What a pixel is in the memory of a device that applications show images from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelFormat {
+    /// Red, green, blue and alpha, a byte each: `(images, height, width)`. Alpha is 255, or the fourth channel of networks
+    /// that have one; images of one channel become grey. Other networks have no such pixels.
+    Rgba8,
+    /// The values before conversion to 8 bits, about -1 to 1: `(images, channels, height, width)`.
+    F32,
+}
+
+/// Images in the memory of a device, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceImages {
+    /// The first image's address on the device, a multiple of 4.
+    pub at: u64,
+    /// What a pixel is. Both kinds take 4 bytes.
+    pub format: PixelFormat,
+    /// The network's channels, the image's size, and bytes from one line to the next: a multiple of 4, at least 4 · width.
+    /// What lies between lines stays as it is.
+    pub pixels: Pixels,
+    /// How values become bytes.
+    pub rounding: Rounding,
+}
+
+impl DeviceImages {
+    /// Bytes from one image to the next.
+    ///
+    /// # Errors
+    /// What is wrong with the format, the address or the stride.
+    pub fn image_bytes(&self) -> Result<usize, &'static str> {
+        let Pixels { channels, height, width, stride } = self.pixels;
+        let planes = match (self.format, channels) {
+            (PixelFormat::Rgba8, 1 | 3 | 4) => 1,
+            (PixelFormat::Rgba8, _) => return Err("images with so many channels are no RGBA"),
+            (PixelFormat::F32, channels) => channels,
+        };
+        if !self.at.is_multiple_of(4) || !stride.is_multiple_of(4) {
+            return Err("addresses and strides of images on a device must be multiples of 4 bytes");
+        }
+        if width.checked_mul(4).is_none_or(|line| stride < line) {
+            return Err("the row stride is less than a line's 4 bytes a pixel");
+        }
+        let bytes = planes.checked_mul(height).and_then(|lines| lines.checked_mul(stride));
+        bytes.filter(|_| u32::try_from(stride).is_ok()).ok_or("the row stride is larger than a device's memory")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +132,25 @@ mod tests {
         let mut out = [7; 15];
         pixels.write(&image, Rounding::Jit, &mut out).unwrap();
         assert_eq!(out, [0, 120, 20, 140, 40, 160, 7, 7, 60, 180, 80, 200, 100, 220, 7]);
+    }
+
+    #[test]
+    fn images_on_a_device_are_measured() {
+        let rgb = Pixels { stride: 16, ..Pixels::dense(3, 5, 4) };
+        let images = DeviceImages { at: 256, format: PixelFormat::Rgba8, pixels: rgb, rounding: Rounding::Jit };
+        assert_eq!(images.image_bytes(), Ok(80));
+        assert_eq!(DeviceImages { format: PixelFormat::F32, ..images }.image_bytes(), Ok(240));
+        let with = |pixels| DeviceImages { pixels, ..images }.image_bytes();
+        for wrong in [
+            with(Pixels { channels: 2, ..rgb }),
+            with(Pixels { stride: 12, ..rgb }),
+            with(Pixels { stride: 18, ..rgb }),
+            with(Pixels { stride: usize::MAX - 3, ..rgb }),
+            with(Pixels { width: usize::MAX, ..rgb }),
+            DeviceImages { at: 2, ..images }.image_bytes(),
+        ] {
+            assert!(wrong.is_err());
+        }
     }
 
     #[test]

@@ -69,6 +69,8 @@ inline u32 float_bits(float x) {
     return bits;
 }
 
+inline float multiply(float x, float y) { return x * y; }
+
 inline float bits_float(u32 bits) {
     float x;
     memcpy(&x, &bits, 4);

@@ -73,6 +73,7 @@ struct Graph {
 };
 
 struct Stream {
+    void* context;
     Graph* capture = nullptr;
     std::deque<std::function<void()>> pending;
 
@@ -91,6 +92,7 @@ std::mutex lock;
 // Live allocations: what is freed twice, or never, is seen.
 std::set<const void*> live;
 u64 allocated = 0, most_allocated = 0;
+u64 primary_holders = 0;
 thread_local std::vector<void*> contexts;
 thread_local bool discrete = false;
 
@@ -218,16 +220,24 @@ Result cuDeviceTotalMem_v2(size_t* bytes, int) {
     return SUCCESS;
 }
 
-Result cuCtxCreate_v2(void** context, u32, int) {
-    *context = made(new int(0));
-    contexts.push_back(*context);
+// One lives as long as somebody holds it.
+Result cuDevicePrimaryCtxRetain(void** context, int) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (primary_holders++ == 0) live.insert(&primary_holders);
+    *context = &primary_holders;
     return SUCCESS;
 }
 
-Result cuCtxDestroy_v2(void* context) {
-    if (!gone(context)) return INVALID_CONTEXT;
-    delete static_cast<int*>(context);
+Result cuDevicePrimaryCtxRelease_v2(int) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (primary_holders == 0) return INVALID_CONTEXT;
+    if (--primary_holders == 0) live.erase(&primary_holders);
     return SUCCESS;
+}
+
+Result cuCtxGetDevice(int* device) {
+    *device = 0;
+    return contexts.empty() ? INVALID_CONTEXT : SUCCESS;
 }
 
 Result cuCtxPushCurrent_v2(void* context) {
@@ -238,13 +248,6 @@ Result cuCtxPushCurrent_v2(void* context) {
 Result cuCtxSetCurrent(void* context) {
     if (!contexts.empty()) contexts.pop_back();
     if (context != nullptr) contexts.push_back(context);
-    return SUCCESS;
-}
-
-// A device has one, which lives as long as the program.
-Result cuDevicePrimaryCtxRetain(void** context, int) {
-    static int primary;
-    *context = &primary;
     return SUCCESS;
 }
 
@@ -291,7 +294,12 @@ Result cuFuncSetAttribute(Function* function, int attribute, int value) {
 
 Result cuStreamCreate(Stream** stream, u32) {
     if (contexts.empty()) return INVALID_CONTEXT;
-    *stream = made(new Stream());
+    *stream = made(new Stream{contexts.back(), nullptr, {}});
+    return SUCCESS;
+}
+
+Result cuStreamGetCtx(Stream* stream, void** context) {
+    *context = stream->context;
     return SUCCESS;
 }
 
@@ -334,6 +342,11 @@ Result cuMemFreeHost(void* at) { return release(at, false); }
 Result cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, Stream* stream) {
     if (stream->capture) return CAPTURE_UNSUPPORTED;
     stream->pending.push_back([=] { memcpy(to, from, bytes); });
+    return SUCCESS;
+}
+
+Result cuMemsetD8Async(void* at, u8 byte, size_t bytes, Stream* stream) {
+    stream->pending.push_back([=] { memset(at, byte, bytes); });
     return SUCCESS;
 }
 

@@ -4,6 +4,9 @@
 DEVICE u32 float_bits(float x) { return __float_as_uint(x); }
 DEVICE float bits_float(u32 x) { return __uint_as_float(x); }
 
+// A product that no fused operation takes in.
+DEVICE float multiply(float x, float y) { return __fmul_rn(x, y); }
+
 // To 16 bits, ties to even.
 DEVICE u16 f16_bits(float x) {
     u16 bits;

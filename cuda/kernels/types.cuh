@@ -40,6 +40,8 @@ DEVICE void store_pair(void* row, u32 type, u32 c, float x, float y) {
     else reinterpret_cast<u32*>(static_cast<u16*>(row) + c)[0] = type == F16 ? f16_pair(x, y) : bf16_pair(x, y);
 }
 
+DEVICE bool is_finite(float x) { return (float_bits(x) & 0x7f800000u) != 0x7f800000u; }
+
 DEVICE bool is_multiple(const void* at, u32 bytes) { return (u64)at % bytes == 0; }
 
 DEVICE u32 size_of(u32 type) { return type == F32 ? 4 : type == I8 ? 1 : 2; }

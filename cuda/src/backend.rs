@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex};
 use denoir_core::Precision;
 use denoir_core::backend::{Backend, ModelFile, Program};
 use denoir_core::ops::{Bounds, Op};
-use denoir_core::{DType, EVALUATE};
+use denoir_core::pixels::DeviceImages;
+use denoir_core::{DType, EVALUATE, View};
 
 use crate::device::Context;
+use crate::kernels::pixels;
 use crate::launch::Launcher;
+use crate::memory::Buffer;
 use crate::modules::Modules;
 use crate::spans::Spans;
 use crate::stream::Graph;
@@ -38,6 +41,8 @@ pub struct Cuda {
     last_program: Option<Program>,
     /// Times whole evaluations, if requested.
     spans: Option<Spans>,
+    /// A word that [`Cuda::write_images`] asks the device to set, once it has been called.
+    bad: Option<Buffer>,
 }
 
 impl Cuda {
@@ -50,7 +55,7 @@ impl Cuda {
     ) -> Result<Cuda, Error> {
         let _entered = context.enter()?;
         let launcher = Launcher::new(context, modules, tile, file, arena_bytes)?;
-        Ok(Cuda { launcher, programs: HashMap::new(), timed: false, last_program: None, spans: None })
+        Ok(Cuda { launcher, programs: HashMap::new(), timed: false, last_program: None, spans: None, bad: None })
     }
 
     fn context(&self) -> &Arc<Context> {
@@ -90,6 +95,32 @@ impl Cuda {
         let _entered = self.context().enter()?;
         self.launcher.stream.wait()?;
         self.last_program.and_then(|program| self.programs.get(&program)).map_or(Ok(Vec::new()), Graph::kernel_times)
+    }
+
+    /// Writes images from the arena, a row of `x` each, to memory of the device, in the order of all work before. Waits,
+    /// and returns whether all values are finite.
+    ///
+    /// # Errors
+    /// Errors of the driver.
+    ///
+    /// # Safety
+    /// The view lies in the arena, and its rows are images of such channels, height and width in f32.
+    /// [`DeviceImages::image_bytes`] is not an error, and as many bytes for each row are memory in the device's context,
+    /// which nothing else uses until this returns.
+    pub unsafe fn write_images(&mut self, x: &View, to: &DeviceImages) -> Result<bool, Error> {
+        let context = self.context().clone();
+        let _entered = context.enter()?;
+        self.launcher.close_recording();
+        let bad = match self.bad.take() {
+            Some(bad) => bad,
+            None => Buffer::new(&context, size_of::<u32>())?,
+        };
+        let bad = self.bad.insert(bad);
+        self.launcher.stream.write(bad.at, &[0; 4])?;
+        pixels::launch(&mut self.launcher, x, to, bad)?;
+        let mut word = [0; 4];
+        self.launcher.stream.read(bad.at, &mut word)?;
+        Ok(word == [0; 4])
     }
 
     /// Returns the milliseconds of each replayed evaluation so far. The first call starts the measurement.

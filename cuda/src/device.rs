@@ -20,8 +20,9 @@ const FUNCTIONS: &[&str] = &[
     "cuDeviceGetName",
     "cuDeviceGetAttribute",
     "cuDeviceTotalMem_v2",
-    "cuCtxCreate_v2",
-    "cuCtxDestroy_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuCtxGetDevice",
     "cuCtxPushCurrent_v2",
     "cuCtxPopCurrent_v2",
     "cuModuleLoadData",
@@ -29,6 +30,7 @@ const FUNCTIONS: &[&str] = &[
     "cuModuleGetFunction",
     "cuFuncSetAttribute",
     "cuStreamCreate",
+    "cuStreamGetCtx",
     "cuStreamDestroy_v2",
     "cuStreamSynchronize",
     "cuMemAlloc_v2",
@@ -170,9 +172,48 @@ impl Driver {
         })
     }
 
-    /// A context on a device; the first by default.
+    /// The context that the rest of the process uses on a device, the first by default, so that memory is common.
     pub(crate) fn context(self, index: Option<usize>) -> Result<Arc<Context>, Error> {
-        let (index, count) = (index.unwrap_or(0), self.count()?);
+        let info = self.usable(index.unwrap_or(0))?;
+        let (device, mut raw) = (self.device(info.index)?, std::ptr::null_mut());
+        // SAFETY: the device is the driver's; the pointer is to a local.
+        let retain = || unsafe { sys::cuDevicePrimaryCtxRetain(&mut raw, device) };
+        self.calls.make("cuDevicePrimaryCtxRetain", retain)?;
+        Ok(self.context_of(raw, Some(device), info, None))
+    }
+
+    /// The context of a stream that the program made; `index` is the number that its device must have, if any.
+    ///
+    /// # Safety
+    /// The stream outlives the context.
+    pub(crate) unsafe fn context_of_stream(
+        self,
+        stream: sys::CUstream,
+        index: Option<usize>,
+    ) -> Result<Arc<Context>, Error> {
+        let (mut raw, mut device) = (std::ptr::null_mut(), 0);
+        // SAFETY: the stream is alive; the pointer is to a local, here and below.
+        self.calls.make("cuStreamGetCtx", || unsafe { sys::cuStreamGetCtx(stream, &mut raw) })?;
+        {
+            let _entered = Entered::new(&self.calls, raw)?;
+            // SAFETY: a context is current.
+            self.calls.make("cuCtxGetDevice", || unsafe { sys::cuCtxGetDevice(&mut device) })?;
+        }
+        let mut found = None;
+        for index in 0..self.count()? {
+            found = found.or((self.device(index)? == device).then_some(index));
+        }
+        let stream_of = found.ok_or(Error::NoDevice)?;
+        if let Some(asked) = index.filter(|asked| *asked != stream_of) {
+            return Err(Error::StreamOfOtherDevice { asked, stream_of });
+        }
+        let info = self.usable(stream_of)?;
+        Ok(self.context_of(raw, None, info, Some(stream)))
+    }
+
+    /// A device that runs the kernels.
+    fn usable(&self, index: usize) -> Result<DeviceInfo, Error> {
+        let count = self.count()?;
         if count == 0 {
             return Err(Error::NoDevice);
         }
@@ -183,21 +224,28 @@ impl Driver {
         if info.compute < (8, 0) {
             return Err(Error::ComputeCapability { device: info.name, found: info.compute });
         }
-        let (device, mut raw) = (self.device(index)?, std::ptr::null_mut());
-        let flags = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as u32;
-        // SAFETY: the device is the driver's.
-        self.calls.make("cuCtxCreate", || unsafe { sys::cuCtxCreate_v2(&mut raw, flags, device) })?;
-        let context =
-            Arc::new(Context { raw, info, driver: self.version, calls: self.calls, allocated: AtomicU64::new(0) });
-        // Creating made it current; from now on it is where it is entered.
-        drop(Entered);
-        Ok(context)
+        Ok(info)
+    }
+
+    fn context_of(
+        self,
+        raw: sys::CUcontext,
+        retained: Option<sys::CUdevice>,
+        info: DeviceInfo,
+        stream: Option<sys::CUstream>,
+    ) -> Arc<Context> {
+        let Driver { calls, version: driver } = self;
+        Arc::new(Context { raw, retained, stream, info, driver, calls, allocated: AtomicU64::new(0) })
     }
 }
 
-/// A private context, so that a crash in it affects nobody else. Everything created in it keeps it alive.
+/// A context, shared with the rest of the process. Everything created in it keeps it alive.
 pub(crate) struct Context {
     raw: sys::CUcontext,
+    /// The device whose primary context it is, which this holds.
+    retained: Option<sys::CUdevice>,
+    /// The program's stream, which all work goes to.
+    pub(crate) stream: Option<sys::CUstream>,
     pub(crate) info: DeviceInfo,
     /// The CUDA version that the driver supports, as 1000 · major + 10 · minor.
     pub(crate) driver: c_int,
@@ -214,9 +262,7 @@ unsafe impl Sync for Context {}
 impl Context {
     /// Makes the context current on this thread, as most calls require, until the result is dropped.
     pub(crate) fn enter(&self) -> Result<Entered, Error> {
-        // SAFETY: the context is alive.
-        self.calls.make("cuCtxPushCurrent", || unsafe { sys::cuCtxPushCurrent_v2(self.raw) })?;
-        Ok(Entered)
+        Entered::new(&self.calls, self.raw)
     }
 
     /// The same for destructors, which cannot report errors.
@@ -228,14 +274,25 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: everything made in the context holds it alive, so all of it is gone. What a crashed one says has no
-        // listener.
-        let _ = unsafe { sys::cuCtxDestroy_v2(self.raw) };
+        if let Some(device) = self.retained {
+            // SAFETY: everything made in the context holds it alive, so all of it is gone. What a crashed one says has
+            // no listener.
+            let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(device) };
+        }
     }
 }
 
 /// A context is current.
 pub(crate) struct Entered;
+
+impl Entered {
+    /// The context is alive.
+    fn new(calls: &Calls, context: sys::CUcontext) -> Result<Entered, Error> {
+        // SAFETY: the context is alive.
+        calls.make("cuCtxPushCurrent", || unsafe { sys::cuCtxPushCurrent_v2(context) })?;
+        Ok(Entered)
+    }
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {

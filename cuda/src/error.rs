@@ -24,6 +24,13 @@ pub enum Error {
         /// Number of devices.
         count: usize,
     },
+    /// The program's stream belongs to another device than the one that it asked for.
+    StreamOfOtherDevice {
+        /// The requested device's number.
+        asked: usize,
+        /// The number of the stream's device.
+        stream_of: usize,
+    },
     /// The device is too old for the kernels, which need compute capability 8.0.
     ComputeCapability {
         /// The device's name.
@@ -117,6 +124,9 @@ impl std::fmt::Display for Error {
             Error::NoDevice => f.write_str("no CUDA device was found"),
             Error::NoSuchDevice { index, count } => {
                 write!(f, "there is no CUDA device {index}: there are {count}, from 0")
+            }
+            Error::StreamOfOtherDevice { asked, stream_of } => {
+                write!(f, "the stream belongs to CUDA device {stream_of}, not to {asked}")
             }
             Error::ComputeCapability { device, found: (major, minor) } => {
                 write!(f, "CUDA device {device} has compute capability {major}.{minor}, 8.0 is needed")

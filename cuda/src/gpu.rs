@@ -7,6 +7,8 @@ use denoir_core::backend::ModelFile;
 
 use crate::backend::{Cuda, PRECISION};
 use crate::calls::{Calls, Faults};
+use cudarc::driver::sys::CUstream;
+
 use crate::device::{Context, DeviceInfo, Driver};
 use crate::modules::Modules;
 use crate::{Error, LinearTile, self_test};
@@ -39,7 +41,23 @@ impl Gpu {
     /// # Errors
     /// [`Error`], naming what the machine or device lacks, or the kernels with wrong results.
     pub fn open(options: &Options) -> Result<Gpu, Error> {
-        let context = Driver::open(Calls::new(options.faults.clone()))?.context(options.device)?;
+        Gpu::of(Driver::open(Calls::new(options.faults.clone()))?.context(options.device)?)
+    }
+
+    /// Opens the device of a stream that the program made, a `CUstream` or `cudaStream_t`. Backends then work in its
+    /// context, so that memory is common, and all that they do is in the stream's order.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`]; [`Error::StreamOfOtherDevice`].
+    /// # Safety
+    /// The stream outlives this and all backends, and captures nothing while they work.
+    pub unsafe fn open_on(stream: CUstream, options: &Options) -> Result<Gpu, Error> {
+        let driver = Driver::open(Calls::new(options.faults.clone()))?;
+        // SAFETY: the caller promises that the stream is alive for as long as anything holds the context.
+        Gpu::of(unsafe { driver.context_of_stream(stream, options.device) }?)
+    }
+
+    fn of(context: Arc<Context>) -> Result<Gpu, Error> {
         let modules = Arc::new(Mutex::new(Modules::new(&context)));
         let checked = std::env::var_os(SELF_TEST).is_none_or(|how| how != "skip");
         let gpu = Gpu { modules, context, tile: None, checked };

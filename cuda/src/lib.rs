@@ -41,7 +41,7 @@ mod timers;
 pub use backend::Cuda;
 pub use calls::{Fault, Faults};
 pub use cost::products_per_clock;
-pub use cudarc::driver::sys::CUresult;
+pub use cudarc::driver::sys::{CUresult, CUstream};
 pub use device::{DeviceInfo, devices};
 pub use error::Error;
 pub use gpu::{Gpu, Options};

@@ -68,7 +68,7 @@ macro_rules! compiled {
 
 compiled! {
     "attention" "causal_attention" "class_condition" "context_tokens" "dequantize_blocks" "gather_rows" "layer_norm"
-    "linear" "norm_modulate" "patchify" "qk_norm_rope" "quantize_rows" "rms_norm" "solver_step" "swiglu" "unpatchify"
+    "linear" "norm_modulate" "patchify" "pixels" "qk_norm_rope" "quantize_rows" "rms_norm" "solver_step" "swiglu" "unpatchify"
 }
 
 /// The modules that a context has loaded so far.

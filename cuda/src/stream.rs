@@ -53,7 +53,12 @@ impl Graph {
 
 /// A stream with its staging buffer.
 pub(crate) struct Stream {
+    /// Where work goes: the program's stream, or this one's own.
     raw: sys::CUstream,
+    /// Its own, where graphs are captured: a capture would take what others launch on the program's.
+    own: sys::CUstream,
+    /// The point to wait for. The processor sleeps meanwhile, whatever the context's flags say.
+    done: Event,
     staging: *mut u8,
     /// Which half of it is being filled, and the bytes there that pending copies may read.
     half: usize,
@@ -77,12 +82,13 @@ impl Stream {
     pub(crate) fn new(context: &Arc<Context>) -> Result<Stream, Error> {
         let null = std::ptr::null_mut();
         let copied = [Event::fence(context)?, Event::fence(context)?];
-        let raw = std::ptr::null_mut();
-        let mut stream = Stream { raw, staging: null, half: 0, staged: 0, copied, context: context.clone() };
+        let (raw, own, done) = (std::ptr::null_mut(), std::ptr::null_mut(), Event::fence(context)?);
+        let mut stream = Stream { raw, own, done, staging: null, half: 0, staged: 0, copied, context: context.clone() };
         let calls = &context.calls;
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
         // SAFETY: the pointers are to fields of the new stream, here and below.
-        calls.make("cuStreamCreate", || unsafe { sys::cuStreamCreate(&mut stream.raw, flags) })?;
+        calls.make("cuStreamCreate", || unsafe { sys::cuStreamCreate(&mut stream.own, flags) })?;
+        stream.raw = context.stream.unwrap_or(stream.own);
         let staging = (&raw mut stream.staging).cast();
         // SAFETY: the pointer is to a field of the new stream.
         calls.make("cuMemHostAlloc", || unsafe { sys::cuMemHostAlloc(staging, 2 * STAGING_BYTES, 0) })?;
@@ -145,19 +151,28 @@ impl Stream {
 
     /// Waits for all earlier work.
     pub(crate) fn wait(&self) -> Result<(), Error> {
-        // SAFETY: the stream is alive, here and below.
-        self.context.calls.make("cuStreamSynchronize", || unsafe { sys::cuStreamSynchronize(self.raw) })
+        let waited = self.stamp(&self.done).and_then(|()| self.done.wait());
+        if waited.is_err() {
+            // Whatever is still under way ends before anybody goes on.
+            // SAFETY: the stream is alive.
+            let _ = unsafe { sys::cuStreamSynchronize(self.raw) };
+        }
+        waited
     }
 
     /// Runs a kernel.
-    pub(crate) fn launch(&self, l: &Launch) -> Result<(), Error> {
+    pub(crate) fn launch(&self, launch: &Launch) -> Result<(), Error> {
+        self.launch_on(self.raw, launch)
+    }
+
+    fn launch_on(&self, stream: sys::CUstream, l: &Launch) -> Result<(), Error> {
         let [x, y, z] = l.grid;
         let mut args = [l.args.as_ptr().cast_mut().cast()];
         let (args, extra) = (args.as_mut_ptr(), std::ptr::null_mut());
         // SAFETY: the function takes one structure of at most so many words, which the driver copies; what its pointers
         // point to is memory of this backend, within bounds that core has checked.
         let launch =
-            || unsafe { sys::cuLaunchKernel(l.function, x, y, z, l.threads, 1, 1, l.shared, self.raw, args, extra) };
+            || unsafe { sys::cuLaunchKernel(l.function, x, y, z, l.threads, 1, 1, l.shared, stream, args, extra) };
         self.context.calls.make("cuLaunchKernel", launch)
     }
 
@@ -173,23 +188,26 @@ impl Stream {
         let stamps = (0..count).map(|_| Event::new(&self.context)).collect::<Result<Vec<_>, _>>()?;
         // Their times are asked for outside of the graph.
         let external = sys::CUevent_record_flags::CU_EVENT_RECORD_EXTERNAL as u32;
-        let stamp = |i: usize| stamps.get(i).map_or(Ok(()), |event| event.record(self.raw, external));
+        let stamp = |i: usize| stamps.get(i).map_or(Ok(()), |event| event.record(self.own, external));
         // Other threads' calls are no part of the capture and do not end it.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is not capturing: every capture ends in this function.
-        calls.make("cuStreamBeginCapture", || unsafe { sys::cuStreamBeginCapture_v2(self.raw, mode) })?;
+        calls.make("cuStreamBeginCapture", || unsafe { sys::cuStreamBeginCapture_v2(self.own, mode) })?;
         let launched = stamp(0).and_then(|()| {
-            launches.iter().zip(1..).try_for_each(|(launch, i)| self.launch(launch).and_then(|()| stamp(i)))
+            launches
+                .iter()
+                .zip(1..)
+                .try_for_each(|(launch, i)| self.launch_on(self.own, launch).and_then(|()| stamp(i)))
         });
         let mut graph = std::ptr::null_mut();
         let ended = calls.make("cuStreamEndCapture", || {
             // SAFETY: the capture began above; it must end whatever became of the launches.
-            unsafe { sys::cuStreamEndCapture(self.raw, &mut graph) }
+            unsafe { sys::cuStreamEndCapture(self.own, &mut graph) }
         });
         if ended.is_err() && graph.is_null() {
             // A call that tests made fail was not made: a stream that captures takes nothing else.
             // SAFETY: the capture began above; it must end whatever became of the launches.
-            let _ = unsafe { sys::cuStreamEndCapture(self.raw, &mut graph) };
+            let _ = unsafe { sys::cuStreamEndCapture(self.own, &mut graph) };
         }
         let mut raw = std::ptr::null_mut();
         let made = launched.and(ended).and_then(|()| {
@@ -257,7 +275,9 @@ impl Drop for Stream {
         unsafe {
             if !self.raw.is_null() {
                 let _ = sys::cuStreamSynchronize(self.raw);
-                let _ = sys::cuStreamDestroy_v2(self.raw);
+            }
+            if !self.own.is_null() {
+                let _ = sys::cuStreamDestroy_v2(self.own);
             }
             if !self.staging.is_null() {
                 let _ = sys::cuMemFreeHost(self.staging.cast());

@@ -33,18 +33,19 @@ unsafe impl Sync for Event {}
 impl Event {
     /// An event that records times. The context is current, here and in every method.
     pub(crate) fn new(context: &Arc<Context>) -> Result<Event, Error> {
-        Event::with(context, sys::CUevent_flags::CU_EVENT_DEFAULT)
+        Event::with(context, sys::CUevent_flags::CU_EVENT_DEFAULT as u32)
     }
 
-    /// An event to wait for.
+    /// An event to wait for, asleep.
     pub(crate) fn fence(context: &Arc<Context>) -> Result<Event, Error> {
-        Event::with(context, sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+        use sys::CUevent_flags as Flags;
+        Event::with(context, Flags::CU_EVENT_DISABLE_TIMING as u32 | Flags::CU_EVENT_BLOCKING_SYNC as u32)
     }
 
-    fn with(context: &Arc<Context>, flags: sys::CUevent_flags) -> Result<Event, Error> {
+    fn with(context: &Arc<Context>, flags: u32) -> Result<Event, Error> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the pointer is to a local.
-        context.calls.make("cuEventCreate", || unsafe { sys::cuEventCreate(&mut raw, flags as u32) })?;
+        context.calls.make("cuEventCreate", || unsafe { sys::cuEventCreate(&mut raw, flags) })?;
         Ok(Event { raw, context: context.clone() })
     }
 

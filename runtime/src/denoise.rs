@@ -49,6 +49,17 @@ pub trait Denoise {
         observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error>;
 
+    /// The same, but leaves the images on the device.
+    ///
+    /// # Errors
+    /// As [`Denoise::generate`].
+    fn draw(
+        &mut self,
+        job: &Job<'_, Condition<'_>>,
+        images: &mut [f32],
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error>;
+
     /// Prepares single evaluations of the network, without sampling, at one time and under one condition.
     ///
     /// # Errors
@@ -88,6 +99,12 @@ impl Conditioned for T2iModel {
     }
 }
 
+/// The job with the condition that the network takes.
+fn conditioned<'j, N: Conditioned>(job: &Job<'j, Condition<'j>>) -> Result<Job<'j, N::Condition<'j>>, Error> {
+    let Job { settings, condition, seeds, rng } = *job;
+    Ok(Job { settings, condition: N::condition(condition)?, seeds, rng })
+}
+
 impl<B: Backend, N: Conditioned> Denoise for Denoiser<'_, B, N>
 where
     Error: From<RunError<B::Error>>,
@@ -98,9 +115,16 @@ where
         images: &mut [f32],
         observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let condition = N::condition(job.condition)?;
-        let job = Job { settings: job.settings, condition, seeds: job.seeds, rng: job.rng };
-        Ok(Denoiser::generate(self, &job, images, observe)?)
+        Ok(Denoiser::generate(self, &conditioned::<N>(job)?, images, observe)?)
+    }
+
+    fn draw(
+        &mut self,
+        job: &Job<'_, Condition<'_>>,
+        images: &mut [f32],
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        Ok(Denoiser::draw(self, &conditioned::<N>(job)?, images, observe)?)
     }
 
     fn prepare<'d>(&'d mut self, t: f64, condition: Condition<'_>) -> Result<Box<dyn Predict + 'd>, Error> {

@@ -33,6 +33,15 @@ pub enum Error {
     Backend(String),
     /// A device could not be opened.
     Device(DeviceError),
+    /// Images cannot lie on a device as the caller says.
+    Layout(&'static str),
+    /// The caller's memory is too small for the images.
+    Room {
+        /// Its size in bytes.
+        bytes: usize,
+        /// Bytes that the images take.
+        needed: usize,
+    },
     /// A worker thread could not be started.
     Threads(std::io::Error),
     /// The pipeline belongs to the process that this one was forked from; its threads and devices are not here.
@@ -113,7 +122,8 @@ impl std::fmt::Display for Error {
             Error::Model(None, e) => e.fmt(f),
             Error::Preset(e) => write!(f, "the model file's sampler preset: {e}"),
             Error::Plan(e) => e.fmt(f),
-            Error::Condition(what) => f.write_str(what),
+            Error::Condition(what) | Error::Layout(what) => f.write_str(what),
+            Error::Room { bytes, needed } => write!(f, "the memory has {bytes} bytes, the images take {needed}"),
             Error::Tokenizer(path, e) => write!(f, "{}: {e}", path.display()),
             Error::Encode(e) => e.fmt(f),
             Error::Memory(bytes) => write!(f, "out of memory: {bytes} bytes cannot be had"),
@@ -137,7 +147,12 @@ impl std::error::Error for Error {
             Error::Encode(e) => Some(e),
             Error::Run(e) => Some(e),
             Error::Device(e) => Some(e),
-            Error::Condition(_) | Error::Memory(_) | Error::Backend(_) | Error::Forked => None,
+            Error::Condition(_)
+            | Error::Layout(_)
+            | Error::Room { .. }
+            | Error::Memory(_)
+            | Error::Backend(_)
+            | Error::Forked => None,
         }
     }
 }

@@ -1,6 +1,8 @@
 use std::mem::MaybeUninit;
 
 use denoir_core::Precision;
+#[cfg(feature = "cuda")]
+use denoir_core::View;
 use denoir_core::backend::{Backend, TapFn, Tapped};
 use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::jit::JitModel;
@@ -113,6 +115,12 @@ impl AnyNetwork {
     /// Number of time points whose modulation vectors are computed together.
     pub(crate) fn chunk_times(&self, batch: usize, precision: Precision) -> Result<usize, PlanError> {
         each!(self, n => n.plan(batch, precision).map(|plan| plan.modulation().chunk_times))
+    }
+
+    /// Where a denoiser for a batch of `batch` images leaves the first `count` of them.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn images(&self, batch: usize, precision: Precision, count: usize) -> Result<View, PlanError> {
+        each!(self, n => n.plan(batch, precision).map(|plan| plan.trajectory().x.rows_from(0, count)))
     }
 
     /// Calls `f` with a denoiser for up to `batch` images, on a backend that has the model file and an arena of

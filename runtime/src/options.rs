@@ -1,4 +1,4 @@
-use crate::Isa;
+use crate::{CudaStream, Isa};
 
 /// What runs the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,9 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// Images that are drawn together at most, 1 by default. More need more memory and give the same images.
     pub batch: Option<usize>,
+    /// A stream of the program's, which all work of a CUDA device goes to, in its order. Chooses that backend. By default
+    /// a pipeline has a stream of its own, in the device's primary context.
+    pub cuda_stream: Option<CudaStream>,
 }
 
 impl Options {

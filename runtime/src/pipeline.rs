@@ -7,7 +7,9 @@ use denoir_core::{DType, Job, Progress};
 use crate::backends::{self, Engine, Opened};
 use crate::bytes::reserved;
 use crate::reserve::Watch;
-use crate::{Denoise, Device, Error, Image, Isa, KernelTime, Model, Options, Request};
+use crate::{
+    BackendKind, Condition, Denoise, Device, DeviceMemory, Error, Image, Isa, KernelTime, Model, Options, Request,
+};
 
 /// Takes an image, `(channels, height, width)`, and its index.
 pub type TakeImage<'t> = dyn FnMut(usize, &[f32]) -> Result<(), Error> + 't;
@@ -186,37 +188,108 @@ impl Pipeline {
         observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
         take: &mut TakeImage<'_>,
     ) -> Result<(), Error> {
-        let (batch, pixels) = (self.batch, self.model.network().pixels());
-        let (process, watch) = (self.process, Watch::start());
-        // Whether the job can go on, whatever its observer says.
-        let can_go_on = || {
-            watch.check()?;
-            if process == std::process::id() { Ok(()) } else { Err(Error::Forked) }
-        };
-        let total = request.condition.images();
-        let mut samples = reserved(batch.min(total).saturating_mul(pixels))?;
-        let mut seeds = reserved(batch.min(total))?;
+        let pixels = self.model.network().pixels();
+        let mut batches = Batches::new(self, request)?;
         self.with_denoiser(|denoiser| {
-            // An empty request goes through as well: the denoiser has the error for it.
-            for first in (0..total.max(1)).step_by(batch) {
-                let count = batch.min(total - first);
-                seeds.clear();
-                seeds.extend((first..first + count).map(|i| request.seed.wrapping_add(i as u64)));
-                samples.resize(count * pixels, 0.0);
-                let condition = request.condition.part(first, count);
-                let job = Job { settings: &request.settings, condition, seeds: &seeds, rng: request.rng };
-                let result = denoiser.generate(&job, &mut samples, &mut |progress| {
-                    (progress.image, progress.images) = (first, total);
-                    observe(progress)?;
-                    if can_go_on().is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-                });
-                can_go_on()?;
-                result?;
-                for (i, sample) in samples.chunks_exact(pixels).enumerate() {
+            for first in batches.firsts() {
+                batches.draw(first, observe, &mut |job, samples, observe| denoiser.generate(job, samples, observe))?;
+                for (i, sample) in batches.samples.chunks_exact(pixels).enumerate() {
                     take(first + i, sample)?;
                 }
             }
             Ok(())
         })
+    }
+
+    /// Draws the images of a request into memory of the device, a CUDA device. They are complete when this returns, and do
+    /// not pass through the processor's memory. After a failure the contents of the memory are unspecified.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`]; [`Error::Layout`] and [`Error::Room`] for memory that does not fit the images, and
+    /// [`Error::Backend`] on other devices.
+    pub fn generate_on_device(
+        &mut self,
+        request: &Request<'_>,
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+        memory: &DeviceMemory,
+    ) -> Result<(), Error> {
+        memory.images(&self.model, 0..request.condition.images())?;
+        if self.device.backend != BackendKind::Cuda {
+            return Err(backends::no_device_memory());
+        }
+        let mut batches = Batches::new(self, request)?;
+        for first in batches.firsts() {
+            self.with_denoiser(|denoiser| {
+                batches.draw(first, observe, &mut |job, samples, observe| denoiser.draw(job, samples, observe))
+            })?;
+            self.engine.deliver(&self.model, self.batch, first..first + batches.seeds.len(), memory)?;
+        }
+        Ok(())
+    }
+}
+
+/// Draws a batch, or leaves it on the device.
+type Draw<'d> = dyn FnMut(
+        &Job<'_, Condition<'_>>,
+        &mut [f32],
+        &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error>
+    + 'd;
+
+/// A request in batches.
+struct Batches<'r> {
+    request: &'r Request<'r>,
+    batch: usize,
+    pixels: usize,
+    process: u32,
+    watch: Watch,
+    /// Of the last batch.
+    samples: Vec<f32>,
+    seeds: Vec<u64>,
+}
+
+impl<'r> Batches<'r> {
+    fn new(pipeline: &Pipeline, request: &'r Request<'r>) -> Result<Batches<'r>, Error> {
+        let (batch, pixels) = (pipeline.batch, pipeline.model.network().pixels());
+        let most = batch.min(request.condition.images());
+        let (process, watch) = (pipeline.process, Watch::start());
+        let (samples, seeds) = (reserved(most.saturating_mul(pixels))?, reserved(most)?);
+        Ok(Batches { request, batch, pixels, process, watch, samples, seeds })
+    }
+
+    /// The first image of each batch. An empty request goes through as well: the denoiser has the error for it.
+    fn firsts(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.request.condition.images().max(1)).step_by(self.batch)
+    }
+
+    /// Whether the job can go on, whatever its observer says.
+    fn can_go_on(&self) -> Result<(), Error> {
+        self.watch.check()?;
+        if self.process == std::process::id() { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    /// Draws the batch that begins with this image.
+    fn draw(
+        &mut self,
+        first: usize,
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+        draw: &mut Draw<'_>,
+    ) -> Result<(), Error> {
+        let (request, total) = (self.request, self.request.condition.images());
+        let count = self.batch.min(total - first);
+        self.seeds.clear();
+        self.seeds.extend((first..first + count).map(|i| request.seed.wrapping_add(i as u64)));
+        let mut samples = std::mem::take(&mut self.samples);
+        samples.resize(count * self.pixels, 0.0);
+        let condition = request.condition.part(first, count);
+        let job = Job { settings: &request.settings, condition, seeds: &self.seeds, rng: request.rng };
+        let result = draw(&job, &mut samples, &mut |progress| {
+            (progress.image, progress.images) = (first, total);
+            observe(progress)?;
+            if self.can_go_on().is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        self.samples = samples;
+        self.can_go_on()?;
+        result
     }
 }

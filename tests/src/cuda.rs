@@ -3,6 +3,8 @@
 
 use std::sync::LazyLock;
 
+use anyhow::{Result, ensure};
+use cudarc::driver::sys;
 use denoir_cuda::{Error, Gpu, Options};
 use libloading::Library;
 
@@ -43,6 +45,83 @@ pub fn gpu() -> Result<&'static Gpu, &'static Error> {
 pub fn open(options: &Options) -> Result<Gpu, Error> {
     LazyLock::force(&EMULATED);
     Gpu::open(options)
+}
+
+/// A program that uses CUDA itself: it has a stream in the device's primary context, and memory.
+#[derive(Debug)]
+pub struct Program {
+    /// Its stream.
+    pub stream: sys::CUstream,
+    /// Its memory's address on the device.
+    pub at: u64,
+    bytes: usize,
+}
+
+impl Program {
+    /// A program with so many bytes on the first device.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn new(bytes: usize) -> Result<Program> {
+        LazyLock::force(&EMULATED);
+        let (mut context, mut program) = (std::ptr::null_mut(), Program { stream: std::ptr::null_mut(), at: 0, bytes });
+        // SAFETY: the pointers are to locals; the context that is current stays so for this thread's life.
+        unsafe {
+            done(sys::cuInit(0))?;
+            done(sys::cuDevicePrimaryCtxRetain(&mut context, 0))?;
+            done(sys::cuCtxPushCurrent_v2(context))?;
+            done(sys::cuStreamCreate(&mut program.stream, 0))?;
+            done(sys::cuMemAlloc_v2(&mut program.at, bytes))?;
+        }
+        Ok(program)
+    }
+
+    /// Fills the memory with a byte, in the stream's order; returns at once.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn fill(&self, byte: u8) -> Result<()> {
+        // SAFETY: the memory is the program's.
+        done(unsafe { sys::cuMemsetD8Async(self.at, byte, self.bytes, self.stream) })
+    }
+
+    /// Waits for the stream.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn wait(&self) -> Result<()> {
+        // SAFETY: the stream is the program's.
+        done(unsafe { sys::cuStreamSynchronize(self.stream) })
+    }
+
+    /// What is in the memory, without waiting for anything.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn memory(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.bytes];
+        // SAFETY: both have so many bytes.
+        done(unsafe { sys::cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), self.at, bytes.len()) })?;
+        Ok(bytes)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: nothing uses them any more.
+        unsafe {
+            let _ = sys::cuMemFree_v2(self.at);
+            let _ = sys::cuStreamDestroy_v2(self.stream);
+            let _ = sys::cuCtxPopCurrent_v2(&mut context);
+            let _ = sys::cuDevicePrimaryCtxRelease_v2(0);
+        }
+    }
+}
+
+fn done(result: sys::CUresult) -> Result<()> {
+    ensure!(result == sys::CUresult::CUDA_SUCCESS, "{result:?}");
+    Ok(())
 }
 
 /// Sets the order in which the threads of a block take turns, for launches from this thread: last to first, or first to

@@ -1,15 +1,22 @@
 //! CUDA: the goldens, graphs, memory, and what happens when a call fails. The op matrix has the kernels one by one.
 //! Where this machine has no driver, the kernels and the driver are emulated.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail, ensure};
-use denoir::{Denoise, DeviceError, Error as DenoirError, Model};
-use denoir_core::backend::OpError;
+use denoir::core::pixels::Pixels;
+use denoir::{
+    BackendKind, Condition, CudaStream, Denoise, DeviceError, DeviceMemory, Error as DenoirError, Model, Pipeline,
+    PixelFormat, Progress, Request,
+};
+use denoir_core::backend::{Backend, OpError};
 use denoir_core::ops::{Epilogue, Linear, Memory, Op};
-use denoir_core::{DType, Region, RunError, Weight};
+use denoir_core::pixels::DeviceImages;
+use denoir_core::sampler::Rounding;
+use denoir_core::{DType, Region, RunError, View, Weight};
 use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
-use denoir_tests::cuda::{discrete, emulated_objects, gpu, is_emulated, open};
+use denoir_tests::cuda::{Program, discrete, emulated_objects, gpu, is_emulated, open};
 use denoir_tests::golden::{self, draw, with_denoiser};
 use denoir_tests::not_finite::{TYPES, VALUES, are_refused, generate, smallest};
 use denoir_tests::op_matrix::backends::drive;
@@ -152,6 +159,123 @@ fn only_memory_of_its_own_holds_the_modulation_weights() -> Result<()> {
     println!("{copying} calls with copies, {calls} without");
     ensure!(streamed == kept, "the image depends on where weights are");
     ensure!(!is_emulated() || calls < copying, "{calls} calls, {copying} with copies");
+    Ok(())
+}
+
+/// Bytes of images as they lie in a device's memory that was filled with 7.
+fn expected(
+    pipeline: &mut Pipeline,
+    request: &Request<'_>,
+    bytes: usize,
+    format: PixelFormat,
+    stride: usize,
+) -> Result<Vec<u8>> {
+    let images = pipeline.generate(request, &mut |_| ControlFlow::Continue(()))?;
+    let (side, mut memory) = (images[0].height, vec![7; bytes]);
+    let mut lines = memory.chunks_mut(stride);
+    for image in &images {
+        if format == PixelFormat::F32 {
+            for line in image.sample.chunks(side) {
+                lines.next().expect("a line")[..4 * side].copy_from_slice(bytemuck::cast_slice(line));
+            }
+            continue;
+        }
+        for line in image.to_u8(pipeline.model().rounding()).chunks(3 * side) {
+            let pixels = lines.next().expect("a line")[..4 * side].chunks_mut(4).zip(line.chunks(3));
+            pixels.for_each(|(rgba, rgb)| rgba.copy_from_slice(&[rgb[0], rgb[1], rgb[2], 255]));
+        }
+    }
+    Ok(memory)
+}
+
+#[test]
+fn images_are_drawn_into_memory_of_the_program() -> Result<()> {
+    let Some((_, _turn)) = device("memory of the program")? else { return Ok(()) };
+    let before = is_emulated().then(emulated_objects);
+    let model = golden::model("forward/jit", DType::I8)?;
+    let side = model.network().input_size();
+    let mut request = Request { seed: 3, ..Request::preset(&model, Condition::Labels(&[0, 1, 1])) };
+    request.settings.steps = 2;
+    let mut go_on = |_: &mut Progress<'_>| ControlFlow::Continue(());
+    for (format, planes) in [(PixelFormat::Rgba8, 1), (PixelFormat::F32, 3)] {
+        for (gap, on_stream) in [(None, false), (Some(12), true)] {
+            let stride = 4 * side + gap.unwrap_or(0);
+            let bytes = 3 * planes * side * stride;
+            let program = Program::new(bytes)?;
+            // SAFETY: the stream lives until the pipeline is gone; only this test uses the memory, here and below.
+            let cuda_stream = on_stream.then(|| unsafe { CudaStream::new(program.stream.cast()) });
+            let backend = if on_stream { BackendKind::Auto } else { BackendKind::Cuda };
+            let options = denoir::Options { backend, batch: Some(2), cuda_stream, ..denoir::Options::default() };
+            let mut pipeline = Pipeline::new(model.clone(), &options)?;
+            ensure!(pipeline.device().backend == BackendKind::Cuda, "{:?}", pipeline.device());
+            let expected = expected(&mut pipeline, &request, bytes, format, stride)?;
+            // The stream does this before it draws; nobody waits.
+            program.fill(7)?;
+            if !on_stream {
+                program.wait()?;
+            }
+            // SAFETY: as above.
+            let memory = |bytes, stride| unsafe { DeviceMemory::new(program.at, bytes, format, stride) };
+            pipeline.generate_on_device(&request, &mut go_on, &memory(bytes, gap.map(|_| stride)))?;
+            ensure!(program.memory()? == expected, "{format:?} on stream: {on_stream}");
+            let small = pipeline.generate_on_device(&request, &mut go_on, &memory(bytes - 1, Some(stride)));
+            ensure!(matches!(small, Err(DenoirError::Room { needed, .. }) if needed == bytes), "{small:?}");
+            let odd = pipeline.generate_on_device(&request, &mut go_on, &memory(bytes, Some(stride + 2)));
+            ensure!(matches!(odd, Err(DenoirError::Layout(_))), "{odd:?}");
+        }
+    }
+    if let Some((before, _)) = before {
+        ensure!(emulated_objects().0 == before, "{} objects are alive, {before} were", emulated_objects().0);
+    }
+    Ok(())
+}
+
+#[test]
+fn streams_of_the_program_are_checked() -> Result<()> {
+    let Some((_, _turn)) = device("streams of the program")? else { return Ok(()) };
+    let program = Program::new(64)?;
+    // SAFETY: the stream outlives what is made with it.
+    let other = unsafe { Gpu::open_on(program.stream, &Options { device: Some(1), ..Options::default() }) };
+    ensure!(matches!(other, Err(Error::StreamOfOtherDevice { asked: 1, stream_of: 0 })), "{other:?}");
+    // SAFETY: the same; the memory is used by nobody, for nothing is drawn.
+    let (stream, memory) = unsafe {
+        (CudaStream::new(program.stream.cast()), DeviceMemory::new(program.at, 1 << 20, PixelFormat::F32, None))
+    };
+    let model = golden::model("forward/jit", DType::I8)?;
+    let on = |cuda_stream| denoir::Options { backend: BackendKind::Cpu, cuda_stream, ..denoir::Options::default() };
+    let refused = Pipeline::new(model.clone(), &on(Some(stream)));
+    ensure!(matches!(&refused, Err(DenoirError::Backend(why)) if why.contains("cpu")), "{refused:?}");
+    let mut cpu = Pipeline::new(model.clone(), &on(None))?;
+    let request = Request::preset(&model, Condition::Labels(&[0]));
+    let refused = cpu.generate_on_device(&request, &mut |_| ControlFlow::Continue(()), &memory);
+    ensure!(matches!(refused, Err(DenoirError::Backend(_))), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn images_that_are_not_finite_are_refused_on_the_device_too() -> Result<()> {
+    let Some((gpu, _turn)) = device("images that are not finite")? else { return Ok(()) };
+    let program = Program::new(64)?;
+    let pixels = Pixels::dense(1, 2, 2);
+    let images = |format| DeviceImages {
+        at: program.at,
+        format,
+        pixels: Pixels { stride: 8, ..pixels },
+        rounding: Rounding::PixelGen,
+    };
+    let x = View::dense(Region::Arena, DType::F32, 0, 2, 4);
+    let mut cuda = gpu.backend(Arc::new(Vec::new()), 1 << 10)?;
+    for (value, finite) in [(0.5f32, true), (f32::NAN, false), (f32::NEG_INFINITY, false)] {
+        for format in [PixelFormat::Rgba8, PixelFormat::F32] {
+            cuda.write(&x, bytemuck::cast_slice(&[0.0, -1.0, 1.0, 2.0, 0.0, 0.0, 0.0, value]))?;
+            // SAFETY: the view and the images have the same size, and the program's memory has room for them.
+            ensure!(unsafe { cuda.write_images(&x, &images(format)) }? == finite, "{value}");
+        }
+        // SAFETY: the same.
+        unsafe { cuda.write_images(&x, &images(PixelFormat::Rgba8)) }?;
+        let grey = [128, 128, 128, 255, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255];
+        ensure!(program.memory()?[..16] == grey, "{:?}", program.memory()?);
+    }
     Ok(())
 }
 

@@ -16,6 +16,8 @@ const ROOMS: &[Room] = &[
     Room { path: "core/src/cpu/", ceiling: 526 },
     Room { path: "core/src/backend/", ceiling: 25 },
     Room { path: "core/src/room.rs", ceiling: 1 },
+    Room { path: "runtime/src/backends/cuda.rs", ceiling: 2 },
+    Room { path: "runtime/src/device_memory.rs", ceiling: 2 },
     Room { path: "runtime/src/file.rs", ceiling: 2 },
     Room { path: "runtime/src/network.rs", ceiling: 2 },
     Room { path: "runtime/src/pool.rs", ceiling: 9 },
@@ -23,9 +25,9 @@ const ROOMS: &[Room] = &[
     Room { path: "runtime/tests/", ceiling: 4 },
     Room { path: "convert/src/lib.rs", ceiling: 2 },
     Room { path: "vulkan/src/", ceiling: 74 },
-    Room { path: "cuda/src/", ceiling: 66 },
-    Room { path: "capi/", ceiling: 208 },
-    Room { path: "tests/", ceiling: 55 },
+    Room { path: "cuda/src/", ceiling: 72 },
+    Room { path: "capi/", ceiling: 216 },
+    Room { path: "tests/", ceiling: 66 },
     Room { path: "fuzz/", ceiling: 36 },
 ];
 

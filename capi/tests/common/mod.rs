@@ -37,6 +37,13 @@ impl Host {
 
     /// A pipeline on the processor.
     pub fn prepare(&mut self, threads: u32) -> denoir_status {
+        self.prepare_with(|params| {
+            (params.backend, params.threads) = (denoir_backend::DENOIR_BACKEND_CPU as i32, threads);
+        })
+    }
+
+    /// A pipeline with these changes to the defaults.
+    pub fn prepare_with(&mut self, change: impl FnOnce(&mut denoir_pipeline_params)) -> denoir_status {
         let mut params = MaybeUninit::uninit();
         // SAFETY: the handles are valid, or NULL, which is an error; `init` fills all of the structure.
         unsafe {
@@ -45,7 +52,7 @@ impl Host {
                 DENOIR_OK
             );
             let mut params = params.assume_init();
-            (params.backend, params.threads) = (denoir_backend::DENOIR_BACKEND_CPU as i32, threads);
+            change(&mut params);
             denoir_pipeline_new(self.context, self.model, &params, &mut self.pipeline)
         }
     }

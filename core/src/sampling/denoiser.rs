@@ -213,6 +213,23 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
         images: &mut [f32],
         observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(), RunError<B::Error>> {
+        self.draw(job, images, observe)?;
+        let x = self.plan.trajectory().x.rows_from(0, job.seeds.len());
+        self.backend.read(&x, bytemuck::cast_slice_mut(images))?;
+        if images.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(RunError::NotFinite) }
+    }
+
+    /// The same, but leaves the images on the device, in the first rows of the plan's `x`. They may not be finite, and the
+    /// device may still be at work; the contents of `images` are unspecified.
+    ///
+    /// # Errors
+    /// As [`Denoiser::generate`].
+    pub fn draw(
+        &mut self,
+        job: &Job<'_, N::Condition<'_>>,
+        images: &mut [f32],
+        observe: &mut dyn FnMut(&mut Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(), RunError<B::Error>> {
         let settings = job.settings;
         settings.check().map_err(RunError::Settings)?;
         let count = self.check_batch(job.condition, job.seeds.len())?;
@@ -244,9 +261,7 @@ impl<'m, B: Backend, N: Network> Denoiser<'m, B, N> {
                 ahead = 0;
             }
         }
-        let x = self.plan.trajectory().x.rows_from(0, count);
-        self.backend.read(&x, bytemuck::cast_slice_mut(images))?;
-        if images.iter().all(|x| x.is_finite()) { Ok(()) } else { Err(RunError::NotFinite) }
+        Ok(())
     }
 
     /// Prepares single evaluations of the network, without sampling, at one time and under one condition. Here the

@@ -10,6 +10,7 @@ pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod norm_modulate;
 pub(crate) mod patchify;
+pub(crate) mod pixels;
 pub(crate) mod qk_norm_rope;
 pub(crate) mod quantize_rows;
 pub(crate) mod rms_norm;
@@ -56,6 +57,7 @@ pub(crate) fn all() -> Vec<crate::modules::Kernel> {
         layer_norm::KERNEL,
         norm_modulate::KERNEL,
         patchify::KERNEL,
+        pixels::KERNEL,
         qk_norm_rope::KERNEL,
         quantize_rows::KERNEL,
         rms_norm::KERNEL,

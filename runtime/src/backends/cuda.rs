@@ -1,5 +1,6 @@
 //! The CUDA backend.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use denoir_core::backend::{Backend, TapFn};
@@ -7,12 +8,17 @@ use denoir_core::{Precision, RunError};
 use denoir_cuda::{Cuda, DeviceInfo, Gpu};
 
 use super::engine::{Device, Engine, Entry, KernelTime, Opened, Use};
-use crate::{BackendKind, DeviceError, Error, Model, Options};
+use crate::{BackendKind, DeviceError, DeviceMemory, Error, Model, Options};
 
 pub(super) const ENTRY: Entry = Entry { kind: BackendKind::Cuda, devices, open, open_for_auto };
 
 fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
-    let gpu = Gpu::open(&denoir_cuda::Options { device: options.device, faults: None })?;
+    let on = denoir_cuda::Options { device: options.device, faults: None };
+    let gpu = match options.cuda_stream {
+        None => Gpu::open(&on)?,
+        // SAFETY: who made the option promised that the stream lives and captures nothing.
+        Some(stream) => unsafe { Gpu::open_on(stream.raw(), &on) }?,
+    };
     let device = describe(gpu.info());
     let unchecked = (!gpu.is_checked()).then(|| format!("nothing checked whether {} computes rightly", device.name));
     let arena_bytes = model.network().arena_bytes(options.batch(), gpu.precision())?;
@@ -45,6 +51,15 @@ fn describe(info: &DeviceInfo) -> Device {
 impl Engine for Cuda {
     fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error> {
         model.network().with_tapped(batch, self, tap, f)
+    }
+
+    fn deliver(&mut self, model: &Model, batch: usize, which: Range<usize>, to: &DeviceMemory) -> Result<(), Error> {
+        let x = model.network().images(batch, Backend::precision(self), which.len())?;
+        let to = to.images(model, which)?;
+        // SAFETY: the view is of the plan that this arena was made for. The layout is checked, and the memory is what its
+        // maker promised.
+        let finite = unsafe { self.write_images(&x, &to) }?;
+        if finite { Ok(()) } else { Err(Error::Run(RunError::NotFinite)) }
     }
 
     fn arena_bytes(&self) -> usize {

@@ -1,12 +1,13 @@
 //! What an entry of the registry brings.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use denoir_core::backend::TapFn;
 use denoir_core::{DType, Precision};
 
-use crate::{BackendKind, Denoise, Error, Isa, Model, Options};
+use crate::{BackendKind, Denoise, DeviceMemory, Error, Isa, Model, Options};
 
 /// Opens a device for a model.
 pub(super) type Open<T> = fn(&Arc<Model>, &Options) -> T;
@@ -58,6 +59,11 @@ pub(crate) struct Opened {
     pub(crate) warnings: Vec<String>,
 }
 
+/// The error where images are to be drawn into memory of a device that has none for that.
+pub(crate) fn no_device_memory() -> Error {
+    Error::Backend("only CUDA devices have memory that images can be drawn into".into())
+}
+
 /// What an engine gives a denoiser to.
 pub(crate) type Use<'u> = dyn FnMut(&mut dyn Denoise) -> Result<(), Error> + 'u;
 
@@ -66,6 +72,12 @@ pub(crate) type Use<'u> = dyn FnMut(&mut dyn Denoise) -> Result<(), Error> + 'u;
 pub(crate) trait Engine: Debug + Send + Sync {
     /// Gives a denoiser over the model with room for `batch` images to `f`, every intermediate tensor to `tap`.
     fn run(&mut self, model: &Model, batch: usize, tap: Option<&mut TapFn<'_>>, f: &mut Use<'_>) -> Result<(), Error>;
+
+    /// Writes the images that a denoiser with room for `batch` left on the device, these of the request, to memory of the
+    /// program.
+    fn deliver(&mut self, _: &Model, _batch: usize, _which: Range<usize>, _to: &DeviceMemory) -> Result<(), Error> {
+        Err(no_device_memory())
+    }
 
     fn arena_bytes(&self) -> usize;
 

@@ -336,5 +336,6 @@ fn model_files() -> &'static [AlignedBytes; 2] {
 }
 
 fn zeroed_params() -> denoir_pipeline_params {
-    denoir_pipeline_params { struct_size: 0, backend: 0, device: 0, threads: 0, batch: 0, isa: null() }
+    let (isa, cuda_stream) = (null(), null_mut());
+    denoir_pipeline_params { struct_size: 0, backend: 0, device: 0, threads: 0, batch: 0, isa, cuda_stream }
 }
