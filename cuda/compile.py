@@ -9,6 +9,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 import nvidia
 
@@ -18,6 +19,8 @@ PTXAS_13 = NVIDIA / "cu13" / "bin" / "ptxas"
 # What sm_80 takes runs on sm_86 and sm_89 too, what sm_100 and sm_120 take on sm_103 and sm_121; sm_87 is Orin, sm_110
 # Thor.
 ARCHITECTURES = {"sm_80": PTXAS, "sm_87": PTXAS, "sm_90": PTXAS, "sm_100": PTXAS_13, "sm_110": PTXAS_13, "sm_120": PTXAS_13}
+# Kernels wait for those before them from 9.0 on, so that there are two kinds of PTX. Only the first is written.
+OLDER = ("sm_80", "sm_87")
 KERNELS = pathlib.Path(__file__).parent / "kernels"
 
 
@@ -35,11 +38,11 @@ def text(library, program, kind):
     return buffer.value
 
 
-def ptx(library, source):
+def ptx(library, source, target):
     program = ctypes.c_void_p()
     name = source.name.encode()
     library.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), name, 0, None, None)
-    options = ["--gpu-architecture=compute_80", "--std=c++17", "--restrict", f"--include-path={KERNELS}"]
+    options = [f"--gpu-architecture=compute_{target}", "--std=c++17", "--restrict", f"--include-path={KERNELS}"]
     array = (ctypes.c_char_p * len(options))(*[o.encode() for o in options])
     failed = library.nvrtcCompileProgram(program, len(options), array)
     log = text(library, program, "ProgramLog").decode().strip()
@@ -50,9 +53,8 @@ def ptx(library, source):
     return text(library, program, "PTX")
 
 
-def cubin(path, architecture):
+def cubin(path, out, architecture):
     """Assembles a file of PTX; returns what ptxas says of its kernels."""
-    out = path.with_suffix(f".{architecture}.cubin")
     command = [ARCHITECTURES[architecture], "-v", f"-arch={architecture}", path, "-o", out]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -67,14 +69,18 @@ def main():
     library = nvrtc()
     # The largest first, as ptxas takes longest over it.
     sources = sorted(KERNELS.glob("*.cu"), key=lambda source: -source.stat().st_size)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool, tempfile.TemporaryDirectory() as folder:
         reports = {}
         for source in sources:
             if only and source.stem not in only:
                 continue
-            path = out / f"{source.stem}.ptx"
-            path.write_bytes(ptx(library, source))
-            reports[source.stem] = [pool.submit(cubin, path, architecture) for architecture in ARCHITECTURES]
+            older, newer = out / f"{source.stem}.ptx", pathlib.Path(folder) / f"{source.stem}.ptx"
+            older.write_bytes(ptx(library, source, "80"))
+            newer.write_bytes(ptx(library, source, "90"))
+            reports[source.stem] = [
+                pool.submit(cubin, older if name in OLDER else newer, out / f"{source.stem}.{name}.cubin", name)
+                for name in ARCHITECTURES
+            ]
         for stem, report in reports.items():
             lines = [line for architecture in report for line in architecture.result()]
             (out / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))

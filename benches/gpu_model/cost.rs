@@ -58,7 +58,7 @@ pub(crate) fn of(card: &Card, info: &DeviceInfo, launch: &PlannedLaunch, cache: 
     };
     let (l2_us, memory_us) = (card.us(l2_bytes / card.l2_rate), bytes / card.memory / 1e3);
     let ends = if clocks > 0.0 { 0.0 } else { card.us(ENDS / 2.0) };
-    let us = card.us(clocks).max(l2_us).max(memory_us) + ends + card.gap;
+    let us = card.us(clocks).max(l2_us).max(memory_us) + ends + card.gap_in_graph();
     Cost { us, floor_us: card.us(peak_clocks).max(memory_us), products, l2_bytes, bytes }
 }
 

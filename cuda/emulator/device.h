@@ -60,6 +60,8 @@ inline void aligned(const void* at, const char* what, u32 bytes = 16) {
 #define blockIdx (emulator::block_index())
 #define gridDim (emulator::grid_size())
 
+// Here kernels run one after the other.
+inline void wait_for_previous() {}
 inline void __syncthreads() { emulator::sync_block(); }
 inline u32 min(u32 a, u32 b) { return a < b ? a : b; }
 

@@ -95,6 +95,8 @@ u64 allocated = 0, most_allocated = 0;
 u64 primary_holders = 0;
 thread_local std::vector<void*> contexts;
 thread_local bool discrete = false;
+// Ten times the compute capability; Orin's.
+u64 capability = 87;
 
 void run(const Launch& launch) {
     if (launch.event != nullptr) {
@@ -179,6 +181,9 @@ void emulator_reverse(u64 order) { emulator::reverse(order != 0); }
 // Whether devices that are opened next have memory of their own.
 void emulator_discrete(u64 yes) { discrete = yes != 0; }
 
+// What the device is from now on.
+void emulator_capability(u64 tenfold) { capability = tenfold; }
+
 Result cuInit(u32) { return SUCCESS; }
 
 Result cuDriverGetVersion(int* version) {
@@ -206,8 +211,8 @@ Result cuDeviceGetAttribute(int* value, int attribute, int) {
         case 16: *value = 8; break;                 // multiprocessors
         case 18: *value = discrete ? 0 : 1; break;  // integrated, as Orin is
         case 38: *value = 16 << 10; break;          // second-level cache
-        case 75: *value = 8; break;                 // compute capability 8.7
-        case 76: *value = 7; break;
+        case 75: *value = (int)capability / 10; break;
+        case 76: *value = (int)capability % 10; break;
         case 81: *value = 164 << 10; break;         // shared memory of a multiprocessor
         case 97: *value = MOST_SHARED; break;       // shared memory of a block
         default: return INVALID_VALUE;
@@ -364,13 +369,31 @@ Result cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t bytes, Stream* st
     return cuMemcpyDtoH_v2(to, from, bytes);
 }
 
-Result cuLaunchKernel(Function* function, u32 grid_x, u32 grid_y, u32 grid_z, u32 block_x, u32 block_y, u32 block_z,
-                      u32 shared, Stream* stream, void** parameters, void**) {
-    bool empty = grid_x == 0 || grid_y == 0 || grid_z == 0 || block_x * block_y * block_z == 0;
-    if (empty || grid_y > 65535 || grid_z > 65535 || shared > function->most_shared) return INVALID_VALUE;
-    Launch launch = {function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, {}, nullptr};
+// As cuda.h has them.
+struct LaunchAttribute {
+    int id;
+    char pad[4];
+    int value[16];
+};
+
+struct LaunchConfig {
+    Index grid, block;
+    u32 shared;
+    Stream* stream;
+    LaunchAttribute* attributes;
+    u32 count;
+};
+
+// Kernels that may overlap run one after the other here; a device whose kernels do not wait takes no such launch.
+Result cuLaunchKernelEx(const LaunchConfig* config, Function* function, void** parameters, void**) {
+    Index grid = config->grid, block = config->block;
+    bool empty = grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x * block.y * block.z == 0;
+    if (empty || grid.y > 65535 || grid.z > 65535 || config->shared > function->most_shared) return INVALID_VALUE;
+    bool overlaps = config->count == 1 && config->attributes[0].id == 6 && config->attributes[0].value[0] == 1;
+    if (overlaps != (capability >= 90) || config->count > 1) return INVALID_VALUE;
+    Launch launch = {function, grid, block, config->shared, {}, nullptr};
     memcpy(launch.args, parameters[0], PARAMETER_BYTES);
-    return enqueue(stream, launch);
+    return enqueue(config->stream, launch);
 }
 
 Result cuEventCreate(Event** event, u32) {

@@ -314,8 +314,14 @@ DEVICE void attention(const AttentionArgs& a) {
 
 // EXACT_KEYS: fewer where registers would not do.
 #define ATTENTION(WIDTH, KEYS, EXACT_KEYS)                                                                   \
-    KERNEL(THREADS) attention_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, KEYS, Rounded>(a); }    \
-    KERNEL(THREADS) attention_exact_##WIDTH(ARGUMENTS(AttentionArgs) a) { attention<WIDTH, EXACT_KEYS, Exact>(a); }
+    KERNEL(THREADS) attention_##WIDTH(ARGUMENTS(AttentionArgs) a) {                                          \
+        wait_for_previous();                                                                                \
+        attention<WIDTH, KEYS, Rounded>(a);                                                                 \
+    }                                                                                                       \
+    KERNEL(THREADS) attention_exact_##WIDTH(ARGUMENTS(AttentionArgs) a) {                                    \
+        wait_for_previous();                                                                                \
+        attention<WIDTH, EXACT_KEYS, Exact>(a);                                                             \
+    }
 
 ATTENTION(16, 32, 16)
 ATTENTION(64, 32, 32)

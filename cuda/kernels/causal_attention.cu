@@ -24,6 +24,7 @@ constexpr u32 CHANNELS = 4;
 constexpr float LOWEST = -3.402823466e38f;
 
 KERNEL(32 * HEADS) causal_attention(ARGUMENTS(CausalAttentionArgs) a) {
+    wait_for_previous();
     u32 row = blockIdx.x, lane = threadIdx.x % 32, head = blockIdx.y * HEADS + threadIdx.x / 32;
     if (head >= a.heads) return;
     u32 token = row % a.tokens, first = row - token;

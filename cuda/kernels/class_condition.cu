@@ -12,6 +12,7 @@ struct ClassConditionArgs {
 static_assert(sizeof(ClassConditionArgs) == 64, "args.rs");
 
 KERNEL(LINE_THREADS) class_condition(ARGUMENTS(ClassConditionArgs) a) {
+    wait_for_previous();
     u32 row = line_index() / a.cols, c = line_index() % a.cols;
     if (row >= a.out.rows) return;
     float label = load(a.table.row(a.labels[row % a.label_count]), a.table.type, c);

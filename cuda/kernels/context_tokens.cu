@@ -12,6 +12,7 @@ struct ContextTokensArgs {
 static_assert(sizeof(ContextTokensArgs) == 64, "args.rs");
 
 KERNEL(LINE_THREADS) context_tokens(ARGUMENTS(ContextTokensArgs) a) {
+    wait_for_previous();
     u32 row = line_index() / a.cols, c = line_index() % a.cols, count = a.position.rows;
     if (row >= a.out.rows) return;
     float label = load(a.table.row(a.labels[row / count]), a.table.type, c);

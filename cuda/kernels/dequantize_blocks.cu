@@ -10,6 +10,7 @@ struct DequantizeBlocksArgs {
 static_assert(sizeof(DequantizeBlocksArgs) == 40, "args.rs");
 
 KERNEL(LINE_THREADS) dequantize_blocks(ARGUMENTS(DequantizeBlocksArgs) a) {
+    wait_for_previous();
     u32 row = line_index() / a.cols, c = line_index() % a.cols;
     if (row >= a.out.rows) return;
     const u8* block = a.x.row(row) + c / 32 * 34;

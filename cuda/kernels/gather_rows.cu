@@ -13,6 +13,7 @@ struct GatherRowsArgs {
 static_assert(sizeof(GatherRowsArgs) == 56, "args.rs");
 
 KERNEL(LINE_THREADS) gather_rows(ARGUMENTS(GatherRowsArgs) a) {
+    wait_for_previous();
     u32 row = line_index() / a.cols, c = line_index() % a.cols;
     if (row >= a.rows) return;
     u32 from = a.index[row / a.count] * a.count + row % a.count;

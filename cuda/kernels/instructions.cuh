@@ -4,6 +4,15 @@
 DEVICE u32 float_bits(float x) { return __float_as_uint(x); }
 DEVICE float bits_float(u32 x) { return __uint_as_float(x); }
 
+// Every kernel begins with this. Devices of compute capability 9.0 and later launch a kernel while the one before still
+// runs: here it waits until all results before are written. It then lets the kernel after it be launched.
+DEVICE void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 // A product that no fused operation takes in.
 DEVICE float multiply(float x, float y) { return __fmul_rn(x, y); }
 

@@ -34,4 +34,7 @@ DEVICE void layer_norm(const LayerNormArgs& a) {
     store_row<COUNT>(a.out, a.out_scale, row, a.cols, y);
 }
 
-KERNEL(ROW_THREADS) layer_norm(ARGUMENTS(LayerNormArgs) a) { WITH_ROWS(layer_norm, a.cols, NORMED); }
+KERNEL(ROW_THREADS) layer_norm(ARGUMENTS(LayerNormArgs) a) {
+    wait_for_previous();
+    WITH_ROWS(layer_norm, a.cols, NORMED);
+}

@@ -322,7 +322,10 @@ typedef Tile<48, 64, 48, 16> Small;
 
 // NAME: type, and rows × columns of a tile; `any` takes rows that start anywhere.
 #define LINEAR(NAME, T, P, COPY) \
-    KERNEL(T::THREADS) NAME(ARGUMENTS(LinearArgs) a) { linear<T, P, COPY>(a); }
+    KERNEL(T::THREADS) NAME(ARGUMENTS(LinearArgs) a) { \
+        wait_for_previous();                           \
+        linear<T, P, COPY>(a);                         \
+    }
 
 LINEAR(linear_f16_128x128, Square, F16Product, Aligned)
 LINEAR(linear_f16_96x192, Large, F16Product, Aligned)
@@ -354,6 +357,7 @@ constexpr u32 WIDE_ROWS = WIDE_THREADS / WIDE_SLAB;
 constexpr u32 WIDE_EACH = WIDE_TILE / WIDE_ROWS;
 
 KERNEL(WIDE_THREADS) linear_f32(ARGUMENTS(LinearArgs) a) {
+    wait_for_previous();
     __shared__ float xs[WIDE_SLAB][WIDE_TILE + 4], ws[WIDE_SLAB][WIDE_TILE + 4];
     bool gated = a.epilogue == SWIGLU;
     u32 t = threadIdx.x, row0 = blockIdx.x * WIDE_TILE, col0 = blockIdx.y * (gated ? WIDE_TILE / 2 : WIDE_TILE);

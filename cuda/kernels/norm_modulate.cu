@@ -41,4 +41,7 @@ DEVICE void norm_modulate(const NormModulateArgs& a) {
     store_row<COUNT>(a.out, a.out_scale, row, a.cols, y);
 }
 
-KERNEL(ROW_THREADS) norm_modulate(ARGUMENTS(NormModulateArgs) a) { WITH_ROWS(norm_modulate, a.cols, NORMED); }
+KERNEL(ROW_THREADS) norm_modulate(ARGUMENTS(NormModulateArgs) a) {
+    wait_for_previous();
+    WITH_ROWS(norm_modulate, a.cols, NORMED);
+}

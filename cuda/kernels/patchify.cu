@@ -13,6 +13,7 @@ struct PatchifyArgs {
 static_assert(sizeof(PatchifyArgs) == 48, "args.rs");
 
 KERNEL(LINE_THREADS) patchify(ARGUMENTS(PatchifyArgs) a) {
+    wait_for_previous();
     u32 row = line_index() / a.cols, c = line_index() % a.cols;
     if (row >= a.rows) return;
     u32 tokens = a.grid * a.grid, side = a.grid * a.patch, token = row % tokens;

@@ -28,6 +28,7 @@ DEVICE u32 to_u8(float x, u32 rounding) {
 }
 
 KERNEL(LINE_THREADS) pixels(ARGUMENTS(PixelsArgs) a) {
+    wait_for_previous();
     u32 plane = a.width * a.height, image = line_index() / plane, pixel = line_index() % plane;
     if (image >= a.x.rows) return;
     u32 y = pixel / a.width, x = pixel % a.width;

@@ -24,6 +24,7 @@ constexpr u32 HEADS = 4;
 constexpr u32 PAIRS = 2;
 
 KERNEL(32 * HEADS) qk_norm_rope(ARGUMENTS(QkNormRopeArgs) a) {
+    wait_for_previous();
     u32 row = blockIdx.x, lane = threadIdx.x % 32, head = blockIdx.y * HEADS + threadIdx.x / 32;
     bool in_place = a.out.at == nullptr, normed = head < a.heads + a.kv_heads;
     if (!normed && (in_place || head >= a.heads + 2 * a.kv_heads)) return;

@@ -20,6 +20,7 @@ DEVICE void quantize_rows(const QuantizeRowsArgs& a) {
 }
 
 KERNEL(ROW_THREADS) quantize_rows(ARGUMENTS(QuantizeRowsArgs) a) {
+    wait_for_previous();
     float* x = a.x.row(blockIdx.x);
     if (a.rotated) return store_rotated(a.out, a.out_scale, blockIdx.x, a.cols, x, [=](u32 c) { return x[c]; });
     WITH_ROWS(quantize_rows, a.cols, MOST);

@@ -33,4 +33,7 @@ DEVICE void rms_norm(const RmsNormArgs& a) {
     store_row<COUNT>(a.out, a.out_scale, row, a.cols, y);
 }
 
-KERNEL(ROW_THREADS) rms_norm(ARGUMENTS(RmsNormArgs) a) { WITH_ROWS(rms_norm, a.cols, NORMED); }
+KERNEL(ROW_THREADS) rms_norm(ARGUMENTS(RmsNormArgs) a) {
+    wait_for_previous();
+    WITH_ROWS(rms_norm, a.cols, NORMED);
+}

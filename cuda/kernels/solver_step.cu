@@ -34,6 +34,7 @@ DEVICE float combine(const SolverStepArgs& a, const float* weights, u32 image, u
 }
 
 KERNEL(LINE_THREADS) solver_step(ARGUMENTS(SolverStepArgs) a) {
+    wait_for_previous();
     u32 image = line_index() / a.pixels, c = line_index() % a.pixels;
     if (image >= a.x.rows) return;
     const Step& step = *a.step;

@@ -24,6 +24,7 @@ DEVICE void swiglu(const SwigluArgs& a) {
 }
 
 KERNEL(ROW_THREADS) swiglu(ARGUMENTS(SwigluArgs) a) {
+    wait_for_previous();
     float* x = a.x.row(blockIdx.x);
     if (a.rotated)
         return store_rotated(a.out, a.out_scale, blockIdx.x, a.cols, x,

@@ -15,6 +15,7 @@ struct UnpatchifyArgs {
 static_assert(sizeof(UnpatchifyArgs) == 56, "args.rs");
 
 KERNEL(LINE_THREADS) unpatchify(ARGUMENTS(UnpatchifyArgs) a) {
+    wait_for_previous();
     u32 image = line_index() / a.cols, c = line_index() % a.cols;
     if (image >= a.out.rows) return;
     u32 side = a.grid * a.patch, channel = c / (side * side), y = c / side % side, x = c % side;

@@ -40,7 +40,7 @@ const FUNCTIONS: &[&str] = &[
     "cuMemFreeHost",
     "cuMemcpyHtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
-    "cuLaunchKernel",
+    "cuLaunchKernelEx",
     "cuStreamBeginCapture_v2",
     "cuStreamEndCapture",
     "cuGraphInstantiateWithFlags",
@@ -77,6 +77,14 @@ pub struct DeviceInfo {
     pub l2_bytes: usize,
     /// Whether the processor and the device share one memory.
     pub unified: bool,
+}
+
+impl DeviceInfo {
+    /// Whether the device multiplies int8 much more slowly than 16-bit numbers: Blackwell Ultra (10.3), at 0.15 of 2.25
+    /// thousand TOPS by NVIDIA's technical brief of the architecture.
+    pub fn multiplies_int8_slowly(&self) -> bool {
+        self.compute == (10, 3)
+    }
 }
 
 /// Lists the devices of this machine.

@@ -182,9 +182,11 @@ impl Target for Launcher {
     fn enqueue(&mut self, kernel: &Kernel, grid: [u32; 3], args: &[u8]) -> Result<(), Error> {
         let mut words = [0; ARGUMENT_WORDS];
         cast_slice_mut(&mut words)[..args.len()].copy_from_slice(args);
-        let function = self.modules.lock().unwrap_or_else(PoisonError::into_inner).function(kernel)?;
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let (function, overlaps) = (modules.function(kernel)?, modules.overlap());
+        drop(modules);
         let Kernel { name, threads, shared, .. } = *kernel;
-        let launch = Launch { name, function, grid, threads, shared, args: words };
+        let launch = Launch { name, function, grid, threads, shared, overlaps, args: words };
         self.last_kernel = name;
         match &mut self.open {
             Some(launches) => launches.push(launch),

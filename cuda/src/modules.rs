@@ -100,6 +100,11 @@ impl Modules {
         Modules { loaded: HashMap::new(), functions: HashMap::new(), context: context.clone() }
     }
 
+    /// Whether kernels may be launched while those before them run.
+    pub(crate) fn overlap(&self) -> bool {
+        overlap(self.context.info.compute, self.context.driver)
+    }
+
     /// Returns the kernel's function, which may have as much shared memory as this launch takes. The context is current.
     pub(crate) fn function(&mut self, kernel: &Kernel) -> Result<sys::CUfunction, Error> {
         let mut function = match self.functions.get(kernel.name) {
@@ -147,15 +152,31 @@ impl Modules {
 const GENERATION_13: u32 = 10;
 const CUDA_13: i32 = 13000;
 
+/// The first devices whose kernels wait for the kernels before them, and the CUDA version from which graphs may hold
+/// kernels that overlap.
+const WAITING: (u32, u32) = (9, 0);
+const OVERLAP: i32 = 12030;
+
 /// The module for a device of this compute capability, and a driver of this version, compressed.
-fn image(stem: &str, (major, minor): (u32, u32), driver: i32) -> &'static [u8] {
+fn image(stem: &str, compute: (u32, u32), driver: i32) -> &'static [u8] {
     let Some(compiled) = COMPILED.iter().find(|compiled| compiled.stem == stem) else { return &[] };
+    cubin(compiled, compute, driver).map_or(compiled.ptx, |(_, cubin)| cubin)
+}
+
+/// The cubin for such a device, if there is one, and what it was compiled for.
+fn cubin(compiled: &Compiled, (major, minor): (u32, u32), driver: i32) -> Option<((u32, u32), &'static [u8])> {
     if major >= GENERATION_13 && driver < CUDA_13 {
-        return compiled.ptx;
+        return None;
     }
     // A cubin also runs on later devices of the same generation, but what is for a Jetson only there.
-    let of = |wanted| compiled.cubins.iter().find(|(of, _)| *of == wanted);
-    of((major, minor)).or_else(|| of((major, 0))).map_or(compiled.ptx, |(_, cubin)| *cubin)
+    let of = |wanted| compiled.cubins.iter().find(|(of, _)| *of == wanted).copied();
+    of((major, minor)).or_else(|| of((major, 0)))
+}
+
+/// Whether a device's kernels may be launched while those before them run, because they wait for them; those of PTX do not.
+fn overlap(compute: (u32, u32), driver: i32) -> bool {
+    let cubin = COMPILED.first().and_then(|first| cubin(first, compute, driver));
+    driver >= OVERLAP && cubin.is_some_and(|(of, _)| of >= WAITING)
 }
 
 impl Drop for Module {

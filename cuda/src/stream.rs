@@ -22,6 +22,8 @@ pub(crate) struct Launch {
     pub(crate) grid: [u32; 3],
     pub(crate) threads: u32,
     pub(crate) shared: u32,
+    /// Whether it may be launched while the kernel before it runs, for which it waits itself.
+    pub(crate) overlaps: bool,
     /// The only argument, a structure of at most this many words.
     pub(crate) args: [u64; ARGUMENT_WORDS],
 }
@@ -169,11 +171,27 @@ impl Stream {
         let [x, y, z] = l.grid;
         let mut args = [l.args.as_ptr().cast_mut().cast()];
         let (args, extra) = (args.as_mut_ptr(), std::ptr::null_mut());
+        let mut overlap = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: x,
+            gridDimY: y,
+            gridDimZ: z,
+            blockDimX: l.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: l.shared,
+            hStream: stream,
+            attrs: &raw mut overlap,
+            numAttrs: u32::from(l.overlaps),
+        };
         // SAFETY: the function takes one structure of at most so many words, which the driver copies; what its pointers
         // point to is memory of this backend, within bounds that core has checked.
-        let launch =
-            || unsafe { sys::cuLaunchKernel(l.function, x, y, z, l.threads, 1, 1, l.shared, stream, args, extra) };
-        self.context.calls.make("cuLaunchKernel", launch)
+        let launch = || unsafe { sys::cuLaunchKernelEx(&raw const config, l.function, args, extra) };
+        self.context.calls.make("cuLaunchKernelEx", launch)
     }
 
     /// Records the device's time at this point of the stream.

@@ -135,6 +135,16 @@ pub fn reverse(order: bool) {
     }
 }
 
+/// Sets the compute capability of the emulated device, times ten: 87, as Orin, to begin with.
+pub fn capability(tenfold: u64) {
+    let Some(library) = EMULATED.as_ref() else { return };
+    // SAFETY: the emulator's function takes 64 bits.
+    if let Ok(capability) = unsafe { library.get::<unsafe extern "C" fn(u64)>(b"emulator_capability") } {
+        // SAFETY: the emulator's function takes 64 bits.
+        unsafe { capability(tenfold) };
+    }
+}
+
 /// Sets whether emulated devices that this thread opens next have memory of their own, and not the processor's as Orin.
 pub fn discrete(yes: bool) {
     let Some(library) = EMULATED.as_ref() else { return };

@@ -16,7 +16,7 @@ use denoir_core::pixels::DeviceImages;
 use denoir_core::sampler::Rounding;
 use denoir_core::{DType, Region, RunError, View, Weight};
 use denoir_cuda::{CUresult, Error, Fault, Faults, Gpu, Options};
-use denoir_tests::cuda::{Program, discrete, emulated_objects, gpu, is_emulated, open};
+use denoir_tests::cuda::{Program, capability, discrete, emulated_objects, gpu, is_emulated, open};
 use denoir_tests::golden::{self, draw, with_denoiser};
 use denoir_tests::not_finite::{TYPES, VALUES, are_refused, generate, smallest};
 use denoir_tests::op_matrix::backends::drive;
@@ -138,6 +138,28 @@ fn graphs_are_captured_once_and_draw_the_same() -> Result<()> {
         ensure!(replaying * 3 < recording, "{replaying} calls of a replay, {recording} of a recording");
         Ok(())
     })
+}
+
+#[test]
+fn devices_whose_kernels_overlap_draw_the_same() -> Result<()> {
+    let Some((_, _turn)) = device("kernels that overlap")? else { return Ok(()) };
+    if !is_emulated() {
+        return Ok(());
+    }
+    let image = |tenfold| {
+        capability(tenfold);
+        let image = faulty().and_then(|(gpu, _, model)| {
+            on(&gpu, &model, |denoiser| draw(denoiser, model.network().pixels()))
+                .map(|image| (gpu.info().compute, image))
+        });
+        capability(87);
+        image
+    };
+    let (orin, hopper) = (image(87)?, image(90)?);
+    ensure!((orin.0, hopper.0) == ((8, 7), (9, 0)), "{:?} and {:?}", orin.0, hopper.0);
+    // Tiles differ, their bytes do not.
+    ensure!(orin.1 == hopper.1, "the image depends on how kernels are launched");
+    Ok(())
 }
 
 #[test]

@@ -27,7 +27,7 @@ const ROOMS: &[Room] = &[
     Room { path: "vulkan/src/", ceiling: 74 },
     Room { path: "cuda/src/", ceiling: 72 },
     Room { path: "capi/", ceiling: 216 },
-    Room { path: "tests/", ceiling: 66 },
+    Room { path: "tests/", ceiling: 69 },
     Room { path: "fuzz/", ceiling: 36 },
 ];
 

@@ -7,7 +7,7 @@ use denoir_core::ops::Op;
 
 use miniz_oxide::inflate::decompress_to_vec;
 
-use super::{COMPILED, CUDA_13, Kernel, image};
+use super::{COMPILED, CUDA_13, Kernel, image, overlap};
 use crate::kernels::{self, *};
 
 /// An attribute of a kernel that says the size of its arguments, by the number that the format gives it.
@@ -113,6 +113,26 @@ fn each_device_gets_its_own_cubin_and_later_ones_ptx() {
     assert_eq!(image("linear", (13, 0), CUDA_13).as_ptr(), linear.ptx.as_ptr());
     assert_eq!(image("linear", (12, 0), 12080).as_ptr(), linear.ptx.as_ptr());
     assert_eq!(image("linear", (9, 0), 12000).as_ptr(), of((9, 0)));
+}
+
+#[test]
+fn kernels_overlap_only_where_they_wait() {
+    let wait = [
+        ((8, 0), CUDA_13),
+        ((8, 7), CUDA_13),
+        ((9, 0), 12020),
+        ((9, 0), 12030),
+        ((11, 0), 12080),
+        ((12, 1), CUDA_13),
+        ((13, 0), CUDA_13),
+    ]
+    .map(|(device, driver)| overlap(device, driver));
+    assert_eq!(wait, [false, false, false, true, false, true, false]);
+    // What is compiled for all later devices does not know how to.
+    for compiled in COMPILED {
+        let ptx = String::from_utf8(decompress_to_vec(compiled.ptx).expect("a module")).expect("text");
+        assert!(!ptx.contains("griddepcontrol"), "{}", compiled.stem);
+    }
 }
 
 #[test]

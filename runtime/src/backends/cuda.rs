@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use denoir_core::backend::{Backend, TapFn};
-use denoir_core::{Precision, RunError};
+use denoir_core::{DType, Precision, RunError};
 use denoir_cuda::{Cuda, DeviceInfo, Gpu};
 
 use super::engine::{Device, Engine, Entry, KernelTime, Opened, Use};
@@ -20,10 +20,13 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
         Some(stream) => unsafe { Gpu::open_on(stream.raw(), &on) }?,
     };
     let device = describe(gpu.info());
-    let unchecked = (!gpu.is_checked()).then(|| format!("nothing checked whether {} computes rightly", device.name));
+    let name = &device.name;
+    let unchecked = (!gpu.is_checked()).then(|| format!("nothing checked whether {name} computes rightly"));
+    let slow = gpu.info().multiplies_int8_slowly() && model.network().weight_type() == DType::I8;
+    let slow = slow.then(|| format!("{name} multiplies int8 more slowly than bf16: a model in bf16 is faster"));
     let arena_bytes = model.network().arena_bytes(options.batch(), gpu.precision())?;
     let engine = Box::new(gpu.backend(model.whole()?, arena_bytes)?);
-    Ok(Opened { engine, device, warnings: unchecked.into_iter().collect() })
+    Ok(Opened { engine, device, warnings: unchecked.into_iter().chain(slow).collect() })
 }
 
 /// Empty on machines without the driver.
