@@ -118,6 +118,12 @@ inline void store_f32x4(float* at, const float (&x)[4]) {
     memcpy(at, x, 16);
 }
 
+inline void load_u32x2(const void* at, u32& x, u32& y) {
+    emulator::aligned(at, "two words that are not aligned", 8);
+    memcpy(&x, at, 4);
+    memcpy(&y, static_cast<const u8*>(at) + 4, 4);
+}
+
 inline void store_u32x2(void* at, u32 x, u32 y) {
     emulator::aligned(at, "two words that are not aligned", 8);
     memcpy(at, &x, 4);

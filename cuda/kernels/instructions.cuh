@@ -75,6 +75,12 @@ DEVICE void store_f32x4(float* at, const float (&x)[4]) {
     *reinterpret_cast<float4*>(at) = make_float4(x[0], x[1], x[2], x[3]);
 }
 
+DEVICE void load_u32x2(const void* at, u32& x, u32& y) {
+    uint2 both = *reinterpret_cast<const uint2*>(at);
+    x = both.x;
+    y = both.y;
+}
+
 DEVICE void store_u32x2(void* at, u32 x, u32 y) { *reinterpret_cast<uint2*>(at) = make_uint2(x, y); }
 
 // Starts copying 16 bytes from global to shared memory, both aligned; of the source the first `live` are read, the

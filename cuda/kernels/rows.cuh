@@ -54,6 +54,22 @@ DEVICE void load_four(const float* row, u32 c, u32 cols, float (&x)[4]) {
     for (u32 e = 0; e < 4; ++e) x[e] = c + e < cols ? row[c + e] : 0.0f;
 }
 
+// The same of a row of this type.
+DEVICE void load_four(const u8* row, u32 type, u32 c, u32 cols, float (&x)[4]) {
+    if (type == F32) return load_four(reinterpret_cast<const float*>(row), c, cols, x);
+    if (type == BF16 && c + 4 <= cols && is_multiple(row, 8)) {
+        u32 low, high;
+        load_u32x2(row + 2 * c, low, high);
+        x[0] = bf16_float((u16)low);
+        x[1] = bf16_float((u16)(low >> 16));
+        x[2] = bf16_float((u16)high);
+        x[3] = bf16_float((u16)(high >> 16));
+        return;
+    }
+#pragma unroll
+    for (u32 e = 0; e < 4; ++e) x[e] = c + e < cols ? load(row, type, c + e) : 0.0f;
+}
+
 DEVICE void store_four(u8* row, u32 type, u32 c, u32 cols, const float (&x)[4]) {
     if (c + 4 <= cols && is_multiple(row, 4 * size_of(type))) {
         if (type == I8) {
@@ -106,10 +122,10 @@ constexpr u32 ROTATION = 16;
 // What a thread has of a rotated row: groups of ROTATION columns, which lie apart so that neighbours are read together.
 constexpr u32 GROUPS = 4 * MOST / ROTATION;
 
-// Rotates a row of value(c) (core's rotate) and writes it, to `x` as f32 and quantised or not to `out`. The row's end, shorter
-// than ROTATION, is not rotated.
+// Rotates a row of value(c) (core's rotate) and writes it, quantised or not. The row's end, shorter than ROTATION, is not
+// rotated.
 template <class F>
-DEVICE void store_rotated(const AnyMatrix& out, float* out_scale, u32 row, u32 cols, float* x, F value) {
+DEVICE void store_rotated(const AnyMatrix& out, float* out_scale, u32 row, u32 cols, F value) {
     u32 n = cols / ROTATION, end = n * ROTATION + threadIdx.x;
     float v[GROUPS][ROTATION], last = end < cols ? value(end) : 0.0f, most = max_magnitude(0.0f, last);
 #pragma unroll
@@ -132,7 +148,6 @@ DEVICE void store_rotated(const AnyMatrix& out, float* out_scale, u32 row, u32 c
         for (u32 j = 0; j < ROTATION; ++j) {
             v[g][j] *= 0.25f;
             most = max_magnitude(most, v[g][j]);
-            x[j * n + i] = v[g][j];
         }
     }
     bool quantised = out.type == I8;

@@ -2,7 +2,7 @@
 #include "rows.cuh"
 
 struct SwigluArgs {
-    Matrix<float> x;
+    Matrix<const float> x;
     AnyMatrix out;
     float* out_scale;
     u32 cols;
@@ -25,9 +25,9 @@ DEVICE void swiglu(const SwigluArgs& a) {
 
 KERNEL(ROW_THREADS) swiglu(ARGUMENTS(SwigluArgs) a) {
     wait_for_previous();
-    float* x = a.x.row(blockIdx.x);
+    const float* x = a.x.row(blockIdx.x);
     if (a.rotated)
-        return store_rotated(a.out, a.out_scale, blockIdx.x, a.cols, x,
+        return store_rotated(a.out, a.out_scale, blockIdx.x, a.cols,
                              [=](u32 c) { return silu(x[c]) * x[a.cols + c]; });
     WITH_ROWS(swiglu, a.cols, MOST);
 }

@@ -27,6 +27,7 @@ pub(crate) const PRECISION: Precision = Precision {
     centred: false,
     fused_swiglu: true,
     rounded_qkv: true,
+    rounded_rows: true,
     streamed: true,
 };
 

@@ -42,7 +42,7 @@ const SCALAR: [(&str, u64); 16] = [
     ("attention", 0x7490_e682_c7f5_8d59),
     ("causal_attention", 0x9be9_cb39_7b21_ea5d),
     ("swiglu", 0xfda9_3cdf_3641_c185),
-    ("quantize_rows", 0xdf90_9d19_2f04_950d),
+    ("quantize_rows", 0xc281_9801_f922_ffab),
     ("gather_rows", 0x362f_3e5a_7022_8a81),
     ("dequantize_blocks", 0x483f_e8c9_fed4_9ed9),
     ("solver_step", 0xf2c1_7c95_0b50_1f41),

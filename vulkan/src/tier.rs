@@ -106,6 +106,7 @@ impl Tiers {
             centred: false,
             fused_swiglu: false,
             rounded_qkv: false,
+            rounded_rows: false,
             streamed: true,
         }
     }

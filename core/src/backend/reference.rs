@@ -17,6 +17,7 @@ unsafe impl Backend for Memory<'_> {
             centred: true,
             fused_swiglu: true,
             rounded_qkv: true,
+            rounded_rows: true,
             streamed: false,
         }
     }

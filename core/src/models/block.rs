@@ -64,9 +64,8 @@ impl Pass<'_> {
         let (h, rows) = (self.hidden(), self.queries.rows());
         let dtype = self.precision.input_of(&block.proj.weight);
         let z = self.input(dtype);
-        // An int8 row's scale needs all heads of the row, so attention's f32 output is quantised by a kernel of its
-        // own.
-        let attended = if dtype == DType::I8 { self.plan.attended.rows_from(0, rows) } else { z.rows };
+        // An int8 row's scale needs all heads of the row, so attention's output is quantised by a kernel of its own.
+        let attended = if dtype == DType::I8 { self.before_int8(self.plan.attended) } else { z.rows };
         let qkv = self.plan.attention_input();
         let keys = qkv.rows_from(0, self.keys.rows());
         k.attention(&Attention {
@@ -100,18 +99,19 @@ impl Pass<'_> {
     ) -> Result<(), OpError<B::Error>> {
         let (column, rows) = (column + 3 * self.hidden(), self.queries.rows());
         let z = self.normed(k, block.norm2, column, &block.w12.both.weight)?;
-        let x = self.plan.ffn.rows_from(0, rows);
         let dtype = self.precision.input_of(&block.w3.weight);
         let (out, out_scale) = typed(self.plan.ffn_z, self.plan.ffn_scale, dtype, rows);
         if self.precision.fused_swiglu {
             let GatedPair { gate, value, .. } = block.w12;
             let swiglu = Epilogue::Swiglu { gate: gate.weight, bias: gate.bias };
             // An int8 row's scale needs the whole row.
+            let x = self.before_int8(self.plan.ffn);
             k.linear(&z.through(&value, if out_scale.is_some() { x } else { out }, swiglu))?;
             if let Some(out_scale) = out_scale {
                 k.quantize_rows(&QuantizeRows { x, out, out_scale, shared_mean: None, rotated: block.rotated })?;
             }
         } else {
+            let x = self.plan.ffn.rows_from(0, rows);
             k.linear(&z.through(&block.w12.both, x, Epilogue::Store))?;
             k.swiglu(&Swiglu { x, out, out_scale, rotated: block.rotated })?;
         }
@@ -140,6 +140,11 @@ impl Pass<'_> {
             shared_mean: z.shared_mean,
         })?;
         Ok(z)
+    }
+
+    /// The rows of an f32 buffer in the type of what becomes int8 in a kernel of its own.
+    fn before_int8(&self, buffer: View) -> View {
+        View { dtype: self.precision.before_int8(), ..buffer }.rows_from(0, self.queries.rows())
     }
 
     /// `plan.z` in this type.

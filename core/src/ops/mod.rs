@@ -138,20 +138,21 @@ kernels!(declare_op);
 impl Op {
     /// The name of the first form used by this kernel that `precision` excludes, if any.
     pub fn missing_form(&self, precision: &Precision) -> Option<&'static str> {
-        let (shared_mean, fused, rounded) = match self {
-            Op::Linear(op) => (op.shared_mean.is_some(), matches!(op.epilogue, Epilogue::Swiglu { .. }), false),
-            Op::NormModulate(op) => (op.shared_mean.is_some(), false, false),
+        let (shared_mean, fused, rounded_qkv, rounded_rows) = match self {
+            Op::Linear(op) => (op.shared_mean.is_some(), matches!(op.epilogue, Epilogue::Swiglu { .. }), false, false),
+            Op::NormModulate(op) => (op.shared_mean.is_some(), false, false, false),
             // The rotation is SwiGLU's, but where that is the epilogue of a linear layer.
-            Op::QuantizeRows(op) => (op.shared_mean.is_some(), op.rotated, false),
-            Op::QkNormRope(op) => (false, false, op.out.is_some()),
-            Op::Attention(op) => (false, false, op.is_rounded()),
-            Op::GatherRows(op) => (false, false, op.out.dtype.size() == 2),
-            _ => (false, false, false),
+            Op::QuantizeRows(op) => (op.shared_mean.is_some(), op.rotated, false, op.x.dtype.size() == 2),
+            Op::QkNormRope(op) => (false, false, op.out.is_some(), false),
+            Op::Attention(op) => (false, false, op.is_rounded(), false),
+            Op::GatherRows(op) => (false, false, op.out.dtype.size() == 2, false),
+            _ => (false, false, false, false),
         };
         let missing = [
             (shared_mean && !precision.centred, "centred activations"),
             (fused && !precision.fused_swiglu, "fused SwiGLU"),
-            (rounded && !precision.rounded_qkv, "queries, keys and values in bf16"),
+            (rounded_qkv && !precision.rounded_qkv, "queries, keys and values in bf16"),
+            (rounded_rows && !precision.rounded_rows, "int8 rows made of bf16"),
         ];
         missing.into_iter().find_map(|(is_missing, form)| is_missing.then_some(form))
     }

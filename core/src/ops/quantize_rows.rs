@@ -8,7 +8,7 @@ use crate::{DType, View};
 /// row with a NaN or an infinity has a NaN for its scale, and any `q`. If a shared mean is requested, it is subtracted from `x` first.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizeRows {
-    /// `(rows, cols)` f32, in the arena if it is rotated.
+    /// `(rows, cols)` f32, in the arena if it is rotated; or bf16, without a shared mean.
     pub x: View,
     /// `(rows, cols)` int8.
     pub out: View,
@@ -16,7 +16,8 @@ pub struct QuantizeRows {
     pub out_scale: View,
     /// The output for the shared mean, if it is to be subtracted.
     pub shared_mean: Option<SharedMean>,
-    /// Whether each row of `x` is first rotated in place by [`rotate`](super::rotate). Not allowed with a shared mean.
+    /// Whether each row is first rotated by [`rotate`](super::rotate). `x` may then be overwritten with values yet to be
+    /// quantised. Not allowed with a shared mean.
     pub rotated: bool,
 }
 
@@ -26,7 +27,10 @@ impl QuantizeRows {
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "quantize_rows";
         require(self.out.dtype == DType::I8, AT, "wrong element type")?;
-        bounds.shaped(AT, &self.x, DType::F32, self.out.rows, self.out.cols)?;
+        let bf16 = self.x.dtype == DType::BF16;
+        let dtype = if bf16 { DType::BF16 } else { DType::F32 };
+        bounds.shaped(AT, &self.x, dtype, self.out.rows, self.out.cols)?;
+        require(!bf16 || self.shared_mean.is_none(), AT, "what has a shared mean is f32")?;
         let out_scale = Some(self.out_scale);
         bounds.activations(AT, &self.out, &out_scale, &[&self.x])?;
         if self.rotated {
@@ -43,27 +47,18 @@ impl QuantizeRows {
         if let Some(shared_mean) = &self.shared_mean {
             shared_mean.reference(mem, |mem, r, c| mem.load(&self.x, r, c));
         }
+        let n = if self.rotated { self.x.cols / ROTATION } else { 0 };
         for r in 0..self.x.rows {
-            if self.rotated {
-                rotate_row(mem, &self.x, r);
-            }
             mem.store_row(&self.out, Some(&self.out_scale), r, |mem, c| {
                 let shared_mean = self
                     .shared_mean
                     .map_or(0.0, |shared_mean| mem.load(&shared_mean.value, shared_mean.layout.image_of(r), c));
-                mem.load(&self.x, r, c) - shared_mean
+                if c < n * ROTATION {
+                    rotated(&core::array::from_fn(|j| mem.load(&self.x, r, j * n + c % n)), c / n)
+                } else {
+                    mem.load(&self.x, r, c) - shared_mean
+                }
             });
-        }
-    }
-}
-
-/// [`rotate`](super::rotate) without a row's copy, rounded once.
-fn rotate_row(mem: &mut Memory<'_>, x: &View, r: usize) {
-    let n = x.cols / ROTATION;
-    for i in 0..n {
-        let group: [f64; ROTATION] = core::array::from_fn(|j| mem.load(x, r, j * n + i));
-        for j in 0..ROTATION {
-            mem.store(x, r, j * n + i, rotated(&group, j));
         }
     }
 }

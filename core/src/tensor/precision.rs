@@ -18,6 +18,9 @@ pub struct Precision {
     /// Whether attention reads queries, keys and values that were written in bf16, where it may round to that
     /// ([`attention_before`](Precision::attention_before)), rather than f32.
     pub rounded_qkv: bool,
+    /// Whether what becomes int8 in a kernel of its own ([`QuantizeRows`](crate::ops::QuantizeRows)), attention's output
+    /// and SwiGLU's, is written in bf16 before, rather than f32: half of the bytes, for a hundredth of int8's error.
+    pub rounded_rows: bool,
     /// Whether the weights of programs that are not replayed must be copied to the device each time. The modulation
     /// vectors of as many time points as possible are then computed together.
     pub streamed: bool,
@@ -31,6 +34,7 @@ impl Precision {
         centred: false,
         fused_swiglu: false,
         rounded_qkv: false,
+        rounded_rows: false,
         streamed: false,
     };
 
@@ -43,6 +47,7 @@ impl Precision {
             && (self.centred || !plan.centred)
             && (self.fused_swiglu || !plan.fused_swiglu)
             && (self.rounded_qkv || !plan.rounded_qkv)
+            && (self.rounded_rows || !plan.rounded_rows)
     }
 
     /// The activation type for this weight in a block.
@@ -61,6 +66,11 @@ impl Precision {
             DType::BF16 | DType::I8 => self.bf16,
             _ => DType::F32,
         }
+    }
+
+    /// The type of what becomes int8 in a kernel of its own.
+    pub(crate) const fn before_int8(&self) -> DType {
+        if self.rounded_rows { DType::BF16 } else { DType::F32 }
     }
 
     /// Maximum bytes per activation for any of these weights.

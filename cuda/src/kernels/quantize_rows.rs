@@ -1,12 +1,12 @@
 use denoir_core::ops::QuantizeRows;
 
 use crate::Error;
-use crate::args::{AnyMatrix, Matrix, arguments, word};
+use crate::args::{AnyMatrix, arguments, word};
 use crate::launch::{MOST_COLUMNS, ROW_THREADS, Target, rows};
 use crate::modules::Kernel;
 
 arguments! { QuantizeRowsArgs, 48, {
-    x: Matrix,
+    x: AnyMatrix,
     out: AnyMatrix,
     out_scale: u64,
     cols: u32,
@@ -17,7 +17,7 @@ pub(crate) const KERNEL: Kernel = Kernel::of::<QuantizeRowsArgs>("quantize_rows"
 
 pub(crate) fn launch(on: &mut dyn Target, op: &QuantizeRows) -> Result<(), Error> {
     let args = QuantizeRowsArgs {
-        x: on.matrix(&op.x)?,
+        x: on.any_matrix(&op.x)?,
         out: on.any_matrix(&op.out)?,
         out_scale: on.row(&op.out_scale)?,
         cols: word(op.out.cols),

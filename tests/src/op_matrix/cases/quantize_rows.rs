@@ -13,7 +13,9 @@ pub(super) fn cases(table: &mut Table) {
         }
     }
     for cols in [1, 15, 16, 33, 100, 341, 1152] {
-        table.add(format!("rotated 5×{cols}"), move |d| rotated(d, 5, cols));
+        table.add(format!("rotated 5×{cols}"), move |d| eighths(d, DType::F32, 5, cols, true));
+        table.add(format!("rotated bf16 5×{cols}"), move |d| eighths(d, DType::BF16, 5, cols, true));
+        table.add(format!("bf16 5×{cols}"), move |d| eighths(d, DType::BF16, 5, cols, false));
     }
     for cols in [1, 7, 16, 33, 100, 1152] {
         for (images, image_tokens, context_tokens) in [(1, 1, 0), (2, 3, 2), (1, 32, 5), (2, 65, 0), (1, 256, 32)] {
@@ -65,12 +67,13 @@ fn centred(mut d: Draw, layout: TokenLayout, cols: usize) -> Case {
     )
 }
 
-/// Multiples of 1/64, whose rotation is exact.
-fn rotated(mut d: Draw, rows: usize, cols: usize) -> Case {
-    let x = d.matrix(Region::Arena, DType::F32, (rows, cols), |rng, _, _| rng.below(1025) as f64 / 64.0 - 8.0);
+/// Multiples of 1/8, which all types hold and whose rotation is exact.
+fn eighths(mut d: Draw, dtype: DType, rows: usize, cols: usize, rotated: bool) -> Case {
+    let x = d.matrix(Region::Arena, dtype, (rows, cols), |rng, _, _| rng.below(129) as f64 / 8.0 - 8.0);
     let out = d.output(DType::I8, rows, cols);
     let out_scale = d.output(DType::F32, 1, rows);
     let exact = Tolerance::exact("the contract gives every operation");
-    let op = QuantizeRows { x, out, out_scale, shared_mean: None, rotated: true };
-    d.finish(Op::QuantizeRows(op), [(out, exact), (out_scale, exact), (x, exact)])
+    let op = QuantizeRows { x, out, out_scale, shared_mean: None, rotated };
+    let case = d.finish(Op::QuantizeRows(op), [(out, exact), (out_scale, exact)]);
+    Case { scratch: rotated.then_some(x), ..case }
 }
