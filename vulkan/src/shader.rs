@@ -52,7 +52,7 @@ shaders! {
     LinearMatrix: "linear_matrix", 6;
     LinearMatrixBf16: "linear_matrix.bf16", 6;
     LinearMatrixInt8: "linear_matrix.int8", 8;
-    LinearTexel: "linear_texel", 6, 2;
+    LinearTexel: "linear_texel", 8, 2;
     NormModulate: "norm_modulate", 6;
     Patchify: "patchify", 2;
     QkNormRope: "qk_norm_rope", 4;

@@ -38,7 +38,6 @@ const BUSY: usize = 96;
 
 pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
-    let int8 = op.x.dtype == DType::I8;
     let tiers = on.tiers;
     let room = Room::new(on.device().limits(), on.device().about.unified());
     let matrices = tiers.matrix.and_then(|matrix| linear_matrix::cut(&matrix, room, op));
@@ -73,7 +72,8 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     }
     let out = l.write(&op.out)?;
     let (mut x_scale, mut w_scale) = (Bound::default(), Bound::default());
-    if int8 {
+    // Texel kernels bind them for every type.
+    if cut.shader.bindings() > 6 {
         x_scale = l.read_some(op.x_scale.as_ref())?;
         w_scale = l.read_some(op.w.scale.as_ref())?;
     }
