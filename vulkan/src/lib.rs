@@ -32,10 +32,14 @@ mod kernels;
 mod launch;
 mod memory;
 mod pipelines;
+#[cfg(test)]
+mod profiles;
 mod quirks;
 mod recording;
 mod self_test;
 mod shader;
+#[cfg(test)]
+mod spirv;
 mod stream;
 mod tier;
 mod timers;

@@ -14,7 +14,7 @@ use crate::disk_cache;
 use crate::shader::Shader;
 
 /// Bytes of push constants in every layout: Vulkan's guaranteed minimum.
-const PUSH_BYTES: u32 = 128;
+pub(crate) const PUSH_BYTES: u32 = 128;
 /// The types of bindings.
 pub(crate) const STORAGE: vk::DescriptorType = vk::DescriptorType::STORAGE_BUFFER;
 pub(crate) const TEXELS: vk::DescriptorType = vk::DescriptorType::UNIFORM_TEXEL_BUFFER;

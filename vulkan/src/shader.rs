@@ -10,6 +10,9 @@ macro_rules! shaders {
         }
 
         impl Shader {
+            #[cfg(test)]
+            pub(crate) const ALL: &[Shader] = &[$(Shader::$variant),*];
+
             /// The SPIR-V, as bytes.
             pub(crate) fn code(self) -> &'static [u8] {
                 match self {

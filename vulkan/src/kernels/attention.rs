@@ -54,7 +54,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
 }
 
 /// Chooses the workgroups of `attention.comp`: the largest tile that keeps all cores busy, otherwise the smallest.
-fn tiled(room: Room, op: &Attention) -> AttentionCut {
+pub(crate) fn tiled(room: Room, op: &Attention) -> AttentionCut {
     let head_dim = op.head_dim();
     let lanes = head_dim.div_ceil(PART * QUADS).max(LANES);
     let groups = THREADS / lanes;
@@ -64,13 +64,19 @@ fn tiled(room: Room, op: &Attention) -> AttentionCut {
     let tile = busy.unwrap_or(&LEAST);
     AttentionCut {
         shader: Shader::Attention,
-        constants: vec![groups * lanes, lanes, tile.rows, tile.keys, head_dim, is_aligned(op).into()],
+        constants: tile.constants(head_dim).into_iter().chain([is_aligned(op).into()]).collect(),
         queries: groups * tile.rows,
         subgroup: None,
     }
 }
 
 impl Tile {
+    /// The shader's first constants.
+    fn constants(&self, head_dim: usize) -> [usize; 5] {
+        let lanes = head_dim.div_ceil(PART * QUADS).max(LANES);
+        [THREADS / lanes * lanes, lanes, self.rows, self.keys, head_dim]
+    }
+
     /// Bytes of shared memory: queries, keys or values, softmax weights, the largest score of each invocation, as in
     /// the shader.
     fn shared_bytes(&self, head_dim: usize) -> usize {
@@ -83,6 +89,17 @@ impl Tile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spirv::Module;
+
+    #[test]
+    fn the_shader_shares_as_much_as_is_counted() {
+        for (head_dim, tile) in
+            (1..=128).flat_map(|head_dim| TILES.iter().chain([&LEAST]).map(move |tile| (head_dim, tile)))
+        {
+            let module = Module::new(Shader::Attention, (0..).zip(tile.constants(head_dim).map(word)));
+            assert_eq!(module.shared_bytes(), tile.shared_bytes(head_dim) as u64, "{tile:?} for heads of {head_dim}");
+        }
+    }
 
     #[test]
     fn tiles_fit_the_memory_that_devices_have() {

@@ -88,7 +88,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
 }
 
 /// Chooses workgroups without cooperative matrices.
-fn tiled(tiers: &Tiers, op: &Linear) -> LinearCut {
+pub(crate) fn tiled(tiers: &Tiers, op: &Linear) -> LinearCut {
     let shader = match op.x.dtype {
         DType::I8 if tiers.int8 => Shader::LinearInt8Dot,
         DType::I8 => Shader::LinearInt8,

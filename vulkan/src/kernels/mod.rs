@@ -7,7 +7,7 @@ pub(crate) mod attention_texel;
 pub(crate) mod causal_attention;
 pub(crate) mod class_condition;
 pub(crate) mod context_tokens;
-mod cut;
+pub(crate) mod cut;
 pub(crate) mod dequantize_blocks;
 pub(crate) mod gather_rows;
 pub(crate) mod layer_norm;
