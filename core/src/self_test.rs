@@ -14,7 +14,7 @@ const HEADS: usize = 2;
 /// ‖Δ‖² / ‖reference‖² at most: operands are the same on both sides, so that only the order of sums differs, and
 /// what tensor cores truncate.
 const EXACT: f64 = 1e-10;
-/// The same where factors may be rounded to bf16.
+/// The same where factors may be rounded to bf16, or products and short sums to f16.
 const ROUNDED: f64 = 1e-5;
 /// Where views start: multiples of this.
 const ALIGN: usize = 256;
@@ -28,6 +28,8 @@ pub struct Case {
     /// f32, without padding.
     pub out: View,
     limit: f64,
+    /// Of the factors.
+    exponent: i8,
 }
 
 impl Case {
@@ -49,7 +51,12 @@ impl Case {
             epilogue: Epilogue::Store,
         };
         let inputs = [Some(x), Some(w), op.x_scale, op.w.scale];
-        Case { op: Op::Linear(op), inputs, out, limit: EXACT }
+        Case { op: Op::Linear(op), inputs, out, limit: EXACT, exponent: 0 }
+    }
+
+    /// The same of bf16 operands of `2^exponent` to twice that, which the device may multiply in f16.
+    pub fn rounded_product(sizes: [usize; 3], exponent: i8) -> Case {
+        Case { limit: ROUNDED, exponent, ..Case::product(DType::BF16, sizes, sizes[2]) }
     }
 
     /// Attention of all tokens to all tokens of an image, from queries, keys and values of this type side by side.
@@ -62,7 +69,7 @@ impl Case {
         let (q, k, v) = (part(0), part(1), part(2));
         let op = Attention { q, k, v, heads: HEADS, queries: layout, keys: layout, products, out };
         let limit = if products == DType::F32 { EXACT } else { ROUNDED };
-        Case { op: Op::Attention(op), inputs: [Some(qkv), None, None, None], out, limit }
+        Case { op: Op::Attention(op), inputs: [Some(qkv), None, None, None], out, limit, exponent: 0 }
     }
 
     /// Sizes of both regions.
@@ -82,7 +89,8 @@ impl Case {
         let mut seed = 1u32;
         for view in self.inputs.iter().flatten() {
             let region = if view.region == Region::Weights { &mut *weights } else { &mut *arena };
-            fill(&mut region[view.offset..][..view.len_bytes().unwrap_or(0)], view.dtype, &mut seed);
+            let bytes = &mut region[view.offset..][..view.len_bytes().unwrap_or(0)];
+            fill(bytes, view.dtype, self.exponent, &mut seed);
         }
         arena[self.out.offset..].fill(0xff);
     }
@@ -134,16 +142,19 @@ fn after(view: &View) -> usize {
     (view.offset + view.len_bytes().unwrap_or(0)).next_multiple_of(ALIGN)
 }
 
-fn fill(bytes: &mut [u8], dtype: DType, seed: &mut u32) {
+fn fill(bytes: &mut [u8], dtype: DType, exponent: i8, seed: &mut u32) {
     for element in bytes.chunks_exact_mut(dtype.size()) {
         *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let small = (*seed >> 24) as u8;
-        // ±1 to ±1.97 in steps of 1/32: the sign, an exponent of 0, five bits of fraction.
+        // ±1 to ±1.97 in steps of 1/32, times a power of two in bf16: the sign, the exponent, five bits of fraction.
         let (sign, fraction) = (u16::from(small & 0x80) << 8, u16::from(small & 31));
         match dtype {
             DType::I8 => element[0] = small,
             DType::F16 => element.copy_from_slice(&(sign | 15 << 10 | fraction << 5).to_le_bytes()),
-            DType::BF16 => element.copy_from_slice(&(sign | 127 << 7 | fraction << 2).to_le_bytes()),
+            DType::BF16 => {
+                let exponent = (127 + i16::from(exponent)) as u16;
+                element.copy_from_slice(&(sign | exponent << 7 | fraction << 2).to_le_bytes());
+            }
             DType::F32 | DType::U32 => {
                 element.copy_from_slice(&(u32::from(sign | 127 << 7 | fraction << 2) << 16).to_le_bytes());
             }

@@ -14,7 +14,7 @@ pub mod parts;
 mod seed;
 mod table;
 
-pub use case::{Case, Output, Tolerance, elements};
+pub use case::{Case, Output, Sums, Tolerance, elements};
 pub use guarded::Edge;
 pub use seed::{base_seed, hash};
 pub use table::Table;
@@ -130,7 +130,7 @@ fn run_case<'a>(case: &Case, rows: &'a [Row]) -> (Vec<String>, Vec<(&'a str, f64
         Err(e) => return (vec![format!("reference: {e}")], Vec::new()),
     };
     let (mut failures, mut shares) = (Vec::new(), Vec::new());
-    if let Err(e) = case.compare(want.clone(), want.clone(), false) {
+    if let Err(e) = case.compare(want.clone(), want.clone(), Sums::Rounded) {
         failures.push(format!("reference: {e}"));
     }
     let mut first: HashMap<&str, (&str, Vec<u8>)> = HashMap::new();
@@ -138,7 +138,7 @@ fn run_case<'a>(case: &Case, rows: &'a [Row]) -> (Vec<String>, Vec<(&'a str, f64
     let rows = rows.filter(|row| !row.aligned || case.aligned());
     for (row, run) in rows.filter_map(|row| Some((row, row.runs(case.op.name())?))) {
         let result = run(case).and_then(|got| {
-            shares.push((row.name.as_str(), case.compare(got.clone(), want.clone(), row.tensor_cores)?));
+            shares.push((row.name.as_str(), case.compare(got.clone(), want.clone(), row.sums)?));
             let (twin, bytes) = first.entry(&row.same_bytes).or_insert_with(|| (&row.name, got.clone()));
             if *bytes == got { Ok(()) } else { Err(format!("other bytes than on {twin}")) }
         });

@@ -81,7 +81,7 @@ fn weights_that_are_not_finite_are_refused() -> Result<()> {
         // What a tier does in a way of its own. Draws with validation are slow: infinities have one turn.
         let types: &[(DType, &[f32])] = match tier {
             Tier::Floor => &[(DType::F32, &[f32::NAN]), (DType::I8, &VALUES)],
-            Tier::Fp16 => &[(DType::F16, &[f32::NAN])],
+            Tier::Fp16 => &[(DType::F16, &[f32::NAN]), (DType::BF16, &VALUES)],
             Tier::Int8 => &[(DType::I8, &[f32::NAN])],
             Tier::Matrix => &[(DType::BF16, &[f32::NAN]), (DType::I8, &[f32::NAN])],
         };
@@ -279,6 +279,15 @@ fn wrong_linear_and_attention_kernels_are_found() -> Result<()> {
             Err(why) => bail!("{kernel} is wrong: {why}"),
         }
     }
+    faults.break_kernel("linear.packed");
+    let opened = Gpu::open(&options);
+    if faults.mend_kernel() {
+        let gpu = opened?;
+        let bf16 = gpu.precision().bf16;
+        ensure!(bf16 == DType::F32 || gpu.tiers().has(Tier::Matrix), "products in f16 are wrong, but used");
+        ensure!(gpu.unused_tiers().is_empty(), "{:?} for wrong products in f16", gpu.unused_tiers());
+        found.push("linear.packed");
+    }
     println!("found: {}", found.join(", "));
     ensure!(["linear", "linear_int8", "attention"].iter().all(|kernel| found.contains(kernel)), "only {found:?} ran");
     silent(&messages)
@@ -294,6 +303,7 @@ fn tiers_that_crash_are_left_out() -> Result<()> {
     let model = golden::model("forward/jit", DType::F32)?;
     let image = draw(&sound, &model)?;
     let optional: Vec<Tier> = sound.tiers().list().filter(|&tier| tier != Tier::Floor).collect();
+    let precision = sound.precision();
     drop(sound);
     for (call, result, why) in [
         ("vkCreateComputePipelines", vk::Result::ERROR_UNKNOWN, Unused::NotCompiled),
@@ -314,6 +324,8 @@ fn tiers_that_crash_are_left_out() -> Result<()> {
                 // A kernel of the floor.
                 Err(Error::Call { .. } | Error::DeviceLost { .. }) => {}
                 Err(other) => bail!("{call} failed {after} times: {other}"),
+                // Products in f16 are a part of a tier.
+                Ok(gpu) if gpu.unused_tiers().is_empty() && gpu.precision().bf16 != precision.bf16 => {}
                 Ok(gpu) => {
                     let [(tier, reason)] = gpu.unused_tiers() else { bail!("{:?}", gpu.unused_tiers()) };
                     ensure!(*reason == why && !gpu.tiers().has(*tier), "{tier} {reason}: {:?}", gpu.tiers());

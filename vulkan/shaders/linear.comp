@@ -1,11 +1,13 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#ifdef FP16
+#if defined(FP16) || defined(PACKED)
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #endif
 // out = epilogue(x · wᵀ + bias), products and sums in f32. A workgroup has BM rows and BN columns of `out` and walks K
-// in tiles of both operands in shared memory; an invocation keeps TM × TN sums. Compiled twice: the floor keeps tiles
-// in f32, with -DFP16 16-bit operands stay 16-bit in shared memory.
+// in tiles of both operands in shared memory; an invocation keeps TM × TN sums. Compiled three times: the floor keeps
+// tiles in f32; with -DFP16 16-bit operands stay 16-bit in shared memory; with -DPACKED bf16 operands are f16 there, and
+// are multiplied two at a time. BK / 2 products are added up in f16, where a sum is off by half as much as rounding x to
+// bf16 costs, and all of these in f32.
 #include "types.glsl"
 #include "math.glsl"
 #include "layout.glsl"
@@ -36,18 +38,32 @@ layout(set = 0, binding = 1) readonly buffer W4 { uvec4 w_vec4[]; };
 #include "linear_args.glsl"
 #include "epilogue.glsl"
 
-#ifdef FP16
-#define TILE f16vec4
+#if defined(PACKED)
+#define ELEMENTS f16vec4
+#define TILE(v) f16vec4(within_f16((v).x), within_f16((v).y), within_f16((v).z), within_f16((v).w))
+#elif defined(FP16)
+#define ELEMENTS f16vec4
+#define TILE(v) f16vec4(v)
 #else
-#define TILE vec4
+#define ELEMENTS vec4
+#define TILE(v) (v)
 #endif
-shared TILE xs[BM * KS];
-shared TILE ws[BN * KS];
+shared ELEMENTS xs[BM * KS];
+shared ELEMENTS ws[BN * KS];
 
 DEFINE_LOAD(load_x, x_words, X_TYPE)
 DEFINE_LOAD(load_w, w_words, W_TYPE)
 DEFINE_LOAD4(load_x4, load_x, x_vec4, x_vec2, X_TYPE, ALIGNED)
 DEFINE_LOAD4(load_w4, load_w, w_vec4, w_vec2, W_TYPE, ALIGNED)
+
+#ifdef PACKED
+// The sum of a tile's products in f32, where one in f16 overflows.
+float wide(uint row, uint col) {
+    float sum = 0.0;
+    for (uint q = 0u; q < KQ; ++q) sum += dot(vec4(xs[row * KS + q]), vec4(ws[col * KS + q]));
+    return sum;
+}
+#endif
 
 void main() {
     uint t = gl_LocalInvocationID.x, lane = t % LANES, first = t / LANES * TM;
@@ -59,14 +75,37 @@ void main() {
         for (uint i = t; i < BM * KQ; i += THREADS) {
             uint r = i / KQ, c = k0 + i % KQ * 4u;
             uint live = row0 + r < a.m && c < a.k ? a.k - c : 0u;
-            xs[r * KS + i % KQ] = TILE(load_x4(a.x_at + (row0 + r) * a.x_stride + c, live));
+            vec4 v = load_x4(a.x_at + (row0 + r) * a.x_stride + c, live);
+            xs[r * KS + i % KQ] = TILE(v);
         }
         for (uint i = t; i < BN * KQ; i += THREADS) {
             uint r = i / KQ, c = k0 + i % KQ * 4u;
             uint live = col0 + r < a.n && c < a.k ? a.k - c : 0u;
-            ws[r * KS + i % KQ] = TILE(load_w4(a.w_at + (col0 + r) * a.w_stride + c, live));
+            vec4 v = load_w4(a.w_at + (col0 + r) * a.w_stride + c, live);
+            ws[r * KS + i % KQ] = TILE(v);
         }
         barrier();
+#ifdef PACKED
+        f16vec2 part[TM * TN];
+        for (uint i = 0u; i < TM * TN; ++i) part[i] = f16vec2(0.0);
+        for (uint q = 0u; q < KQ; ++q) {
+            f16vec4 w[TN];
+            for (uint j = 0u; j < TN; ++j) w[j] = ws[(lane + j * LANES) * KS + q];
+            for (uint i = 0u; i < TM; ++i) {
+                f16vec4 x = xs[(first + i) * KS + q];
+                for (uint j = 0u; j < TN; ++j) {
+                    part[i * TN + j] = x.zw * w[j].zw + (x.xy * w[j].xy + part[i * TN + j]);
+                }
+            }
+        }
+        for (uint i = 0u; i < TM; ++i) {
+            for (uint j = 0u; j < TN; ++j) {
+                f16vec2 sum = part[i * TN + j];
+                bool fits = all(lessThan(abs(sum), f16vec2(65504.0)));
+                acc[i * TN + j] += fits ? float(sum.x) + float(sum.y) : wide(first + i, lane + j * LANES);
+            }
+        }
+#else
         for (uint q = 0u; q < KQ; ++q) {
             vec4 w[TN];
             for (uint j = 0u; j < TN; ++j) w[j] = vec4(ws[(lane + j * LANES) * KS + q]);
@@ -75,6 +114,7 @@ void main() {
                 for (uint j = 0u; j < TN; ++j) acc[i * TN + j] += dot(x, w[j]);
             }
         }
+#endif
         barrier();
     }
     for (uint i = 0u; i < TM; ++i) {

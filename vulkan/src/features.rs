@@ -45,7 +45,7 @@ impl Asked<'_> {
             (matrix.is_some(), khr::cooperative_matrix::NAME),
         ];
         let listed = extensions.into_iter().filter(|(used, name)| *used && (self.lists)(name)).map(|(_, name)| name);
-        Ok((Tiers { fp16, int8, matrix }, listed.collect()))
+        Ok((Tiers { fp16, packed: fp16, int8, matrix }, listed.collect()))
     }
 
     /// The driver, of Vulkan 1.2.

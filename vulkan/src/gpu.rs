@@ -84,10 +84,14 @@ impl Gpu {
         if unusable.iter().any(|(tier, _)| *tier == Tier::Floor) {
             return Err(of_none(Error::SelfTest { device: gpu.info.name }));
         }
-        let right = unusable.iter().fold(gpu.tiers, |tiers, (tier, _)| tiers.without(*tier));
+        let mut right = unusable.iter().fold(gpu.tiers, |tiers, (tier, _)| tiers.without(*tier));
+        let named = options.tier.is_some() || options.slow;
+        // A processor has no such arithmetic, but tests run it there.
+        right.packed &= named || !gpu.device.about.is_processor();
+        right.packed &= self_test::packs(right, &backend).map_err(|e| (Some(Tier::Fp16), e))?;
         let flop_per_second = self_test::speed(right, &backend).map_err(of_none)?;
         // A processor compiles in each first run, for longer than any tier saves; nobody has one for its speed.
-        let tiers = match options.tier.is_some() || options.slow || gpu.device.about.is_processor() {
+        let tiers = match named || gpu.device.about.is_processor() {
             true => right,
             false => self_test::without_slow(right, flop_per_second, &backend).map_err(of_none)?,
         };

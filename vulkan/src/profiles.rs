@@ -1,5 +1,5 @@
-//! What the host chooses for devices that no test has run on: workgroups, shared memory, grids, bindings, push constants
-//! and operands, as the compiled shaders have them, against limits that are published for these devices.
+//! What the host chooses for devices that no test has run on: workgroups, shared memory, grids, bindings, push
+//! constants and operands, as the compiled shaders have them, against limits that are published for these devices.
 
 use ash::vk::PhysicalDeviceLimits;
 use denoir_core::ops::{Attention, Epilogue, Linear};
@@ -47,8 +47,8 @@ const PROFILES: [Profile; 5] = [
     // device has 16 KiB of shared memory.
     Profile { name: "Adreno 740", invocations: 512, storage_buffers: 24, ..LEAST },
     // A, `min_mobile_mali` for shared memory and `min_native_nonuniform_desc_idx` for storage buffers: both have OPPO
-    // PFFM20 and asus AI2203_D, which have a Mali-G710. The former's invocations are a Mali-T830's and below Vulkan's
-    // least, which is here.
+    // PFFM20 and asus AI2203_D, which have a Mali-G710. The former's invocations are a Mali-T830's, below Vulkan's least,
+    // which is here.
     Profile { name: "Mali-G710", shared_bytes: 32 << 10, storage_buffers: 31, ..LEAST },
     // B, `vp_gpuinfo_apple_m1_0_2_2015_osx_14_3`, MoltenVK.
     Profile {
@@ -95,7 +95,7 @@ impl Profile {
 
     /// The tiers to try: without anything, with all but matrices, with everything.
     fn tiers(&self) -> Vec<Tiers> {
-        let some = Tiers { fp16: true, int8: true, matrix: None };
+        let some = Tiers { fp16: true, packed: true, int8: true, matrix: None };
         let matrix = self.matrix.map(|(size, subgroup)| Matrix { f16: Some(size), int8: Some(size), subgroup });
         let all = matrix.map(|matrix| Tiers { matrix: Some(matrix), ..some });
         [Tiers::default(), some].into_iter().chain(all).collect()
@@ -152,7 +152,7 @@ fn shaders_ask_for_what_their_tier_has() {
     const MATRIX: &[u32] = &[1, 9, 39, 61, 5345, 6022];
     for &shader in Shader::ALL {
         let allowed = match shader {
-            Shader::LinearFp16 => &[1, 9],
+            Shader::LinearFp16 | Shader::LinearPacked => &[1, 9],
             Shader::LinearInt8Dot => &[1, 6018, 6019][..],
             Shader::AttentionTexel | Shader::LinearTexel => &[1, 46],
             Shader::AttentionMatrix | Shader::LinearMatrix | Shader::LinearMatrixBf16 | Shader::LinearMatrixInt8 => {

@@ -24,6 +24,11 @@ const SECONDS: f64 = 0.004;
 const RUNS: usize = 3;
 const SLOWER: f64 = 1.1;
 
+/// How much faster products in f16 must be than in f32: they are less exact.
+const FASTER: f64 = 1.1;
+/// Exponents of the factors of such products: their size, and where f16 has too few digits or overflows.
+const EXPONENTS: [i8; 3] = [0, -9, 9];
+
 /// Creates a backend with these tiers for a file and an arena of this size in bytes.
 type Open<'a> = &'a dyn Fn(Tiers, Arc<dyn ModelFile>, usize) -> Result<Vulkan, Error>;
 
@@ -52,6 +57,20 @@ pub(crate) fn unusable(tiers: Tiers, open: Open<'_>) -> Result<Vec<(Tier, Unused
         right = right.without(tier);
     }
     Ok(unusable)
+}
+
+/// Whether bf16 factors can be multiplied in f16 as these tiers would: the driver compiles it, keeps small numbers, and
+/// overflow is noticed.
+pub(crate) fn packs(tiers: Tiers, open: Open<'_>) -> Result<bool, Error> {
+    let tested = tiers.up_to(Tier::Fp16);
+    if !tested.packed {
+        return Ok(false);
+    }
+    let all = EXPONENTS.into_iter().map(|exponent| Case::rounded_product(PRODUCT, exponent));
+    match all.into_iter().try_fold(true, |all, case| Ok(all && agrees(tested, &case, open)?)) {
+        Err(e) if is_of_compiler(&e) => Ok(false),
+        other => other,
+    }
 }
 
 /// Whether the driver refused a kernel.
@@ -89,6 +108,12 @@ pub(crate) fn without_slow(tiers: Tiers, flop_per_second: f64, open: Open<'_>) -
             Tier::Fp16 if is_slow(DType::F16)? => kept.without(tier),
             _ => kept,
         };
+    }
+    // Matrices take these products away.
+    if kept.packed && kept.matrix.is_none_or(|matrix| matrix.f16.is_none()) {
+        let with = kept.up_to(Tier::Fp16);
+        let wide = time(with, DType::F32)?.as_secs_f64();
+        kept.packed = FASTER * time(with, DType::BF16)?.as_secs_f64() <= wide;
     }
     Ok(kept)
 }

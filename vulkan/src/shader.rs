@@ -50,6 +50,7 @@ shaders! {
     LayerNorm: "layer_norm", 3;
     Linear: "linear", 6;
     LinearFp16: "linear.fp16", 6;
+    LinearPacked: "linear.packed", 6;
     LinearInt8: "linear_int8", 8;
     LinearInt8Dot: "linear_int8.dot", 8;
     LinearMatrix: "linear_matrix", 6;

@@ -8,7 +8,7 @@ use denoir_core::Precision;
 pub enum Tier {
     /// Vulkan 1.1 and f32; everything else is unpacked in the shader.
     Floor,
-    /// 16-bit values in registers and shared memory; sums stay f32.
+    /// 16-bit values in registers and shared memory; sums stay f32, but for bf16 layers where f16 is faster.
     Fp16,
     /// Integer dot products for int8.
     Int8,
@@ -70,6 +70,8 @@ impl std::fmt::Display for Unused {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tiers {
     pub(crate) fp16: bool,
+    /// Whether bf16 layers are multiplied in f16, two products at a time; part of [`Tier::Fp16`].
+    pub(crate) packed: bool,
     pub(crate) int8: bool,
     pub(crate) matrix: Option<Matrix>,
 }
@@ -96,13 +98,13 @@ impl Tiers {
         }
     }
 
-    /// The activation types that suit these tiers; bf16 pays off only with matrices.
+    /// The activation types that suit these tiers; bf16 pays off only with matrices or packed products.
     pub(crate) fn precision(&self) -> Precision {
         let if_has = |has, dtype| if has { dtype } else { DType::F32 };
         let matrices = self.matrix.is_some_and(|matrix| matrix.f16.is_some());
         Precision {
             f16: if_has(self.fp16, DType::F16),
-            bf16: if_has(matrices, DType::BF16),
+            bf16: if_has(matrices || self.packed, DType::BF16),
             centred: false,
             fused_swiglu: false,
             rounded_qkv: false,
@@ -121,6 +123,7 @@ impl Tiers {
     pub(crate) fn up_to(self, tier: Tier) -> Tiers {
         Tiers {
             fp16: self.fp16 && tier >= Tier::Fp16,
+            packed: self.packed && tier >= Tier::Fp16,
             int8: self.int8 && tier >= Tier::Int8,
             matrix: self.matrix.filter(|_| tier >= Tier::Matrix),
         }
@@ -139,7 +142,7 @@ impl Tiers {
     pub(crate) fn without(self, tier: Tier) -> Tiers {
         match tier {
             Tier::Floor => self,
-            Tier::Fp16 => Tiers { fp16: false, ..self },
+            Tier::Fp16 => Tiers { fp16: false, packed: false, ..self },
             Tier::Int8 => Tiers { int8: false, ..self },
             Tier::Matrix => Tiers { matrix: None, ..self },
         }

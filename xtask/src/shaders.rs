@@ -25,7 +25,7 @@ const TESTING_VERSION: &str = "16.6.0";
 const OPTIONS: &[&str] = &["-V", "--target-env", "vulkan1.1", "-Os", "-g0", "--quiet"];
 /// Stems of shaders that have variants, and the variants.
 const VARIANTS: &[(&str, &[&str])] =
-    &[("linear", &["fp16"]), ("linear_int8", &["dot"]), ("linear_matrix", &["bf16", "int8"])];
+    &[("linear", &["fp16", "packed"]), ("linear_int8", &["dot"]), ("linear_matrix", &["bf16", "int8"])];
 const CURE: &str = "run `cargo xtask setup`";
 
 /// A compiled shader.

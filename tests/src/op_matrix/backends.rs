@@ -12,7 +12,7 @@ use denoir_core::{DType, Executor, Precision, Region, View};
 use denoir_cuda::{Gpu, LinearTile};
 use denoir_vulkan::Tier;
 
-use super::case::Case;
+use super::case::{Case, Sums};
 use super::guarded::{Block, Edge};
 use super::seed::hash;
 
@@ -29,8 +29,8 @@ pub struct Row {
     pub only: Option<&'static [&'static str]>,
     /// Whether it runs only linear layers with aligned rows.
     pub aligned: bool,
-    /// Whether tensor cores add 16-bit products: they truncate sums.
-    pub tensor_cores: bool,
+    /// How 16-bit products are added up.
+    pub sums: Sums,
     /// The forms of kernels that it has.
     pub forms: Precision,
     /// How to run it, or why it cannot be run here.
@@ -42,7 +42,7 @@ impl Row {
     /// row.
     pub fn new(name: String, run: Result<Run, String>) -> Row {
         let same_bytes = name.clone();
-        Row { name, same_bytes, only: None, aligned: false, tensor_cores: false, forms: Precision::WIDE, run }
+        Row { name, same_bytes, only: None, aligned: false, sums: Sums::Rounded, forms: Precision::WIDE, run }
     }
 
     /// How to run the kernel, where it can be run here and is not the same on another row.
@@ -122,8 +122,13 @@ fn vulkan(tier: Tier) -> Row {
         Tier::Fp16 | Tier::Int8 => Some(&["linear"]),
         Tier::Matrix => Some(&["linear", "attention"]),
     };
-    // On NVIDIA's devices they run on tensor cores.
-    Row { only, tensor_cores: tier == Tier::Matrix, forms: gpu.precision(), ..Row::new(name, Ok(run)) }
+    let sums = match tier {
+        // On NVIDIA's devices they run on tensor cores.
+        Tier::Matrix => Sums::Truncated,
+        _ if gpu.precision().bf16 == DType::BF16 => Sums::Packed,
+        _ => Sums::Rounded,
+    };
+    Row { only, sums, forms: gpu.precision(), ..Row::new(name, Ok(run)) }
 }
 
 /// The first CUDA device: a row with the tiles that the backend chooses, and one for each tile. All give the same
@@ -137,7 +142,7 @@ fn cuda() -> Vec<Row> {
     let row = |name: String, gpu: Gpu, reversed| {
         let forms = gpu.precision();
         let run: Run = Box::new(move |case| on_cuda(&gpu, case, reversed));
-        Row { same_bytes: "cuda".into(), tensor_cores: true, forms, ..Row::new(name, Ok(run)) }
+        Row { same_bytes: "cuda".into(), sums: Sums::Truncated, forms, ..Row::new(name, Ok(run)) }
     };
     let (mut rows, name) = match crate::cuda::is_emulated() {
         true => (vec![absent("cuda", "this machine has no CUDA driver")], "emulated-cuda"),

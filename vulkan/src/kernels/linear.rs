@@ -93,6 +93,7 @@ pub(crate) fn tiled(tiers: &Tiers, op: &Linear) -> LinearCut {
         DType::I8 if tiers.int8 => Shader::LinearInt8Dot,
         DType::I8 => Shader::LinearInt8,
         DType::F16 if tiers.fp16 => Shader::LinearFp16,
+        DType::BF16 if tiers.packed => Shader::LinearPacked,
         _ => Shader::Linear,
     };
     let large = op.x.rows.div_ceil(LARGE.rows()) * op.out.cols.div_ceil(LARGE.cols()) >= BUSY;

@@ -131,6 +131,7 @@ fn case(
     let tolerance = Tolerance::close(abs, 1e-6, SUMS);
     // Sums of f32 and int8 products are not truncated.
     let tolerance = if matches!(xt, F16 | BF16) { tolerance.truncated_sums(k) } else { tolerance };
+    let tolerance = if xt == BF16 { tolerance.packed_sums(k) } else { tolerance };
     d.finish(op, [(out, tolerance)])
 }
 
