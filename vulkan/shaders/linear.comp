@@ -6,8 +6,8 @@
 // out = epilogue(x · wᵀ + bias), products and sums in f32. A workgroup has BM rows and BN columns of `out` and walks K
 // in tiles of both operands in shared memory; an invocation keeps TM × TN sums. Compiled three times: the floor keeps
 // tiles in f32; with -DFP16 16-bit operands stay 16-bit in shared memory; with -DPACKED bf16 operands are f16 there, and
-// are multiplied two at a time. BK / 2 products are added up in f16, where a sum is off by half as much as rounding x to
-// bf16 costs, and all of these in f32.
+// are multiplied two at a time. BK / 2 products are added up in f16, which costs a quarter of what rounding x to bf16 does,
+// and all of these in f32.
 #include "types.glsl"
 #include "math.glsl"
 #include "layout.glsl"
@@ -57,10 +57,10 @@ DEFINE_LOAD4(load_x4, load_x, x_vec4, x_vec2, X_TYPE, ALIGNED)
 DEFINE_LOAD4(load_w4, load_w, w_vec4, w_vec2, W_TYPE, ALIGNED)
 
 #ifdef PACKED
-// The sum of a tile's products in f32, where one in f16 overflows.
+// A sum in f32, for those that overflow in f16.
 float wide(uint row, uint col) {
     float sum = 0.0;
-    for (uint q = 0u; q < KQ; ++q) sum += dot(vec4(xs[row * KS + q]), vec4(ws[col * KS + q]));
+    for (uint k = 0u; k < a.k; ++k) sum += load_x(a.x_at + row * a.x_stride + k) * load_w(a.w_at + col * a.w_stride + k);
     return sum;
 }
 #endif
@@ -98,13 +98,7 @@ void main() {
                 }
             }
         }
-        for (uint i = 0u; i < TM; ++i) {
-            for (uint j = 0u; j < TN; ++j) {
-                f16vec2 sum = part[i * TN + j];
-                bool fits = all(lessThan(abs(sum), f16vec2(65504.0)));
-                acc[i * TN + j] += fits ? float(sum.x) + float(sum.y) : wide(first + i, lane + j * LANES);
-            }
-        }
+        for (uint i = 0u; i < TM * TN; ++i) acc[i] += float(part[i].x) + float(part[i].y);
 #else
         for (uint q = 0u; q < KQ; ++q) {
             vec4 w[TN];
@@ -123,7 +117,11 @@ void main() {
         uint from = table_row(row);
         for (uint j = 0u; j < TN; ++j) {
             uint col = col0 + lane + j * LANES;
-            if (col < a.n) finish(acc[i * TN + j], row, col, from);
+            if (col >= a.n) continue;
+#ifdef PACKED
+            if ((floatBitsToUint(acc[i * TN + j]) & 0x7fffffffu) >= 0x7f800000u) acc[i * TN + j] = wide(row, col);
+#endif
+            finish(acc[i * TN + j], row, col, from);
         }
     }
 }
