@@ -164,7 +164,9 @@ impl Stage {
     pub fn run(&mut self, times: u64) {
         let cpu = Cpu::new(self.file.as_slice(), self.arena.as_mut_slice(), &Serial, self.isa);
         let mut cpu = cpu.expect("aligned memory").with_packed(self.packed.as_slice());
-        let repeated = run(&mut cpu, Program::once("stage", [0; 2]), |k| (0..times).try_for_each(|_| k.op(&self.op)));
+        // One that is not replayed would leave packed weights alone, and multiply them as they lie in the file.
+        let program = Program::replayed("stage", [0; 2]);
+        let repeated = run(&mut cpu, program, |k| (0..times).try_for_each(|_| k.op(&self.op)));
         repeated.expect("a kernel that fits its regions");
     }
 }
