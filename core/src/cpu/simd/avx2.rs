@@ -3,7 +3,7 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::block::Lines;
+use super::block::{Lines, SIGN_BITS};
 use super::detect::Detect;
 use super::product::blocks;
 use super::{Simd, cpuid};
@@ -277,11 +277,18 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
 
     #[inline(always)]
     fn splat_i8(self, x: u32) -> D::Bytes {
-        // SAFETY: only detection makes a token, so the machine has the instructions.
-        self.0.group(unsafe {
-            let x = _mm256_set1_epi32(x.cast_signed());
-            if D::UNSIGNED { _mm256_xor_si256(x, _mm256_set1_epi8(i8::MIN)) } else { x }
-        })
+        // SAFETY: only detection makes a token, so the machine has the instructions; the assembly emits nothing.
+        let x = unsafe {
+            let (x, mut bits) = (_mm256_set1_epi32(x.cast_signed()), SIGN_BITS.as_ptr());
+            if D::UNSIGNED {
+                // Not pure, so that the bits are an operand in memory each time: sums and weights take all registers.
+                asm!("/* {0} */", inout(reg) bits, options(nomem, nostack, preserves_flags));
+                _mm256_xor_si256(x, _mm256_loadu_si256(bits.cast()))
+            } else {
+                x
+            }
+        };
+        self.0.group(x)
     }
 
     #[inline(always)]

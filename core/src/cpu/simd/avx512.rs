@@ -1,8 +1,9 @@
+use core::arch::asm;
 use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::block::{Block, Lines};
+use super::block::{Block, Lines, SIGN_BITS};
 use super::detect::Detect;
 use super::product::{BF16, I8, WidenedBF16, block, blocks};
 use super::{Simd, cpuid};
@@ -425,11 +426,17 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
 
     #[inline(always)]
     fn splat_i8(self, x: u32) -> D::Bytes {
-        // SAFETY: only detection makes a token, so the machine has the instructions.
-        self.0.group(unsafe {
-            let x = _mm512_set1_epi32(x.cast_signed());
-            if D::UNSIGNED { _mm512_xor_si512(x, _mm512_set1_epi8(i8::MIN)) } else { x }
-        })
+        // SAFETY: only detection makes a token, so the machine has the instructions; the assembly emits nothing.
+        let x = unsafe {
+            let (x, mut bits) = (_mm512_set1_epi32(x.cast_signed()), SIGN_BITS.as_ptr());
+            if D::UNSIGNED {
+                asm!("/* {0} */", inout(reg) bits, options(pure, nomem, nostack, preserves_flags));
+                _mm512_xor_si512(x, _mm512_loadu_si512(bits.cast()))
+            } else {
+                x
+            }
+        };
+        self.0.group(x)
     }
 
     #[inline(always)]
