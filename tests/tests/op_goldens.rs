@@ -3,10 +3,16 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Error, Result, ensure};
+use denoir_core::DType;
+use denoir_core::ops::Op;
 use denoir_golden::{Fixture, op};
 use denoir_tests::golden::of_limit;
 use denoir_tests::op_matrix::draw::Draw;
-use denoir_tests::op_matrix::{Tolerance, backends, base_seed};
+use denoir_tests::op_matrix::{Sums, Tolerance, backends, base_seed};
+
+/// The least limit where eight products of bf16 factors are added up in f16, which gives 3.7e-4 (measured) where rounding
+/// one factor to bf16 gives 1.6e-3.
+const PACKED: f64 = 1e-3;
 
 #[test]
 fn every_golden_is_met() -> Result<()> {
@@ -25,10 +31,12 @@ fn every_golden_is_met() -> Result<()> {
             let (op, wanted) = op::kernel(&fixture, name, &mut draw).context(at.clone())?;
             let exact = Tolerance::exact("compared here");
             let case = draw.finish(op, wanted.iter().map(|(_, view)| (*view, exact)).collect::<Vec<_>>());
-            meets(&fixture, name, &case.reference().map_err(Error::msg)?, &wanted).context(at.clone())?;
+            meets(&fixture, name, &case.reference().map_err(Error::msg)?, &wanted, 0.0).context(at.clone())?;
+            let bf16 = matches!(&case.op, Op::Linear(op) if op.x.dtype == DType::BF16);
             for (row, run) in rows.iter().filter_map(|row| Some((row, row.runs(kernel)?))) {
                 let after = run(&case).map_err(Error::msg)?;
-                let met = meets(&fixture, name, &after, &wanted);
+                let least = if bf16 && row.sums == Sums::Packed { PACKED } else { 0.0 };
+                let met = meets(&fixture, name, &after, &wanted, least);
                 println!("{at} on {}: {}", row.name, met.with_context(|| format!("{at} on {}", row.name))?);
             }
             cases += 1;
@@ -38,9 +46,10 @@ fn every_golden_is_met() -> Result<()> {
     Ok(())
 }
 
-/// The largest error of the outputs as a share of its limit, in words.
-fn meets(fixture: &Fixture, name: &str, after: &[u8], wanted: &op::Outputs) -> Result<String> {
-    let checks = op::check(fixture, name, after, wanted)?;
+/// The largest error of the outputs as a share of its limit, which is at least `least`, in words.
+fn meets(fixture: &Fixture, name: &str, after: &[u8], wanted: &op::Outputs, least: f64) -> Result<String> {
+    let mut checks = op::check(fixture, name, after, wanted)?;
+    checks.iter_mut().for_each(|check| check.limit = check.limit.max(least));
     for check in &checks {
         ensure!(check.passed(), "{} is off by {:.1e}, more than {:.1e}", check.name, check.error, check.limit);
     }

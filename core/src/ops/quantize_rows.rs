@@ -8,7 +8,7 @@ use crate::{DType, View};
 /// row with a NaN or an infinity has a NaN for its scale, and any `q`. If a shared mean is requested, it is subtracted from `x` first.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizeRows {
-    /// `(rows, cols)` f32, in the arena if it is rotated; or bf16, without a shared mean.
+    /// `(rows, cols)` f32 or bf16, in the arena if it is rotated.
     pub x: View,
     /// `(rows, cols)` int8.
     pub out: View,
@@ -27,10 +27,8 @@ impl QuantizeRows {
     pub fn check(&self, bounds: &Bounds) -> Result<(), InvalidOp> {
         const AT: &str = "quantize_rows";
         require(self.out.dtype == DType::I8, AT, "wrong element type")?;
-        let bf16 = self.x.dtype == DType::BF16;
-        let dtype = if bf16 { DType::BF16 } else { DType::F32 };
+        let dtype = if self.x.dtype == DType::BF16 { DType::BF16 } else { DType::F32 };
         bounds.shaped(AT, &self.x, dtype, self.out.rows, self.out.cols)?;
-        require(!bf16 || self.shared_mean.is_none(), AT, "what has a shared mean is f32")?;
         let out_scale = Some(self.out_scale);
         bounds.activations(AT, &self.out, &out_scale, &[&self.x])?;
         if self.rotated {

@@ -1,5 +1,5 @@
 //! Draws the tiny model `tiny.gguf` and compares the image with `tiny.golden`: the scalar kernels byte by byte, those
-//! of every other instruction set that the machine has within [`TOLERANCE`].
+//! of every other instruction set that the machine has within [`TOLERANCE`], or [`ROUNDED`].
 //!
 //! The model has every kernel and weight type of a class-conditional network: the first block's matrices are int8,
 //! the second's f16 and bf16. Its settings evaluate the guided and the unguided branch.
@@ -13,7 +13,7 @@ use denoir_core::gguf::Gguf;
 use denoir_core::jit::{JitModel, JitPlan};
 use denoir_core::noise::Rng;
 use denoir_core::sampler::Settings;
-use denoir_core::{Denoiser, Error, Job, Room, Serial};
+use denoir_core::{DType, Denoiser, Error, Job, Room, Serial};
 
 /// Values of the image, `(3, 16, 16)`.
 pub const VALUES: usize = 3 * 16 * 16;
@@ -24,6 +24,8 @@ pub const ARENA_BYTES: usize = 320 << 10;
 /// that of the golden image. Other orders of sums give 5e-7 (measured); where one moves an int8 activation to its other
 /// neighbour, a few 1e-4 are possible. A wrong kernel gives another image: above 1e-1.
 pub const TOLERANCE: f32 = 1e-3;
+/// The same where the instruction set rounds activations before bf16 and int8 layers to bf16, which gives 5.6e-3 (measured).
+pub const ROUNDED: f32 = 2e-2;
 
 const CLASS: u32 = 1;
 const SEED: u64 = 42;
@@ -39,7 +41,7 @@ pub enum Failure {
         /// Index of the first byte that differs.
         byte: usize,
     },
-    /// An instruction set's image is not within [`TOLERANCE`] of the golden one.
+    /// An instruction set's image is not within its tolerance of the golden one.
     Far {
         /// The instruction set.
         isa: &'static str,
@@ -112,7 +114,8 @@ pub fn verify(
             return Err(Failure::Differs { byte });
         }
         // The image is finite, `generate` sees to that, and so is this.
-        if rms > TOLERANCE {
+        let tolerance = if isa.precision().bf16 == DType::BF16 { ROUNDED } else { TOLERANCE };
+        if rms > tolerance {
             return Err(Failure::Far { isa: isa.name(), rms });
         }
     }
