@@ -8,9 +8,20 @@
 #pragma use_vulkan_memory_model
 // The linear kernel by cooperative matrices of TM × TN × TK elements, a shape that the device lists: f16 with sums in
 // f32, and with -DINT8 int8 with sums in i32, then · x_scale[row] · w_scale[column]. With -DBF16 operands are bf16 and
-// become f16 on their way to shared memory, see `operand`. A workgroup has SM × SN subgroups,
-// a subgroup RM × RN matrices of sums. Both operands walk along K in tiles of 64 bytes a row in shared memory; the next
-// tile is on its way in registers while one is multiplied.
+// become f16 on their way to shared memory, see `operand`. A workgroup has SM × SN subgroups, a subgroup RM × RN matrices
+// of sums.
+//
+// Both operands walk along K in slabs of LOADS · 16 bytes a row. While slab s is multiplied, shared memory has room for it
+// and the next, and AHEAD later ones are on their way in registers:
+//
+//     for slab s
+//         to shared memory: slab s + 1, asked for AHEAD slabs ago; ask for slab s + 1 + AHEAD
+//         for step in slab / TK
+//             before the last step: barrier. All have read slab s, and slab s + 1 is there
+//             load the next step's factors, of slab s + 1 after the last
+//             multiply this step's
+//
+// Workgroups that run at once have the same columns: weights come from memory once, activations stay in the cache.
 #include "math.glsl"
 #include "layout.glsl"
 
@@ -24,44 +35,77 @@ layout(constant_id = 5) const uint RN = 2u;
 layout(constant_id = 6) const uint SM = 2u;
 layout(constant_id = 7) const uint SN = 2u;
 layout(constant_id = 8) const bool ALIGNED = false;
+layout(constant_id = 9) const uint LOADS = 4u;
+layout(constant_id = 10) const uint AHEAD = 1u;
 
+// Shared memory consists of units: 16 bytes, or 8 where that may be a matrix's whole row.
 #ifdef INT8
 #define ELEMENT int8_t
 #define SUM int
+#define UNIT uvec2
 const uint BYTES = 1u;
+const uint UNIT_BYTES = 8u;
 #else
 #define ELEMENT float16_t
 #define SUM float
+#define UNIT uvec4
 const uint BYTES = 2u;
+const uint UNIT_BYTES = 16u;
 #endif
 const uint SUBGROUPS = SM * SN;
+const uint LANES = THREADS / SUBGROUPS;
 const uint BM = SM * RM * TM;
 const uint BN = SN * RN * TN;
-// A row of a tile: loads of 16 bytes, elements, and words of 8 bytes with padding, so that rows meet different banks.
-// Rows of the smallest matrices have 8 bytes.
-const uint LOADS = 4u;
-const uint BK = LOADS * 16u / BYTES;
-const uint KS = LOADS * 2u + 2u;
-const uint X_LOADS = (BM * LOADS + THREADS - 1u) / THREADS;
-const uint W_LOADS = (BN * LOADS + THREADS - 1u) / THREADS;
+// Elements of a load, and of a row of a slab; even many steps of TK.
+const uint AT_ONCE = 16u / BYTES;
+const uint BK = LOADS * AT_ONCE;
+const uint STEPS = BK / TK;
+// Units of a row with padding, so that eight rows meet different banks, of an operand's slab, and of both.
+const uint KS = (LOADS * 16u + 16u) / UNIT_BYTES;
+const uint X_SLAB = BM * KS;
+const uint SLAB = X_SLAB + BN * KS;
+// Loads of an invocation for a slab, whose rows are ROWS apart.
+const uint ROWS = THREADS / LOADS;
+const uint X_LOADS = (BM + ROWS - 1u) / ROWS;
+const uint W_LOADS = (BN + ROWS - 1u) / ROWS;
+// Sums on their way to `out` take the slabs' place, a row of matrices for each subgroup: units of a row with padding, and
+// four columns each that an invocation has of it.
+const uint SUMS_STRIDE = (RN * TN * 4u + 16u) / UNIT_BYTES;
+const uint QUADS = RN * TN / 4u;
+const uint EACH = (TM * QUADS + LANES - 1u) / LANES;
+const uint SLABS = 2u * SLAB;
+const uint SUMS = SUBGROUPS * TM * SUMS_STRIDE;
 
 layout(set = 0, binding = 0) readonly buffer X { uint x_words[]; };
 layout(set = 0, binding = 0) readonly buffer X4 { uvec4 x_vec4[]; };
 layout(set = 0, binding = 1) readonly buffer W { uint w_words[]; };
 layout(set = 0, binding = 1) readonly buffer W4 { uvec4 w_vec4[]; };
+layout(set = 0, binding = 2) readonly buffer Bias4 { vec4 bias4[]; };
+layout(set = 0, binding = 3) readonly buffer Table4 { vec4 table4[]; };
+layout(set = 0, binding = 5) buffer Out4 { vec4 result4[]; };
 #ifdef INT8
 layout(set = 0, binding = 6) readonly buffer XScale { float x_scale[]; };
 layout(set = 0, binding = 7) readonly buffer WScale { float w_scale[]; };
+layout(set = 0, binding = 7) readonly buffer WScale4 { vec4 w_scale4[]; };
 #endif
 
 #include "linear_args.glsl"
 #include "epilogue.glsl"
 #include "bytes.glsl"
 
-shared uvec2 xs[BM * KS];
-shared uvec2 ws[BN * KS];
-// A matrix of sums for each subgroup, on its way to `out`.
-shared SUM sums[SUBGROUPS * TM * TN];
+shared UNIT units[SLABS > SUMS ? SLABS : SUMS];
+
+#define Left coopmat<ELEMENT, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA>
+#define Right coopmat<ELEMENT, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB>
+#define Sum coopmat<SUM, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator>
+
+uint row0, col0;
+uvec4 x_next[AHEAD * X_LOADS];
+uvec4 w_next[AHEAD * W_LOADS];
+// Factors of this step and of the next. A column's are replaced as soon as it is multiplied.
+Left x_factors[2u * RM];
+Right w_factors[RN];
+Sum acc[RM * RN];
 
 DEFINE_LOAD_BYTES(load_x, x_words, false)
 DEFINE_LOAD_BYTES(load_w, w_words, false)
@@ -77,49 +121,111 @@ DEFINE_LOAD_BYTES(load_w, w_words, false)
 DEFINE_LOAD_16(load_x16, load_x, x_vec4)
 DEFINE_LOAD_16(load_w16, load_w, w_vec4)
 
-uvec4 x_next[X_LOADS];
-uvec4 w_next[W_LOADS];
-
-// Starts to load the tiles from column k0 on.
-void fetch(uint row0, uint col0, uint k0) {
-    [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
-        uint at = gl_LocalInvocationID.x + i * THREADS, r = at / LOADS, c = k0 + at % LOADS * (16u / BYTES);
-        uint live = r < BM && row0 + r < a.m && c < a.k ? (a.k - c) * BYTES : 0u;
-        x_next[i] = load_x16((a.x_at + (row0 + r) * a.x_stride + c) * BYTES, live);
-    }
-    [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
-        uint at = gl_LocalInvocationID.x + i * THREADS, r = at / LOADS, c = k0 + at % LOADS * (16u / BYTES);
-        uint live = r < BN && col0 + r < a.n && c < a.k ? (a.k - c) * BYTES : 0u;
-        w_next[i] = load_w16((a.w_at + (col0 + r) * a.w_stride + c) * BYTES, live);
+// Starts to load a slab. Where all of it exists, nothing may come between the loads. Rows outside of a matrix are its last
+// row again: their outputs are not written.
+void fetch(uint set, uint slab) {
+    uint r = gl_LocalInvocationID.x / LOADS, k = slab * BK + gl_LocalInvocationID.x % LOADS * AT_ONCE;
+    bool whole = ALIGNED && (slab + 1u) * BK <= a.k;
+    uint live = k < a.k ? (a.k - k) * BYTES : 0u;
+    if (whole) {
+        [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
+            x_next[set * X_LOADS + i] = x_vec4[(a.x_at + min(row0 + r + i * ROWS, a.m - 1u) * a.x_stride + k) / AT_ONCE];
+        }
+        [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
+            w_next[set * W_LOADS + i] = w_vec4[(a.w_at + min(col0 + r + i * ROWS, a.n - 1u) * a.w_stride + k) / AT_ONCE];
+        }
+    } else {
+        [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
+            uint from = a.x_at + min(row0 + r + i * ROWS, a.m - 1u) * a.x_stride + k;
+            x_next[set * X_LOADS + i] = load_x16(from * BYTES, live);
+        }
+        [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
+            uint from = a.w_at + min(col0 + r + i * ROWS, a.n - 1u) * a.w_stride + k;
+            w_next[set * W_LOADS + i] = load_w16(from * BYTES, live);
+        }
     }
 }
 
-// Eight bytes of a row as they are multiplied. A bf16 becomes the f16 of the same value from 2^-17 to 65504, what is
-// smaller is off by 2^-25 at most, and what is larger is clamped.
-uvec2 operand(uvec2 bits) {
+// 16 bytes as they are multiplied. A bf16 becomes the f16 of the same value from 2^-17 to 65504, what is smaller is off by
+// 2^-25 at most, and what is larger is clamped. Eight numbers are asked at once whether any is that large: 0x4780 is 65536.
+uvec4 operand(uvec4 bits) {
 #ifdef BF16
-    [[unroll]] for (uint i = 0u; i < 2u; ++i) {
+    uvec4 large = ((bits & 0x7fff7fffu) + 0x38803880u) & 0x80008000u;
+    bool rare = (large.x | large.y | large.z | large.w) != 0u;
+    [[unroll]] for (uint i = 0u; i < 4u; ++i) {
         vec2 pair = uintBitsToFloat(uvec2(bits[i] << 16, bits[i] & 0xffff0000u));
-        bits[i] = packHalf2x16(vec2(within_f16(pair.x), within_f16(pair.y)));
+        if (rare) pair = vec2(within_f16(pair.x), within_f16(pair.y));
+        bits[i] = packHalf2x16(pair);
     }
 #endif
     return bits;
 }
 
-// Puts what `fetch` loaded into shared memory.
-void stash() {
+void put(uint at, uvec4 bytes) {
+#ifdef INT8
+    units[at] = bytes.xy;
+    units[at + 1u] = bytes.zw;
+#else
+    units[at] = operand(bytes);
+#endif
+}
+
+// Puts what `fetch` loaded into a half of shared memory.
+void stash(uint set, uint to_half) {
+    uint r = gl_LocalInvocationID.x / LOADS;
+    uint to = to_half * SLAB + r * KS + gl_LocalInvocationID.x % LOADS * (16u / UNIT_BYTES);
     [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
-        uint at = gl_LocalInvocationID.x + i * THREADS, to = at / LOADS * KS + at % LOADS * 2u;
-        if (at >= BM * LOADS) break;
-        xs[to] = operand(x_next[i].xy);
-        xs[to + 1u] = operand(x_next[i].zw);
+        if (BM % ROWS == 0u || r + i * ROWS < BM) put(to + i * ROWS * KS, x_next[set * X_LOADS + i]);
     }
     [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
-        uint at = gl_LocalInvocationID.x + i * THREADS, to = at / LOADS * KS + at % LOADS * 2u;
-        if (at >= BN * LOADS) break;
-        ws[to] = operand(w_next[i].xy);
-        ws[to + 1u] = operand(w_next[i].zw);
+        if (BN % ROWS == 0u || r + i * ROWS < BN) put(to + X_SLAB + i * ROWS * KS, w_next[set * W_LOADS + i]);
     }
+}
+
+void load_left(uint from_half, uint step) {
+    uint at = from_half * SLAB + gl_SubgroupID / SN * RM * TM * KS + step * TK * BYTES / UNIT_BYTES;
+    [[unroll]] for (uint i = 0u; i < RM; ++i) {
+        coopMatLoad(x_factors[step % 2u * RM + i], units, at + i * TM * KS, KS, gl_CooperativeMatrixLayoutRowMajor);
+    }
+}
+
+void load_right(uint j, uint from_half, uint step) {
+    uint at = from_half * SLAB + X_SLAB + (gl_SubgroupID % SN * RN + j) * TN * KS + step * TK * BYTES / UNIT_BYTES;
+    coopMatLoad(w_factors[j], units, at, KS, gl_CooperativeMatrixLayoutColumnMajor);
+}
+
+void multiply() {
+    uint slabs = (a.k + BK - 1u) / BK;
+    [[unroll]] for (uint i = 0u; i < RM * RN; ++i) acc[i] = Sum(SUM(0));
+    [[unroll]] for (uint i = 0u; i < AHEAD; ++i) {
+        if (i < slabs) fetch(i, i);
+    }
+    stash(0u, 0u);
+    if (AHEAD < slabs) fetch(0u, AHEAD);
+    barrier();
+    load_left(0u, 0u);
+    [[unroll]] for (uint j = 0u; j < RN; ++j) load_right(j, 0u, 0u);
+    for (uint first = 0u; first < slabs; first += AHEAD) {
+        [[unroll]] for (uint u = 0u; u < AHEAD; ++u) {
+            uint s = first + u, set = (u + 1u) % AHEAD;
+            if (s >= slabs) break;
+            if (s + 1u < slabs) stash(set, (s + 1u) & 1u);
+            if (s + 1u + AHEAD < slabs) fetch(set, s + 1u + AHEAD);
+            [[unroll]] for (uint step = 0u; step < STEPS; ++step) {
+                if (step == STEPS - 1u) barrier();
+                // After the last slab these are of no use, and nobody uses them.
+                uint next = (step + 1u) % STEPS, half_way = (next == 0u ? s + 1u : s) & 1u;
+                load_left(half_way, next);
+                [[unroll]] for (uint j = 0u; j < RN; ++j) {
+                    [[unroll]] for (uint i = 0u; i < RM; ++i) {
+                        acc[i * RN + j] = coopMatMulAdd(x_factors[step % 2u * RM + i], w_factors[j], acc[i * RN + j]);
+                    }
+                    load_right(j, half_way, next);
+                }
+            }
+        }
+    }
+    barrier();
 }
 
 void subgroup_barrier() {
@@ -127,13 +233,48 @@ void subgroup_barrier() {
                    gl_SemanticsAcquireRelease);
 }
 
-// Writes a subgroup's matrix of sums, which lies in `sums`.
-void finish_matrix(uint row0, uint col0) {
-    uint from = gl_SubgroupID * TM * TN;
-    for (uint i = gl_SubgroupInvocationID; i < TM * TN; i += THREADS / SUBGROUPS) {
-        uint row = row0 + i / TN, col = col0 + i % TN;
+// Four sums of a row that lie in shared memory.
+vec4 four_sums(uint r, uint quad) {
+    uint at = (gl_SubgroupID * TM + r) * SUMS_STRIDE + quad * 16u / UNIT_BYTES;
+#ifdef INT8
+    return vec4(ivec4(units[at], units[at + 1u]));
+#else
+    return uintBitsToFloat(units[at]);
+#endif
+}
+
+// Writes a row of a subgroup's matrices, four aligned columns at a time, all of which exist. Every epilogue but SILU is
+// before + y · gate; what outputs need from memory is asked for before the first is written.
+void finish_quads(uint row0, uint col0) {
+    vec4 y[EACH], before[EACH], gate[EACH];
+    [[unroll]] for (uint e = 0u; e < EACH; ++e) {
+        uint i = gl_SubgroupInvocationID + e * LANES, row = min(row0 + i / QUADS, a.m - 1u), col = col0 + i % QUADS * 4u;
+        uint from = table_row(row) + col, to = a.out_at + row * a.out_stride + col;
+        before[e] = vec4(0.0);
+        gate[e] = vec4(1.0);
+        if (a.epilogue == ADD_PERIODIC) before[e] = table4[from / 4u];
+        if (a.epilogue == RESIDUAL || a.epilogue == GATED_RESIDUAL) before[e] = result4[to / 4u];
+        if (a.epilogue == GATED_RESIDUAL) gate[e] = table4[from / 4u];
+        y[e] = four_sums(i / QUADS % TM, i % QUADS);
+#ifdef INT8
+        y[e] *= x_scale[a.x_scale_at + row] * w_scale4[(a.w_scale_at + col) / 4u];
+#endif
+        if (a.has_bias != 0u) y[e] += bias4[(a.bias_at + col) / 4u];
+    }
+    [[unroll]] for (uint e = 0u; e < EACH; ++e) {
+        uint i = gl_SubgroupInvocationID + e * LANES, row = row0 + i / QUADS;
+        if (i >= TM * QUADS || row >= a.m) break;
+        if (a.epilogue == SILU) y[e] = vec4(silu(y[e].x), silu(y[e].y), silu(y[e].z), silu(y[e].w));
+        result4[(a.out_at + row * a.out_stride + col0) / 4u + i % QUADS] = before[e] + y[e] * gate[e];
+    }
+}
+
+// The same one by one, wherever outputs lie.
+void finish_each(uint row0, uint col0) {
+    for (uint i = gl_SubgroupInvocationID; i < TM * RN * TN; i += LANES) {
+        uint r = i / (RN * TN), c = i % (RN * TN), row = row0 + r, col = col0 + c;
         if (row >= a.m || col >= a.n) continue;
-        float y = float(sums[from + i]);
+        float y = four_sums(r, c / 4u)[c % 4u];
 #ifdef INT8
         y *= x_scale[a.x_scale_at + row] * w_scale[a.w_scale_at + col];
 #endif
@@ -142,40 +283,25 @@ void finish_matrix(uint row0, uint col0) {
 }
 
 void main() {
-    uint row0 = gl_WorkGroupID.y * BM, col0 = gl_WorkGroupID.x * BN;
-    uint first_row = gl_SubgroupID / SN * RM * TM, first_col = gl_SubgroupID % SN * RN * TN;
-    coopmat<SUM, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator> acc[RM * RN];
-    [[unroll]] for (uint i = 0u; i < RM * RN; ++i) {
-        acc[i] = coopmat<SUM, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator>(SUM(0));
-    }
+    row0 = gl_WorkGroupID.x * BM;
+    col0 = gl_WorkGroupID.y * BN;
+    multiply();
 
-    fetch(row0, col0, 0u);
-    for (uint k0 = 0u; k0 < a.k; k0 += BK) {
-        barrier();
-        stash();
-        barrier();
-        if (k0 + BK < a.k) fetch(row0, col0, k0 + BK);
-        [[unroll]] for (uint k = 0u; k < BK; k += TK) {
-            coopmat<ELEMENT, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> x[RM];
-            [[unroll]] for (uint i = 0u; i < RM; ++i) {
-                uint at = (first_row + i * TM) * KS + k * BYTES / 8u;
-                coopMatLoad(x[i], xs, at, KS, gl_CooperativeMatrixLayoutRowMajor);
-            }
+    uint starts = a.out_at | a.out_stride | a.bias_at | a.table_at | a.table_stride | a.w_scale_at;
+    bool in_quads = col0 + BN <= a.n && (starts & 3u) == 0u;
+    uint my_row = row0 + gl_SubgroupID / SN * RM * TM, my_col = col0 + gl_SubgroupID % SN * RN * TN;
+    // One row of matrices after the other through one copy of the code.
+    [[dont_unroll]] for (uint now = 0u; now < RM; ++now) {
+        [[unroll]] for (uint i = 0u; i < RM; ++i) {
+            if (i != now) continue;
             [[unroll]] for (uint j = 0u; j < RN; ++j) {
-                coopmat<ELEMENT, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> w;
-                uint at = (first_col + j * TN) * KS + k * BYTES / 8u;
-                coopMatLoad(w, ws, at, KS, gl_CooperativeMatrixLayoutColumnMajor);
-                [[unroll]] for (uint i = 0u; i < RM; ++i) acc[i * RN + j] = coopMatMulAdd(x[i], w, acc[i * RN + j]);
+                uint to = gl_SubgroupID * TM * SUMS_STRIDE + j * TN * 4u / UNIT_BYTES;
+                coopMatStore(acc[i * RN + j], units, to, SUMS_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
             }
         }
-    }
-    [[unroll]] for (uint i = 0u; i < RM; ++i) {
-        [[unroll]] for (uint j = 0u; j < RN; ++j) {
-            uint to = gl_SubgroupID * TM * TN;
-            coopMatStore(acc[i * RN + j], sums, to, TN, gl_CooperativeMatrixLayoutRowMajor);
-            subgroup_barrier();
-            finish_matrix(row0 + first_row + i * TM, col0 + first_col + j * TN);
-            subgroup_barrier();
-        }
+        subgroup_barrier();
+        if (in_quads) finish_quads(my_row + now * TM, my_col);
+        else finish_each(my_row + now * TM, my_col);
+        subgroup_barrier();
     }
 }

@@ -8,9 +8,9 @@ use crate::calls::Make;
 use crate::tier::{Matrix, Tiers};
 use crate::{Error, instance::Instance, quirks};
 
-/// Bytes per row of the tiles that `linear_matrix.comp` keeps in shared memory, and of the smallest part of a row.
-const TILE_BYTES: u32 = 64;
-const PART_BYTES: u32 = 8;
+/// Bytes of a row that `linear_matrix.comp` multiplies in an even number of steps, and elements of the smallest step.
+const SLAB_BYTES: u32 = 64;
+const LEAST_DEPTH: u32 = 8;
 
 /// A physical device to query.
 pub(crate) struct Asked<'a> {
@@ -111,8 +111,8 @@ fn shape(
         (p.a_type, p.b_type, p.c_type, p.result_type) == (element, element, sum, sum)
             && p.scope == vk::ScopeKHR::SUBGROUP
             && p.saturating_accumulation == vk::FALSE
-            && row >= PART_BYTES
-            && TILE_BYTES.is_multiple_of(row)
+            && p.k_size >= LEAST_DEPTH
+            && SLAB_BYTES.is_multiple_of(2 * row)
     };
     let largest = listed.iter().filter(usable).max_by_key(|p| p.m_size * p.n_size * p.k_size)?;
     Some([largest.m_size, largest.n_size, largest.k_size])
@@ -181,11 +181,13 @@ mod tests {
             listed([f16, f32], [16, 8, 16]),
             listed([f16, f32], [16, 16, 16]),
             listed([f16, f32], [16, 16, 48]),
+            listed([f16, f32], [16, 16, 32]),
+            listed([f16, f32], [64, 64, 4]),
             listed([Type::SINT8, Type::SINT32], [16, 16, 32]),
             listed([Type::SINT8, Type::SINT32], [64, 64, 32]).saturating_accumulation(true),
             listed([Type::SINT8, Type::SINT32], [64, 64, 32]).scope(vk::ScopeKHR::WORKGROUP),
         ];
-        assert_eq!(shape(&shapes, (f16, 2), f32), Some([16, 16, 16]), "sums in f16, and rows that fill no tile");
+        assert_eq!(shape(&shapes, (f16, 2), f32), Some([16, 16, 16]), "sums in f16, and rows that do not halve a slab");
         assert_eq!(shape(&shapes, (Type::SINT8, 1), Type::SINT32), Some([16, 16, 32]));
         assert_eq!(shape(&shapes, (Type::UINT8, 1), Type::UINT32), None);
     }

@@ -29,8 +29,8 @@ const LEAST: Tile = Tile { rows: 1, keys: 1 };
 
 pub(crate) fn launch(on: &mut Launcher, op: &Attention) -> Result<(), Error> {
     let head_dim = op.head_dim();
-    let (about, limits) = (&on.device().about, on.device().limits());
-    let room = Room::new(limits, about.unified());
+    let about = &on.device().about;
+    let room = Room::new(about);
     let matrices = on.tiers.matrix.and_then(|matrix| attention_matrix::cut(&matrix, room, op));
     let texels = || if about.is_processor() { attention_texel::cut(op) } else { None };
     let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(room, op));

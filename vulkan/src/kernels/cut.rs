@@ -23,6 +23,18 @@ pub(crate) struct LinearCut {
     pub(crate) subgroup: Option<u32>,
 }
 
+impl LinearCut {
+    /// Workgroups for (m, n) results, in the order in which they start. With cooperative matrices those that run at once
+    /// have the same columns: a card reads its weights from memory once.
+    pub(crate) fn groups(&self, (m, n): (usize, usize)) -> [usize; 3] {
+        let (down, across) = (m.div_ceil(self.rows), n.div_ceil(self.cols));
+        match self.shader {
+            Shader::LinearMatrix | Shader::LinearMatrixBf16 | Shader::LinearMatrixInt8 => [down, across, 1],
+            _ => [across, down, 1],
+        }
+    }
+}
+
 /// The split of queries into workgroups.
 pub(crate) struct AttentionCut {
     pub(crate) shader: Shader,

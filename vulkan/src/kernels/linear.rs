@@ -39,7 +39,7 @@ const BUSY: usize = 96;
 pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     let (m, n, k) = (op.x.rows, op.out.cols, op.x.cols);
     let tiers = on.tiers;
-    let room = Room::new(on.device().limits(), on.device().about.unified());
+    let room = Room::new(&on.device().about);
     let matrices = tiers.matrix.and_then(|matrix| linear_matrix::cut(&matrix, room, op));
     let texels = || if on.device().about.is_processor() { linear_texel::cut(op) } else { None };
     let cut = matrices.or_else(texels).unwrap_or_else(|| tiled(&tiers, op));
@@ -84,7 +84,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
         x_scale.at, w_scale.at, word(m), word(n), word(k), word(period), images, image_tokens, context_tokens,
         epilogue(&op.epilogue), u32::from(op.bias.is_some()),
     ];
-    l.run(&args, [n.div_ceil(cut.cols), m.div_ceil(cut.rows), 1], 2 * m * n * k)
+    l.run(&args, cut.groups((m, n)), 2 * m * n * k)
 }
 
 /// Chooses workgroups without cooperative matrices.
