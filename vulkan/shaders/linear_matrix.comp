@@ -69,10 +69,11 @@ const uint ROWS = THREADS / LOADS;
 const uint X_LOADS = (BM + ROWS - 1u) / ROWS;
 const uint W_LOADS = (BN + ROWS - 1u) / ROWS;
 // Sums on their way to `out` take the slabs' place, a row of matrices for each subgroup: units of a row with padding, and
-// four columns each that an invocation has of it.
+// quads of columns that an invocation has of it, BATCH at a time.
 const uint SUMS_STRIDE = (RN * TN * 4u + 16u) / UNIT_BYTES;
 const uint QUADS = RN * TN / 4u;
 const uint EACH = (TM * QUADS + LANES - 1u) / LANES;
+const uint BATCH = EACH < 4u ? EACH : 4u;
 const uint SLABS = 2u * SLAB;
 const uint SUMS = SUBGROUPS * TM * SUMS_STRIDE;
 
@@ -121,64 +122,84 @@ DEFINE_LOAD_BYTES(load_w, w_words, false)
 DEFINE_LOAD_16(load_x16, load_x, x_vec4)
 DEFINE_LOAD_16(load_w16, load_w, w_vec4)
 
-// Starts to load a slab. Where all of it exists, nothing may come between the loads. Rows outside of a matrix are its last
-// row again: their outputs are not written.
+bool is_whole(uint slab) { return ALIGNED && (slab + 1u) * BK <= a.k; }
+
+// Starts to load a slab; with ALIGNED there are AT_ONCE columns or more. Nothing decides whether to: what is on its way
+// would have to arrive where two ways meet. So rows outside of a matrix are its last row again, whose outputs are not
+// written, and columns its last ones, which `stash` ignores.
 void fetch(uint set, uint slab) {
-    uint r = gl_LocalInvocationID.x / LOADS, k = slab * BK + gl_LocalInvocationID.x % LOADS * AT_ONCE;
-    bool whole = ALIGNED && (slab + 1u) * BK <= a.k;
-    uint live = k < a.k ? (a.k - k) * BYTES : 0u;
-    if (whole) {
-        [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
-            x_next[set * X_LOADS + i] = x_vec4[(a.x_at + min(row0 + r + i * ROWS, a.m - 1u) * a.x_stride + k) / AT_ONCE];
-        }
-        [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
-            w_next[set * W_LOADS + i] = w_vec4[(a.w_at + min(col0 + r + i * ROWS, a.n - 1u) * a.w_stride + k) / AT_ONCE];
-        }
-    } else {
-        [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
-            uint from = a.x_at + min(row0 + r + i * ROWS, a.m - 1u) * a.x_stride + k;
-            x_next[set * X_LOADS + i] = load_x16(from * BYTES, live);
-        }
-        [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
-            uint from = a.w_at + min(col0 + r + i * ROWS, a.n - 1u) * a.w_stride + k;
-            w_next[set * W_LOADS + i] = load_w16(from * BYTES, live);
-        }
+    if (!ALIGNED) return;
+    uint r = gl_LocalInvocationID.x / LOADS, chunk = slab * LOADS + gl_LocalInvocationID.x % LOADS;
+    uint k = min(chunk, a.k / AT_ONCE - 1u);
+    [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
+        uint row = min(row0 + r + i * ROWS, a.m - 1u);
+        x_next[set * X_LOADS + i] = x_vec4[(a.x_at + row * a.x_stride) / AT_ONCE + k];
+    }
+    [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
+        uint row = min(col0 + r + i * ROWS, a.n - 1u);
+        w_next[set * W_LOADS + i] = w_vec4[(a.w_at + row * a.w_stride) / AT_ONCE + k];
     }
 }
 
 // 16 bytes as they are multiplied. A bf16 becomes the f16 of the same value from 2^-17 to 65504, what is smaller is off by
-// 2^-25 at most, and what is larger is clamped. Eight numbers are asked at once whether any is that large: 0x4780 is 65536.
-uvec4 operand(uvec4 bits) {
+// 2^-25 at most, and what is larger is clamped if `any_size`.
+uvec4 operand(uvec4 bits, bool any_size) {
 #ifdef BF16
-    uvec4 large = ((bits & 0x7fff7fffu) + 0x38803880u) & 0x80008000u;
-    bool rare = (large.x | large.y | large.z | large.w) != 0u;
     [[unroll]] for (uint i = 0u; i < 4u; ++i) {
         vec2 pair = uintBitsToFloat(uvec2(bits[i] << 16, bits[i] & 0xffff0000u));
-        if (rare) pair = vec2(within_f16(pair.x), within_f16(pair.y));
+        if (any_size) pair = vec2(within_f16(pair.x), within_f16(pair.y));
         bits[i] = packHalf2x16(pair);
     }
 #endif
     return bits;
 }
 
-void put(uint at, uvec4 bytes) {
+// Not 0 if one of eight bf16 is 65536, 0x4780, or larger.
+uint large(uvec4 bits) {
+#ifdef BF16
+    bits = (bits & 0x7fff7fffu) + 0x38803880u;
+    return (bits.x | bits.y | bits.z | bits.w) & 0x80008000u;
+#else
+    return 0u;
+#endif
+}
+
+void put(uint at, uvec4 bytes, bool any_size) {
 #ifdef INT8
     units[at] = bytes.xy;
     units[at + 1u] = bytes.zw;
 #else
-    units[at] = operand(bytes);
+    units[at] = operand(bytes, any_size);
 #endif
 }
 
-// Puts what `fetch` loaded into a half of shared memory.
-void stash(uint set, uint to_half) {
-    uint r = gl_LocalInvocationID.x / LOADS;
-    uint to = to_half * SLAB + r * KS + gl_LocalInvocationID.x % LOADS * (16u / UNIT_BYTES);
-    [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
-        if (BM % ROWS == 0u || r + i * ROWS < BM) put(to + i * ROWS * KS, x_next[set * X_LOADS + i]);
+// Puts a slab into its half of shared memory. Some are loaded only now, one by one: those of which a part does not exist or
+// whose rows start anywhere, which are the end of K and what no network has; and those with large numbers once more.
+void stash(uint set, uint slab) {
+    uint r = gl_LocalInvocationID.x / LOADS, chunk = gl_LocalInvocationID.x % LOADS;
+    uint to = (slab & 1u) * SLAB + r * KS + chunk * (16u / UNIT_BYTES);
+    if (is_whole(slab)) {
+        uint larges = 0u;
+        [[unroll]] for (uint i = 0u; i < X_LOADS; ++i) {
+            uvec4 x = x_next[set * X_LOADS + i];
+            if (BM % ROWS == 0u || r + i * ROWS < BM) put(to + i * ROWS * KS, x, false);
+            larges |= large(x);
+        }
+        [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
+            uvec4 w = w_next[set * W_LOADS + i];
+            if (BN % ROWS == 0u || r + i * ROWS < BN) put(to + X_SLAB + i * ROWS * KS, w, false);
+            larges |= large(w);
+        }
+        if (larges == 0u) return;
     }
-    [[unroll]] for (uint i = 0u; i < W_LOADS; ++i) {
-        if (BN % ROWS == 0u || r + i * ROWS < BN) put(to + X_SLAB + i * ROWS * KS, w_next[set * W_LOADS + i]);
+    uint k = slab * BK + chunk * AT_ONCE, live = k < a.k ? (a.k - k) * BYTES : 0u;
+    [[dont_unroll]] for (uint i = 0u; r + i < BM; i += ROWS) {
+        uint from = a.x_at + min(row0 + r + i, a.m - 1u) * a.x_stride + k;
+        put(to + i * KS, load_x16(from * BYTES, live), true);
+    }
+    [[dont_unroll]] for (uint i = 0u; r + i < BN; i += ROWS) {
+        uint from = a.w_at + min(col0 + r + i, a.n - 1u) * a.w_stride + k;
+        put(to + X_SLAB + i * KS, load_w16(from * BYTES, live), true);
     }
 }
 
@@ -194,36 +215,38 @@ void load_right(uint j, uint from_half, uint step) {
     coopMatLoad(w_factors[j], units, at, KS, gl_CooperativeMatrixLayoutColumnMajor);
 }
 
+// Multiplies slab s. The one after it is on its way in a set of registers.
+void multiply_slab(uint s, uint set, uint slabs) {
+    if (s + 1u < slabs) stash(set, s + 1u);
+    fetch(set, s + 1u + AHEAD);
+    [[unroll]] for (uint step = 0u; step < STEPS; ++step) {
+        if (step == STEPS - 1u) barrier();
+        // After the last slab these are of no use, and nobody uses them.
+        uint next = (step + 1u) % STEPS, half_way = (next == 0u ? s + 1u : s) & 1u;
+        load_left(half_way, next);
+        [[unroll]] for (uint j = 0u; j < RN; ++j) {
+            [[unroll]] for (uint i = 0u; i < RM; ++i) {
+                acc[i * RN + j] = coopMatMulAdd(x_factors[step % 2u * RM + i], w_factors[j], acc[i * RN + j]);
+            }
+            load_right(j, half_way, next);
+        }
+    }
+}
+
 void multiply() {
     uint slabs = (a.k + BK - 1u) / BK;
     [[unroll]] for (uint i = 0u; i < RM * RN; ++i) acc[i] = Sum(SUM(0));
-    [[unroll]] for (uint i = 0u; i < AHEAD; ++i) {
-        if (i < slabs) fetch(i, i);
-    }
+    [[unroll]] for (uint i = 0u; i < AHEAD; ++i) fetch(i, i);
     stash(0u, 0u);
-    if (AHEAD < slabs) fetch(0u, AHEAD);
+    fetch(0u, AHEAD);
     barrier();
     load_left(0u, 0u);
     [[unroll]] for (uint j = 0u; j < RN; ++j) load_right(j, 0u, 0u);
-    for (uint first = 0u; first < slabs; first += AHEAD) {
-        [[unroll]] for (uint u = 0u; u < AHEAD; ++u) {
-            uint s = first + u, set = (u + 1u) % AHEAD;
-            if (s >= slabs) break;
-            if (s + 1u < slabs) stash(set, (s + 1u) & 1u);
-            if (s + 1u + AHEAD < slabs) fetch(set, s + 1u + AHEAD);
-            [[unroll]] for (uint step = 0u; step < STEPS; ++step) {
-                if (step == STEPS - 1u) barrier();
-                // After the last slab these are of no use, and nobody uses them.
-                uint next = (step + 1u) % STEPS, half_way = (next == 0u ? s + 1u : s) & 1u;
-                load_left(half_way, next);
-                [[unroll]] for (uint j = 0u; j < RN; ++j) {
-                    [[unroll]] for (uint i = 0u; i < RM; ++i) {
-                        acc[i * RN + j] = coopMatMulAdd(x_factors[step % 2u * RM + i], w_factors[j], acc[i * RN + j]);
-                    }
-                    load_right(j, half_way, next);
-                }
-            }
-        }
+    for (uint s = 0u; s < slabs; s += AHEAD) {
+        multiply_slab(s, 1u % AHEAD, slabs);
+        if (AHEAD == 1u) continue;
+        if (s + 1u == slabs) break;
+        multiply_slab(s + 1u, 0u, slabs);
     }
     barrier();
 }
@@ -243,12 +266,12 @@ vec4 four_sums(uint r, uint quad) {
 #endif
 }
 
-// Writes a row of a subgroup's matrices, four aligned columns at a time, all of which exist. Every epilogue but SILU is
-// before + y · gate; what outputs need from memory is asked for before the first is written.
-void finish_quads(uint row0, uint col0) {
-    vec4 y[EACH], before[EACH], gate[EACH];
-    [[unroll]] for (uint e = 0u; e < EACH; ++e) {
-        uint i = gl_SubgroupInvocationID + e * LANES, row = min(row0 + i / QUADS, a.m - 1u), col = col0 + i % QUADS * 4u;
+// Writes some of a row of a subgroup's matrices from quad `first` on, all of whose columns exist and are aligned: before +
+// y · gate for every epilogue but SILU. What outputs need from memory is asked for before the first is written.
+void finish_quads(uint first, uint row0, uint col0) {
+    vec4 y[BATCH], before[BATCH], gate[BATCH];
+    [[unroll]] for (uint e = 0u; e < BATCH; ++e) {
+        uint i = first + e * LANES, row = min(row0 + i / QUADS, a.m - 1u), col = col0 + i % QUADS * 4u;
         uint from = table_row(row) + col, to = a.out_at + row * a.out_stride + col;
         before[e] = vec4(0.0);
         gate[e] = vec4(1.0);
@@ -261,11 +284,9 @@ void finish_quads(uint row0, uint col0) {
 #endif
         if (a.has_bias != 0u) y[e] += bias4[(a.bias_at + col) / 4u];
     }
-    [[unroll]] for (uint e = 0u; e < EACH; ++e) {
-        uint i = gl_SubgroupInvocationID + e * LANES, row = row0 + i / QUADS;
-        if (i >= TM * QUADS || row >= a.m) break;
-        if (a.epilogue == SILU) y[e] = vec4(silu(y[e].x), silu(y[e].y), silu(y[e].z), silu(y[e].w));
-        result4[(a.out_at + row * a.out_stride + col0) / 4u + i % QUADS] = before[e] + y[e] * gate[e];
+    [[unroll]] for (uint e = 0u; e < BATCH; ++e) {
+        uint i = first + e * LANES, row = row0 + i / QUADS, to = a.out_at + row * a.out_stride + col0;
+        if (i < TM * QUADS && row < a.m) result4[to / 4u + i % QUADS] = before[e] + y[e] * gate[e];
     }
 }
 
@@ -288,7 +309,7 @@ void main() {
     multiply();
 
     uint starts = a.out_at | a.out_stride | a.bias_at | a.table_at | a.table_stride | a.w_scale_at;
-    bool in_quads = col0 + BN <= a.n && (starts & 3u) == 0u;
+    bool in_quads = col0 + BN <= a.n && (starts & 3u) == 0u && a.epilogue != SILU;
     uint my_row = row0 + gl_SubgroupID / SN * RM * TM, my_col = col0 + gl_SubgroupID % SN * RN * TN;
     // One row of matrices after the other through one copy of the code.
     [[dont_unroll]] for (uint now = 0u; now < RM; ++now) {
@@ -300,8 +321,11 @@ void main() {
             }
         }
         subgroup_barrier();
-        if (in_quads) finish_quads(my_row + now * TM, my_col);
-        else finish_each(my_row + now * TM, my_col);
+        if (in_quads) {
+            [[dont_unroll]] for (uint e = 0u; e < EACH; e += BATCH) {
+                finish_quads(gl_SubgroupInvocationID + e * LANES, my_row + now * TM, my_col);
+            }
+        } else finish_each(my_row + now * TM, my_col);
         subgroup_barrier();
     }
 }

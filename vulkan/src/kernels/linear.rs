@@ -50,7 +50,7 @@ pub(crate) fn launch(on: &mut Launcher, op: &Linear) -> Result<(), Error> {
     let w = l.read(&op.w.data)?;
     let bias = l.read_some(op.bias.as_ref())?;
     if let Some((elements, constant)) = cut.vector {
-        l.constant(constant, u32::from(aligned(x, elements) && aligned(w, elements)));
+        l.constant(constant, u32::from(aligned(x, elements) && aligned(w, elements) && k >= elements));
     }
     let mut table = Bound::default();
     let mut rows = Bound::default();

@@ -66,8 +66,8 @@ pub(crate) struct Room {
     pub(super) shared_bytes: usize,
     pub(super) invocations: usize,
     pub(super) cores: usize,
-    /// Registers of an invocation, if they do not follow from the size of a subgroup.
-    pub(super) registers: Option<usize>,
+    /// Whether it is a processor: that has memory for registers, but takes ever longer to compile.
+    pub(super) processor: bool,
 }
 
 impl Room {
@@ -78,15 +78,18 @@ impl Room {
             shared_bytes: limits.max_compute_shared_memory_size as usize,
             invocations: limits.max_compute_work_group_invocations as usize,
             cores: if about.unified() { 12 } else { 96 },
-            // A processor has memory, but takes ever longer to compile.
-            registers: about.is_processor().then_some(160),
+            processor: about.is_processor(),
         }
     }
 
     /// Registers of an invocation. Vulkan does not report them: in subgroups of 32 and more it has 255 (NVIDIA) or 256
     /// (AMD), in smaller ones 128 (Intel).
     pub(super) fn registers(&self, subgroup: usize) -> usize {
-        self.registers.unwrap_or(if subgroup < 32 { 128 } else { 240 })
+        match subgroup {
+            _ if self.processor => 160,
+            ..32 => 128,
+            _ => 240,
+        }
     }
 }
 
@@ -192,7 +195,7 @@ mod tests {
     use super::*;
 
     const F16: Shape = Shape { size: [16; 3], bytes: 2, subgroup: 32 };
-    const NVIDIA: Room = Room { shared_bytes: 48 << 10, invocations: 1024, cores: 96, registers: None };
+    const NVIDIA: Room = Room { shared_bytes: 48 << 10, invocations: 1024, cores: 96, processor: false };
 
     fn best(shape: &Shape, room: &Room, sizes: [usize; 3]) -> (usize, usize) {
         let (tile, _) = choose(shape, room, sizes).unwrap();
