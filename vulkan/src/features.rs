@@ -81,7 +81,10 @@ impl Asked<'_> {
         }
         let fixed = sizes.required_subgroup_size_stages.contains(vk::ShaderStageFlags::COMPUTE);
         let needed = [feature.cooperative_matrix, memory.vulkan_memory_model, memory.vulkan_memory_model_device_scope];
-        if needed.contains(&vk::FALSE) || !fixed {
+        // A row of attention belongs to a few invocations.
+        let exchanges =
+            size.supported_operations.contains(vk::SubgroupFeatureFlags::SHUFFLE | vk::SubgroupFeatureFlags::VOTE);
+        if needed.contains(&vk::FALSE) || !fixed || !exchanges {
             return Ok(None);
         }
         let instance = khr::cooperative_matrix::Instance::new(&self.instance.entry, &self.instance.raw);
