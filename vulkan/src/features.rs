@@ -138,7 +138,8 @@ impl Enabled {
         mut info: vk::DeviceCreateInfo<'a>,
         tiers: &Tiers,
     ) -> vk::DeviceCreateInfo<'a> {
-        if tiers.fp16 {
+        // Matrices have 16 bits too, also where a device is lost in the tier of that name.
+        if tiers.fp16 || tiers.matrix.is_some() {
             let bytes = tiers.matrix.is_some_and(|matrix| matrix.int8.is_some());
             self.float = self.float.shader_float16(true).shader_int8(bytes);
             info = info.push_next(&mut self.float);
