@@ -42,7 +42,7 @@ float exp_exact(float x) {
     return ldexp(ldexp(p, half_n), int(n) - half_n);
 }
 
-// The same for x ≤ 0, which is all that softmax asks for: zero below e^-87, where f32 nears its smallest numbers.
+// The same for x below 88, which is all that softmax asks for: zero below e^-87, where f32 nears its smallest numbers.
 float exp_below(float x) {
     float n = roundEven(x * 1.44269504);
     return x < -87.0 ? 0.0 : exp_rest(x, n) * uintBitsToFloat(uint(int(n) + 127) << 23);
