@@ -34,7 +34,7 @@
 //! ```
 //!
 //! [`pixels::Pixels`] makes bytes of the image. `Serial` draws on the calling thread; other threads come by an
-//! [`Executor`]. Of the stack this takes less than 16 KiB on a Cortex-M4 and less than 64 KiB on a PC.
+//! [`Executor`]. Of the stack this takes less than 16 KiB on a Cortex-M4 and less than 72 KiB on a PC.
 //!
 //! Features leave out what a program does not need: `f16`, `bf16` and `int8` (with `f16`) are types of weights beside
 //! f32, `text` is text-to-image networks and their encoder, `simd` is vector instructions. All are default.

@@ -147,9 +147,9 @@ fn heads(layout: TokenLayout, heads: usize, width: usize) -> Attention {
 
 #[test]
 fn shaders_ask_for_what_their_tier_has() {
-    // Shader, SampledBuffer, Float16, packed dot products, and of matrices Int8, GroupNonUniform, VulkanMemoryModel and
-    // CooperativeMatrixKHR.
-    const MATRIX: &[u32] = &[1, 9, 39, 61, 5345, 6022];
+    // Shader, SampledBuffer, Float16, packed dot products, and of matrices Int8, GroupNonUniform with Vote and Shuffle,
+    // VulkanMemoryModel and CooperativeMatrixKHR.
+    const MATRIX: &[u32] = &[1, 9, 39, 61, 62, 65, 5345, 6022];
     for &shader in Shader::ALL {
         let allowed = match shader {
             Shader::LinearFp16 | Shader::LinearPacked => &[1, 9],
@@ -188,7 +188,7 @@ fn kernels_of_a_row_fit_devices() {
 #[test]
 fn layers_of_published_networks_fit_devices() {
     for profile in &PROFILES {
-        let room = Room::new(&profile.limits(), true);
+        let room = Room::of(&profile.limits(), true);
         for (name, [image_tokens, context_tokens], width, _, ffn) in NETWORKS {
             let rows = 2 * (image_tokens + context_tokens);
             for [n, k] in
@@ -212,7 +212,7 @@ fn layers_of_published_networks_fit_devices() {
 #[test]
 fn attention_of_published_networks_fits_devices() {
     for profile in &PROFILES {
-        let room = Room::new(&profile.limits(), true);
+        let room = Room::of(&profile.limits(), true);
         for (name, [image_tokens, context_tokens], width, count, _) in NETWORKS {
             let layout = TokenLayout { images: 2, image_tokens, context_tokens };
             for products in [DType::F32, DType::BF16] {

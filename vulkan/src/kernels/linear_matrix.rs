@@ -1,5 +1,6 @@
 //! Splits a product into workgroups with cooperative matrices.
 
+use ash::vk::PhysicalDeviceLimits;
 use denoir_core::DType;
 use denoir_core::ops::Linear;
 
@@ -71,14 +72,17 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Vulkan does not report the number of cores. A card has many; a device that shares the CPU's memory has few.
     pub(crate) fn new(about: &Candidate) -> Room {
-        let limits = &about.properties.limits;
+        Room { processor: about.is_processor(), ..Room::of(&about.properties.limits, about.unified()) }
+    }
+
+    /// Vulkan does not report the number of cores. A card has many; a device that shares the CPU's memory has few.
+    pub(crate) fn of(limits: &PhysicalDeviceLimits, unified: bool) -> Room {
         Room {
             shared_bytes: limits.max_compute_shared_memory_size as usize,
             invocations: limits.max_compute_work_group_invocations as usize,
-            cores: if about.unified() { 12 } else { 96 },
-            processor: about.is_processor(),
+            cores: if unified { 12 } else { 96 },
+            processor: false,
         }
     }
 

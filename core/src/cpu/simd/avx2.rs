@@ -275,6 +275,7 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
         self.0.group(unsafe { _mm256_set1_epi32(x.cast_signed()) })
     }
 
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "the block reads nothing")]
     #[inline(always)]
     fn splat_i8(self, x: u32) -> D::Bytes {
         // SAFETY: only detection makes a token, so the machine has the instructions; the assembly emits nothing.

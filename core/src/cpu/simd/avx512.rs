@@ -424,6 +424,7 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
         self.0.group(unsafe { _mm512_set1_epi32(x.cast_signed()) })
     }
 
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "the block reads nothing")]
     #[inline(always)]
     fn splat_i8(self, x: u32) -> D::Bytes {
         // SAFETY: only detection makes a token, so the machine has the instructions; the assembly emits nothing.
