@@ -13,7 +13,7 @@ NormModulateArgs = structure(104, x=Matrix, weight=AT, table=Matrix, table_rows=
 QkNormRopeArgs = structure(88, qkv=Matrix, out=AnyMatrix, q_weight=AT, k_weight=AT, rope=Matrix, rotated_rows=U32, heads=U32,
                            kv_heads=U32, head_dim=U32, halves=U32, eps=F32)
 SwigluArgs = structure(48, x=Matrix, out=AnyMatrix, out_scale=AT, cols=U32, rotated=U32)
-QuantizeRowsArgs = structure(48, x=Matrix, out=AnyMatrix, out_scale=AT, cols=U32, rotated=U32)
+QuantizeRowsArgs = structure(48, x=AnyMatrix, out=AnyMatrix, out_scale=AT, cols=U32, rotated=U32)
 RmsNormArgs = structure(72, x=Matrix, weight=AT, position=Matrix, out=AnyMatrix, out_scale=AT, cols=U32, eps=F32)
 LayerNormArgs = structure(48, x=Matrix, out=AnyMatrix, out_scale=AT, cols=U32, eps=F32)
 GatherRowsArgs = structure(56, x=AnyMatrix, index=AT, out=AnyMatrix, rows=U32, cols=U32, count=U32, unused=U32)
@@ -101,9 +101,9 @@ def layer_norm(bench, s, kind):
 
 
 def quantize_rows(bench, s, kind):
-    x = bench.normal(s.tokens, s.hidden)
-    out = Output(bench.device, kind, x.astype(np.float64))
-    args = QuantizeRowsArgs(bench.matrix(x), out.any_matrix, out.scale_at, s.hidden)
+    x = rounded(bench.normal(s.tokens, s.hidden), "bf16")
+    out = Output(bench.device, kind, widened(x, "bf16"))
+    args = QuantizeRowsArgs(bench.any_matrix(x, "bf16"), out.any_matrix, out.scale_at, s.hidden)
     return by_row("quantize_rows", args, out, x.nbytes)
 
 

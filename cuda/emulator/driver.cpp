@@ -115,6 +115,14 @@ Result enqueue(Stream* stream, const Launch& launch) {
     return SUCCESS;
 }
 
+Result launch(Function* function, Index grid, Index block, u32 shared, Stream* stream, void** parameters) {
+    bool empty = grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x * block.y * block.z == 0;
+    if (empty || grid.y > 65535 || grid.z > 65535 || shared > function->most_shared) return INVALID_VALUE;
+    Launch launch = {function, grid, block, shared, {}, nullptr};
+    memcpy(launch.args, parameters[0], PARAMETER_BYTES);
+    return enqueue(stream, launch);
+}
+
 template <class T>
 T* made(T* object) {
     std::lock_guard<std::mutex> guard(lock);
@@ -386,14 +394,15 @@ struct LaunchConfig {
 
 // Kernels that may overlap run one after the other here; a device whose kernels do not wait takes no such launch.
 Result cuLaunchKernelEx(const LaunchConfig* config, Function* function, void** parameters, void**) {
-    Index grid = config->grid, block = config->block;
-    bool empty = grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x * block.y * block.z == 0;
-    if (empty || grid.y > 65535 || grid.z > 65535 || config->shared > function->most_shared) return INVALID_VALUE;
     bool overlaps = config->count == 1 && config->attributes[0].id == 6 && config->attributes[0].value[0] == 1;
     if (overlaps != (capability >= 90) || config->count > 1) return INVALID_VALUE;
-    Launch launch = {function, grid, block, config->shared, {}, nullptr};
-    memcpy(launch.args, parameters[0], PARAMETER_BYTES);
-    return enqueue(config->stream, launch);
+    return launch(function, config->grid, config->block, config->shared, config->stream, parameters);
+}
+
+// For programs that launch kernels one by one.
+Result cuLaunchKernel(Function* function, u32 grid_x, u32 grid_y, u32 grid_z, u32 block_x, u32 block_y, u32 block_z,
+                      u32 shared, Stream* stream, void** parameters, void**) {
+    return launch(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, parameters);
 }
 
 Result cuEventCreate(Event** event, u32) {
