@@ -218,7 +218,7 @@ DEVICE void linear(const LinearArgs& a) {
     u32 warp_row = warp / T::WARPS_N * T::WM, warp_col = warp % T::WARPS_N * T::WN;
     bool gated = a.epilogue == SWIGLU;
     u32 row0 = (blockIdx.z * gridDim.x + blockIdx.x) * T::M, col0 = blockIdx.y * (gated ? T::N / 2 : T::N);
-    // Of the last group, whose blocks may be more than its rows.
+    // The last group may have more blocks than row tiles.
     if (row0 >= a.rows) return;
     u32 row_bytes = a.k * size_of(a.x.type), slabs = (row_bytes + SLAB - 1) / SLAB;
 

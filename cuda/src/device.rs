@@ -180,7 +180,7 @@ impl Driver {
         })
     }
 
-    /// The context that the rest of the process uses on a device, the first by default, so that memory is common.
+    /// The primary context of a device, the first by default: the rest of the process uses it too, and its memory.
     pub(crate) fn context(self, index: Option<usize>) -> Result<Arc<Context>, Error> {
         let info = self.usable(index.unwrap_or(0))?;
         let (device, mut raw) = (self.device(info.index)?, std::ptr::null_mut());

@@ -70,7 +70,8 @@ pub enum Error {
         /// Bytes that the driver says are free, if it was asked. There may be enough, but not in one piece.
         free: Option<u64>,
     },
-    /// The device crashed or was removed, and no call in its context succeeds any more. Open the device again.
+    /// The device crashed or was removed, and no call in its context succeeds any more: neither this backend's nor those of
+    /// others in the process that share it. Once all have let it go, the device may open again.
     DeviceLost {
         /// The call that noticed it.
         call: &'static str,

@@ -45,7 +45,7 @@ impl Gpu {
     }
 
     /// Opens the device of a stream that the program made, a `CUstream` or `cudaStream_t`. Backends then work in its
-    /// context, so that memory is common, and all that they do is in the stream's order.
+    /// context, share its memory, and put all their work on the stream, in its order.
     ///
     /// # Errors
     /// As [`Gpu::open`]; [`Error::StreamOfOtherDevice`].

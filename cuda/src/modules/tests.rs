@@ -128,7 +128,7 @@ fn kernels_overlap_only_where_they_wait() {
     ]
     .map(|(device, driver)| overlap(device, driver));
     assert_eq!(wait, [false, false, false, true, false, true, false]);
-    // What is compiled for all later devices does not know how to.
+    // PTX, which later devices compile, has no such wait.
     for compiled in COMPILED {
         let ptx = String::from_utf8(decompress_to_vec(compiled.ptx).expect("a module")).expect("text");
         assert!(!ptx.contains("griddepcontrol"), "{}", compiled.stem);
