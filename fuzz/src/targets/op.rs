@@ -1,5 +1,6 @@
 //! A kernel's descriptor: drawn so that it is valid, then most often changed. The check refuses it, or every instruction
-//! set computes what the reference does, packed or not, and writes nothing else.
+//! set computes what the reference does, packed or not, and writes nothing else. A form that an instruction set has no
+//! kernel for is refused too.
 
 #[path = "op/draw.rs"]
 mod draw;
@@ -8,7 +9,7 @@ mod draw;
 #[path = "../../../tests/src/op_matrix/parts.rs"]
 mod parts;
 
-use denoir_core::backend::{Backend, Program, run as run_program};
+use denoir_core::backend::{Backend, OpError, Program, run as run_program};
 use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
 use denoir_core::ops::{Bounds, Epilogue, Linear, Memory, Op, QuantizeRows};
 use denoir_core::{DType, Executor, Region, Serial, View, Weight};
@@ -89,8 +90,13 @@ fn compare(op: &Op, bounds: Bounds) {
             let ways: &[(&[u8], &dyn Executor)] = &[(&[], &Serial), (&packed, &Reversed), (&packed, &Serial)];
             for (packed, executor) in &ways[..if packed.is_empty() { 2 } else { 3 }] {
                 let mut arena = ExactBytes::copied(&before);
-                let cpu = Cpu::new(&weights, &mut arena, *executor, isa).expect("aligned");
-                record(op, &mut cpu.with_packed(packed), program);
+                let mut cpu = Cpu::new(&weights, &mut arena, *executor, isa).expect("aligned").with_packed(packed);
+                if op.missing_form(&cpu.precision()).is_some() {
+                    let refused = run_program(&mut cpu, program, |k| k.op(op));
+                    assert!(matches!(refused, Err(OpError::Form(_))), "{}: not refused: {op:#?}", isa.name());
+                    continue;
+                }
+                record(op, &mut cpu, program);
                 let got = &arena[..];
                 let first = first.get_or_insert_with(|| got.to_vec());
                 assert!(same(op, first, got), "{}: other bytes in another way: {op:#?}", isa.name());
