@@ -16,6 +16,7 @@ pub struct Stage {
     file: AlignedBytes,
     arena: AlignedBytes,
     packed: AlignedBytes,
+    scratch: AlignedBytes,
     /// Operations of one run: 2 for a multiplication and an addition.
     pub flop: f64,
 }
@@ -73,7 +74,8 @@ impl Layout {
     fn stage(self, op: Op, isa: Isa, flop: f64) -> Stage {
         let memory = |len| AlignedBytes::zeroed(len).expect("memory for a benchmark");
         let (file, arena) = (memory(self.weights), memory(self.arena));
-        Stage { op, isa, file, arena, packed: memory(0), flop }
+        let scratch = memory(isa.scratch_bytes_of(&op, 1));
+        Stage { op, isa, file, arena, packed: memory(0), scratch, flop }
     }
 }
 
@@ -162,8 +164,8 @@ impl Stage {
 
     /// Runs the kernel some times.
     pub fn run(&mut self, times: u64) {
-        let cpu = Cpu::new(self.file.as_slice(), self.arena.as_mut_slice(), &Serial, self.isa);
-        let mut cpu = cpu.expect("aligned memory").with_packed(self.packed.as_slice());
+        let cpu = Cpu::new(self.file.as_slice(), self.arena.as_mut_slice(), &Serial, self.isa).expect("aligned memory");
+        let mut cpu = cpu.with_packed(self.packed.as_slice()).with_scratch(self.scratch.as_mut_slice());
         // One that is not replayed would leave packed weights alone, and multiply them as they lie in the file.
         let program = Program::replayed("stage", [0; 2]);
         let repeated = run(&mut cpu, program, |k| (0..times).try_for_each(|_| k.op(&self.op)));

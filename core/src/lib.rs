@@ -17,7 +17,7 @@
 //!     let gguf = Gguf::parse(&FILE.0)?;                                 // checks the whole header
 //!     let model = JitModel::read_into(&gguf, room.place()?)?;           // views of the weights; nothing is copied
 //!     let plan = JitPlan::new(model, 1, isa.precision())?;              // room for a batch of 1
-//!     let scratch = room.bytes(isa.scratch_bytes(model.config.head_dim(), 1))?;
+//!     let scratch = room.bytes(isa.scratch_bytes(&plan, 1))?;
 //!     let arena = room.bytes(plan.arena_bytes)?;
 //!     let cpu = Cpu::new(&FILE.0, arena, &Serial, isa)?.with_scratch(scratch);
 //!     let settings = Settings::from_gguf(&gguf)?;                       // the preset that the conversion stored

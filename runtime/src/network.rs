@@ -4,6 +4,7 @@ use denoir_core::Precision;
 #[cfg(feature = "cuda")]
 use denoir_core::View;
 use denoir_core::backend::{Backend, TapFn, Tapped};
+use denoir_core::cpu::Isa;
 use denoir_core::gguf::{Gguf, Name, keys};
 use denoir_core::jit::JitModel;
 use denoir_core::network::{Network, Plan};
@@ -107,9 +108,9 @@ impl AnyNetwork {
         each!(self, n => n.plan(batch, precision).map(|plan| plan.arena_bytes()))
     }
 
-    /// Channels of a head of attention.
-    pub(crate) fn head_dim(&self) -> usize {
-        each!(self, n => n.config.head_dim())
+    /// Bytes that the processor's kernels work in.
+    pub(crate) fn scratch_bytes(&self, batch: usize, isa: Isa, threads: usize) -> Result<usize, PlanError> {
+        each!(self, n => n.plan(batch, isa.precision()).map(|plan| isa.scratch_bytes(&plan, threads)))
     }
 
     /// Number of time points whose modulation vectors are computed together.

@@ -37,7 +37,7 @@ fn draw_on_core(file: &[u8], memory: &mut [u8], isa: Isa, image: &mut [f32]) -> 
     let gguf = Gguf::parse(file)?;
     let model = JitModel::read_into(&gguf, room.place()?)?;
     let plan = JitPlan::new(model, 1, isa.precision())?;
-    let scratch = room.bytes(isa.scratch_bytes(model.config.head_dim(), 1))?;
+    let scratch = room.bytes(isa.scratch_bytes(&plan, 1))?;
     let cpu = Cpu::new(file, room.bytes(plan.arena_bytes)?, &Serial, isa)?.with_scratch(scratch);
     let job = Job { settings: &settings(), condition: &[1][..], seeds: &[42], rng: Rng::Torch };
     Denoiser::new(model, plan, cpu)?.generate(&job, image, &mut |_| ControlFlow::Continue(()))?;

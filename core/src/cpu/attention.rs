@@ -2,7 +2,6 @@ use core::mem::MaybeUninit;
 
 use half::bf16;
 
-use super::isa::{Isa, shape};
 use super::memory::{Arena, Source};
 use super::rounded::Rounded;
 use super::simd::block::{Columns, Row};
@@ -50,7 +49,7 @@ unsafe impl Sync for Slots {}
 /// # Safety
 /// The descriptor was checked, and no other kernel runs.
 pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Kernel<'a>) {
-    let (panel, head_dim) = (memory.panel(), op.head_dim());
+    let (panel, head_dim) = (memory.shape().panel, op.head_dim());
     let panels = op.queries.tokens().div_ceil(panel);
     let all = op.queries.images * op.heads * panels;
     let bytes = scratch_bytes(panel, head_dim);
@@ -76,14 +75,6 @@ pub(super) unsafe fn tiles<'a>(op: &Attention, memory: &Arena<'a>) -> (usize, Ke
         }
     };
     (tiles, kernel)
-}
-
-impl Isa {
-    /// Bytes for [`Cpu::with_scratch`](super::Cpu::with_scratch) that keep this many threads busy with heads of
-    /// `head_dim` channels.
-    pub fn scratch_bytes(self, head_dim: usize, threads: usize) -> usize {
-        scratch_bytes(shape(self).panel, head_dim.min(MAX_HEAD_DIM)) * tiles_of(threads)
-    }
 }
 
 /// How many tiles an attention has at most.
@@ -137,7 +128,7 @@ impl<'s, S: Simd> Scratch<'s, S> {
     #[inline(always)]
     unsafe fn new(first: *mut u8, head_dim: usize) -> Scratch<'s, S> {
         let wide = head_dim.next_multiple_of(MAX_LANES);
-        let (panels, floats) = (2 * wide + KEYS, (KEYS + MAX_LANES) * wide + if S::BF16 { KEYS * wide / 2 } else { 0 });
+        let (panels, floats) = (2 * wide + KEYS, (KEYS + MAX_LANES) * wide + if S::BF16_VECTORS { KEYS * wide / 2 } else { 0 });
         // SAFETY: as promised: at most `scratch_bytes`, zeros, each of them part of one slice. Rows of a panel's width
         // come first, so that they start at multiples of 64.
         let (panels, floats) = unsafe {
@@ -187,7 +178,7 @@ impl Tiles for Kernel<'_> {
         unsafe {
             let first = self.scratch.first.add(index * self.scratch.bytes);
             let b = &mut Scratch::<S>::new(first, self.q.cols / self.heads);
-            if S::BF16 && self.may_round {
+            if S::BF16_VECTORS && self.may_round {
                 self.attend::<S, true>(s, b, index)
             } else {
                 self.attend::<S, false>(s, b, index)

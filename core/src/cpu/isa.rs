@@ -6,7 +6,7 @@ use super::shape::Shape;
 #[cfg(all(feature = "simd", not(fuzzing), any(target_arch = "x86_64", target_arch = "aarch64")))]
 use super::simd::Detect;
 #[cfg(all(feature = "simd", not(fuzzing), target_arch = "x86_64"))]
-use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni};
+use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni, has_slow_bf16_vectors};
 #[cfg(all(feature = "simd", not(fuzzing), target_arch = "aarch64"))]
 use super::simd::{Dot, I8mm, Neon};
 use super::simd::{Scalar, Simd};
@@ -56,13 +56,13 @@ macro_rules! levels {
             /// Portable Rust without fused or reordered operations: the same bytes on every architecture.
             pub const SCALAR: Isa = Isa(Level::Scalar);
 
-            /// Every instruction set of this machine, the fastest last. Each is looked for as the iterator comes to it:
+            /// Every instruction set of this machine, in the order in which they add to each other. Each is looked for as the iterator comes to it:
             /// on Linux, looking for AMX asks the system to let this process use it.
             pub fn available() -> impl Iterator<Item = Isa> {
                 LEVELS.iter().filter_map(|level| (level.detect)()).map(Isa)
             }
 
-            /// The names of this machine's instruction sets, the fastest last. Unlike [`Isa::available`], this asks the
+            /// The names of this machine's instruction sets, in the same order. Unlike [`Isa::available`], this asks the
             /// system for nothing.
             pub fn names() -> impl Iterator<Item = &'static str> {
                 LEVELS.iter().filter(|level| (level.is_present)()).map(|level| level.name)
@@ -163,7 +163,7 @@ levels! {
 impl Isa {
     /// The fastest instruction set of this machine.
     pub fn detect() -> Isa {
-        Isa::available().last().unwrap_or(Isa::SCALAR)
+        Isa::available().filter(|isa| isa.is_useful()).last().unwrap_or(Isa::SCALAR)
     }
 
     /// The fastest instruction set of this machine for layers whose inputs have these types. Unless one is int8 or
@@ -173,7 +173,16 @@ impl Isa {
             return Isa::detect();
         }
         let others = LEVELS.iter().rev().filter(|level| level.name != "amx");
-        others.filter_map(|level| (level.detect)()).map(Isa).next().unwrap_or(Isa::SCALAR)
+        others.filter_map(|level| (level.detect)()).map(Isa).find(|isa| isa.is_useful()).unwrap_or(Isa::SCALAR)
+    }
+
+    /// Whether this machine is faster with it than without what it adds.
+    fn is_useful(self) -> bool {
+        match self.0 {
+            #[cfg(all(feature = "simd", not(fuzzing), target_arch = "x86_64"))]
+            Level::Avx512Bf16(_) => !has_slow_bf16_vectors(),
+            _ => true,
+        }
     }
 
     /// The instruction set of this name, where this machine has it. No other is looked for.
@@ -192,5 +201,5 @@ impl Isa {
 }
 
 fn shape_of<S: Simd>() -> Shape {
-    Shape { panel: S::PANEL, i8_group: S::I8_GROUP, sums: S::UNSIGNED }
+    Shape { panel: S::PANEL, i8_group: S::I8_GROUP, sums: S::UNSIGNED, i8_parts: S::I8_PARTS }
 }

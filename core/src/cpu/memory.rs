@@ -5,6 +5,7 @@ use core::marker::PhantomData;
 use bytemuck::Pod;
 
 use super::pack::{Packed, PackedWeight};
+use super::shape::Shape;
 use crate::ops::Bounds;
 use crate::{DType, Modulation, Region, View, Weight};
 
@@ -14,7 +15,7 @@ pub(super) struct Arena<'a> {
     weights: &'a [u8],
     packed: Option<Packed<'a>>,
     threads: usize,
-    panel: usize,
+    shape: Shape,
     streams: bool,
     scratch: (*mut u8, usize),
     arena: *mut u8,
@@ -30,13 +31,13 @@ unsafe impl Sync for Arena<'_> {}
 
 impl<'a> Arena<'a> {
     /// `None` unless both start at a multiple of 64, the largest alignment that a kernel asks for.
-    pub(super) fn new(weights: &'a [u8], arena: &'a mut [u8], threads: usize, panel: usize) -> Option<Self> {
+    pub(super) fn new(weights: &'a [u8], arena: &'a mut [u8], threads: usize, shape: Shape) -> Option<Self> {
         let aligned = |p: *const u8| p.addr().is_multiple_of(64);
         let this = Arena {
             weights,
             packed: None,
             threads,
-            panel,
+            shape,
             streams: false,
             scratch: (core::ptr::null_mut(), 0),
             arena: arena.as_mut_ptr(),
@@ -84,9 +85,9 @@ impl<'a> Arena<'a> {
         self.threads
     }
 
-    /// Columns of a panel of the instruction set in use.
-    pub(super) fn panel(&self) -> usize {
-        self.panel
+    /// How panels of the instruction set in use look.
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
     }
 
     pub(super) fn bounds(&self) -> Bounds {

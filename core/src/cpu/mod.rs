@@ -39,9 +39,10 @@ pub use pack::{WeightSource, pack, pack_from, packed_bytes};
 
 use crate::backend::{Backend, ModelFile, Program};
 use crate::built;
-use crate::ops::{Bounds, Op, SharedMean};
+use crate::models::network::Plan;
+use crate::ops::{Bounds, MAX_HEAD_DIM, Op, SharedMean};
 use crate::tensor::Precision;
-use crate::{Region, View};
+use crate::{DType, Region, View};
 use memory::Arena;
 use pack::Packed;
 use tiles::Tiles;
@@ -67,13 +68,38 @@ impl core::fmt::Display for Misaligned {
 
 impl core::error::Error for Misaligned {}
 
+impl Isa {
+    /// Bytes for [`Cpu::with_scratch`] with which a network's kernels keep this many threads busy.
+    pub fn scratch_bytes(self, plan: &impl Plan, threads: usize) -> usize {
+        let blocks = plan.blocks();
+        self.attention_bytes(plan.head_dim(), threads).max(self.rewritten_bytes(blocks.z.rows, blocks.int8_width))
+    }
+
+    /// The same for one kernel.
+    pub fn scratch_bytes_of(self, op: &Op, threads: usize) -> usize {
+        match op {
+            Op::Attention(op) => self.attention_bytes(op.head_dim(), threads),
+            Op::Linear(op) if op.x.dtype == DType::I8 => self.rewritten_bytes(op.x.rows, op.x.cols),
+            _ => 0,
+        }
+    }
+
+    fn attention_bytes(self, head_dim: usize, threads: usize) -> usize {
+        attention::scratch_bytes(isa::shape(self).panel, head_dim.min(MAX_HEAD_DIM)) * attention::tiles_of(threads)
+    }
+
+    fn rewritten_bytes(self, rows: usize, k: usize) -> usize {
+        isa::shape(self).rewritten_bytes(rows, k).unwrap_or(0)
+    }
+}
+
 impl<'a> Cpu<'a> {
     /// A backend over the whole model file and an arena of [`Plan::arena_bytes`](crate::models::network::Plan) or more.
     ///
     /// # Errors
     /// [`Misaligned`] unless both start at multiples of 64 bytes.
     pub fn new(file: &'a [u8], arena: &'a mut [u8], executor: &'a dyn Executor, isa: Isa) -> Result<Self, Misaligned> {
-        let memory = Arena::new(file, arena, executor.threads(), isa::shape(isa).panel).ok_or(Misaligned)?;
+        let memory = Arena::new(file, arena, executor.threads(), isa::shape(isa)).ok_or(Misaligned)?;
         Ok(Cpu { memory, executor, isa, file: None, lives: PhantomData })
     }
 
@@ -93,8 +119,9 @@ impl<'a> Cpu<'a> {
         self
     }
 
-    /// Gives attention memory to work in, from a multiple of 64 on: as many tiles run at once as there are
-    /// [`Isa::scratch_bytes`] for. Without it each works on the stack of its thread, which then needs up to 160 KiB.
+    /// Gives kernels memory to work in, from a multiple of 64 on: [`Isa::scratch_bytes`] of it, or less. Attention runs
+    /// as many tiles at once as there is room for; without it each works on the stack of its thread, which then needs
+    /// up to 160 KiB. Layers of int8 rewrite their activations there once, or else for each panel of weights.
     #[must_use]
     pub fn with_scratch(mut self, scratch: &'a mut [u8]) -> Self {
         self.memory = self.memory.with_scratch(scratch);
@@ -161,7 +188,11 @@ unsafe impl Backend for Cpu<'_> {
         unsafe {
             match op {
                 Op::Linear(op) => {
-                    self.launch(linear::tiles(op, memory));
+                    let layer = linear::tiles(op, memory);
+                    if let Some(rows) = layer.1.rows_to_rewrite() {
+                        self.launch(rows);
+                    }
+                    self.launch(layer);
                     self.has_read(&op.w.data);
                 }
                 Op::ClassCondition(op) => self.launch(class_condition::tiles(op, memory)),

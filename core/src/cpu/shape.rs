@@ -9,6 +9,8 @@ pub(super) struct Shape {
     pub(super) i8_group: usize,
     /// Whether int8 panels end with sums of their columns.
     pub(super) sums: bool,
+    /// [`Simd::I8_PARTS`](super::simd::Simd::I8_PARTS).
+    pub(super) i8_parts: usize,
 }
 
 impl Shape {

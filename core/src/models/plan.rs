@@ -170,6 +170,8 @@ pub struct BlockPlan {
     pub ffn_z: View,
     /// `(1, rows)` f32: scales of an int8 `ffn_z`.
     pub ffn_scale: View,
+    /// Columns of the widest input of an int8 layer; 0 if there is none.
+    pub int8_width: usize,
 }
 
 /// Rows and columns of a [`BlockPlan`].
@@ -214,6 +216,11 @@ impl BlockPlan {
         let ffn_scale = a.f32(1, rows)?;
         let shared = a.position();
         let qkv = a.f32(key_rows, 3 * h)?;
+        let int8_width = match (blocks.clone().any(|b| b.w3.weight.scale.is_some()), blocks.clone().any(is_int8)) {
+            (true, _) => h.max(ffn_hidden),
+            (false, true) => h,
+            (false, false) => 0,
+        };
         let rounded_qkv = match attention_type(precision, blocks) {
             DType::F32 => None,
             rounded => Some(a.matrix(rounded, key_rows, 3 * h)?),
@@ -222,7 +229,7 @@ impl BlockPlan {
         a.restart(shared);
         let ffn = a.f32(rows, if precision.fused_swiglu { ffn_hidden } else { 2 * ffn_hidden })?;
         a.restart(shared);
-        Ok((BlockPlan { z, z_scale, shared_mean, qkv, rounded_qkv, attended, ffn, ffn_z, ffn_scale }, shared))
+        Ok((BlockPlan { z, z_scale, shared_mean, qkv, rounded_qkv, attended, ffn, ffn_z, ffn_scale, int8_width }, shared))
     }
 }
 

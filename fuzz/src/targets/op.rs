@@ -84,6 +84,7 @@ fn compare(op: &Op, bounds: Bounds) {
     record(op, &mut Memory { weights: &weights, arena: &mut want }, Program::once("op", [0; 2]));
     for isa in Isa::available() {
         let packed = pack_weights(op, &weights, isa);
+        let mut scratch = ExactBytes::zeroed(isa.scratch_bytes_of(op, 1));
         // Programs that read each weight once sum in an order of their own.
         for program in [Program::replayed("op", [0; 2]), Program::once("op", [0; 2])] {
             let mut first: Option<Vec<u8>> = None;
@@ -91,6 +92,9 @@ fn compare(op: &Op, bounds: Bounds) {
             for (packed, executor) in &ways[..if packed.is_empty() { 2 } else { 3 }] {
                 let mut arena = ExactBytes::copied(&before);
                 let mut cpu = Cpu::new(&weights, &mut arena, *executor, isa).expect("aligned").with_packed(packed);
+                if executor.threads() == 1 {
+                    cpu = cpu.with_scratch(&mut scratch);
+                }
                 if op.missing_form(&cpu.precision()).is_some() {
                     let refused = run_program(&mut cpu, program, |k| k.op(op));
                     assert!(matches!(refused, Err(OpError::Form(_))), "{}: not refused: {op:#?}", isa.name());

@@ -23,7 +23,7 @@ pub(super) const ENTRY: Entry =
 #[derive(Debug)]
 struct CpuEngine {
     arena: AlignedBytes,
-    /// Attention's, which would be a large part of a small stack.
+    /// What kernels work in.
     scratch: AlignedBytes,
     packed: Packed,
     pool: Pool,
@@ -40,7 +40,7 @@ fn open(model: &Arc<Model>, options: &Options) -> Result<Opened, Error> {
     let arena_bytes = model.network().arena_bytes(options.batch(), isa.precision())?;
     let arena = AlignedBytes::zeroed(arena_bytes)?;
     let pool = Pool::new(options.threads.unwrap_or_else(available_threads)).map_err(Error::Threads)?;
-    let scratch = AlignedBytes::zeroed(isa.scratch_bytes(model.network().head_dim(), pool.threads()))?;
+    let scratch = AlignedBytes::zeroed(model.network().scratch_bytes(options.batch(), isa, pool.threads())?)?;
     let packed = Packed::new(model, isa, &pool)?;
     let engine = Box::new(CpuEngine { arena, scratch, packed, pool, isa });
     Ok(Opened { engine, device: device(), warnings: Vec::new() })

@@ -32,7 +32,7 @@ pub struct Device {
     pub index: usize,
     /// What it is called.
     pub name: String,
-    /// Instruction sets or feature tiers, the fastest last.
+    /// Instruction sets in the order in which they add to each other, or feature tiers, the fastest last.
     pub levels: Vec<&'static str>,
     /// Processor threads; 0 where it is no processor.
     pub threads: usize,

@@ -46,7 +46,7 @@ fn draw(file: &[u8], executor: &dyn Executor, isa: Isa, packed: bool) -> Vec<f32
     let model = &*JitModel::read_into(&gguf, &mut place).expect("a model");
     let plan = JitPlan::new(model, 2, isa.precision()).expect("a plan");
     let mut arena = lines(plan.arena_bytes);
-    let mut scratch = lines(isa.scratch_bytes(model.config.head_dim(), executor.threads()));
+    let mut scratch = lines(isa.scratch_bytes(&plan, executor.threads()));
     let weights = || model.matrices().filter(|_| packed);
     let mut panels = lines(packed_bytes(weights(), isa).expect("an address"));
     pack(file, weights(), isa, bytes(&mut panels), executor, &mut |_| ());

@@ -211,14 +211,10 @@ impl OnCpu {
         Some(region)
     }
 
-    /// What attention works in, on one thread; on three it works on their stacks.
+    /// What the kernel works in, on one thread; on three it works on their stacks.
     fn scratch(&self, op: &Op, label: &str) -> Option<Block> {
-        match op {
-            Op::Attention(op) if self.threads.0 == 1 => {
-                Some(Block::new(self.isa.scratch_bytes(op.q.cols / op.heads, 1), label))
-            }
-            _ => None,
-        }
+        let bytes = self.isa.scratch_bytes_of(op, 1);
+        (bytes > 0 && self.threads.0 == 1).then(|| Block::new(bytes, label))
     }
 }
 

@@ -6,6 +6,7 @@
 //! for panel in n / PANEL                    ─┐ a tile: one task, which writes these rows of these columns
 //! for part  in m / tile_rows                ─┘   6 tiles or more for each thread, so that none waits long at the end
 //!     for block in part / ROWS              rows of x that stay in the first-level cache
+//!         int8: x as products take it       (rewrite.rs: once for the layer, where there is scratch memory)
 //!         for side in [gate, value]         the gate's side with SwiGLU alone
 //!             sums = 0                      ROWS × PANEL in registers, or AMX tiles   (simd/product.rs, simd/amx.rs)
 //!             for group in k / GROUP        GROUP: 1 f32, 2 bf16, 4 or 8 int8
@@ -22,6 +23,7 @@
 mod epilogue;
 mod operands;
 mod panels;
+mod rewrite;
 mod rows;
 mod shared_mean;
 mod slices;
@@ -33,6 +35,7 @@ use crate::Weight;
 use crate::ops::{self, Linear};
 use epilogue::Epilogue;
 use operands::Matrix;
+use rewrite::Rewritten;
 use slices::{Loose, Weights};
 
 pub(super) struct Kernel<'a>(Path<'a>);
@@ -78,6 +81,16 @@ pub(super) unsafe fn tiles<'a>(op: &Linear, memory: &Arena<'a>) -> (usize, Kerne
 unsafe fn loose<'a>(weight: &Weight, memory: &Arena<'a>) -> Weights<'a> {
     // SAFETY: the caller checked the descriptor, and runs no other kernel.
     Weights::Loose(unsafe { Loose::new(weight, memory) })
+}
+
+impl<'a> Kernel<'a> {
+    /// What has to run before: the rows that products do not take as they are.
+    pub(super) fn rows_to_rewrite(&self) -> Option<(usize, Rewritten<'a>)> {
+        match &self.0 {
+            Path::Panels(kernel) => kernel.rewritten.map(|rows| (rows.tiles(), rows)),
+            Path::Rows(_) => None,
+        }
+    }
 }
 
 impl Tiles for Kernel<'_> {

@@ -7,6 +7,7 @@ use super::super::simd::Simd;
 use super::super::simd::block::{Block, Row, RowArray};
 use super::epilogue::{Epilogue, Rect, Scale, Scaled, Unscaled, WithMean, in_place};
 use super::operands::{Matrix, Operands};
+use super::rewrite::Rewritten;
 use super::shared_mean::{Panel, Products};
 use super::slices::{Slice, Weights};
 use crate::built;
@@ -23,6 +24,8 @@ pub(super) struct Panels<'a> {
     /// Tiles that the rows are cut into.
     row_tiles: usize,
     threads: usize,
+    /// Rows of int8 that were rewritten before.
+    pub(super) rewritten: Option<Rewritten<'a>>,
 }
 
 /// Tiles that each thread should have, so that none waits long for another at the end.
@@ -40,12 +43,15 @@ pub(super) unsafe fn tiles<'a>(
     epilogue: Epilogue<'a>,
 ) -> (usize, Panels<'a>) {
     let (rows, k) = (op.out.rows, op.x.cols);
-    let panels = op.out.cols.div_ceil(memory.panel());
+    let panels = op.out.cols.div_ceil(memory.shape().panel);
     let wanted = (memory.threads() * TILES_PER_THREAD).div_ceil(panels.max(1));
     let tile_rows = rows.div_ceil(wanted).next_multiple_of(ROW_STEP).min(rows.max(1));
     let row_tiles = rows.div_ceil(tile_rows);
     let sides = [gate, Some(value)];
-    (panels * row_tiles, Panels { sides, epilogue, rows, k, tile_rows, row_tiles, threads: memory.threads() })
+    let threads = memory.threads();
+    // SAFETY: the caller checked the descriptor.
+    let rewritten = unsafe { Rewritten::new(op, memory) };
+    (panels * row_tiles, Panels { sides, epilogue, rows, k, tile_rows, row_tiles, threads, rewritten })
 }
 
 impl Panels<'_> {
@@ -118,12 +124,14 @@ impl Panels<'_> {
         next: &[u8],
         (slice, sums): (&mut Slice<S>, &mut S::Sums),
     ) {
-        let (x, stride) = match &matrix.operands {
-            Operands::F32(x, _) | Operands::WideF16(x, _) | Operands::WideBF16(x, _) => at(x, to.row),
-            Operands::F16(x, _) => at(x, to.row),
-            Operands::BF16(x, _) => at(x, to.row),
-            Operands::I8 { x, .. } => at(x, to.row),
+        let (x, stride) = match (&self.rewritten, &matrix.operands) {
+            (Some(rows), _) => (rows.first.wrapping_add(to.row * rows.stride).cast_const(), rows.stride),
+            (_, Operands::F32(x, _) | Operands::WideF16(x, _) | Operands::WideBF16(x, _)) => at(x, to.row),
+            (_, Operands::F16(x, _)) => at(x, to.row),
+            (_, Operands::BF16(x, _)) => at(x, to.row),
+            (_, Operands::I8 { x, .. }) => at(x, to.row),
         };
+        let part = self.rewritten.map(|rows| rows.part);
         let (x_size, w_size) = matrix.operands.sizes();
         let mut done = 0;
         loop {
@@ -132,7 +140,8 @@ impl Panels<'_> {
                 // SAFETY: rows of the view, which was checked, from an element on that they have; the sums' own rows.
                 let (x, sums) =
                     unsafe { (x.add(first * stride + done * x_size), sums.rows().as_mut_ptr().add(first).cast()) };
-                let b = &mut Block { x, stride, rows: block.min(to.rows - first), k, w, sums, add: done > 0, next };
+                let rows = block.min(to.rows - first);
+                let b = &mut Block { x, stride, part, rows, k, w, sums, add: done > 0, next };
                 // SAFETY: the caller promises that no other tile touches the rectangle.
                 unsafe {
                     match matrix.operands {

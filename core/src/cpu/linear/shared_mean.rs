@@ -87,7 +87,7 @@ impl<'a> RoundedMeans<'a> {
         while done < k {
             let (w, count) = weight.from(s, panel, done..k, 1, slice);
             let (x, sums) = (row[done..].as_ptr().cast(), sums.rows().as_mut_ptr().cast());
-            let b = &mut Block { x, stride: 0, rows: 1, k: count, w, sums, add: done > 0, next: &[] };
+            let b = &mut Block { x, stride: 0, part: None, rows: 1, k: count, w, sums, add: done > 0, next: &[] };
             // SAFETY: a row of the view, which was checked, and a stretch of the panel.
             unsafe { s.row_i8(b) };
             done += count;

@@ -3,7 +3,7 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::block::{Lines, SIGN_BITS};
+use super::block::Lines;
 use super::detect::Detect;
 use super::product::blocks;
 use super::{Simd, cpuid};
@@ -46,39 +46,76 @@ impl<D> Avx2<D> {
 /// Products of int8 groups.
 pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     const UNSIGNED: bool;
-    type Bytes: Copy;
-    fn group(self, x: __m256i) -> Self::Bytes;
-    fn dot(self, sums: __m256i, w: Self::Bytes, x: Self::Bytes) -> __m256i;
+    const I8_PARTS: usize;
+    /// [`Simd::rewrite_i8`] of a vector.
+    ///
+    /// # Safety
+    /// `to` is writable for a vector, in each part.
+    unsafe fn rewrite(self, x: __m256i, to: *mut u8, part: usize);
+    fn part(self, w: __m256i, part: usize) -> __m256i;
+    fn add_part(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i;
+    fn dot(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i;
 }
 
+/// Bytes are widened to pairs of i16: of a group's four, the second and fourth come first.
 impl Dots for Plain {
     const UNSIGNED: bool = false;
-    /// The second and fourth byte of each group as i16, and the first and third.
-    type Bytes = [__m256i; 2];
+    const I8_PARTS: usize = 2;
 
     #[inline(always)]
-    fn group(self, x: __m256i) -> [__m256i; 2] {
-        // SAFETY: only detection makes a token, so the machine has the instructions.
-        unsafe { [_mm256_srai_epi16::<8>(x), _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x))] }
+    unsafe fn rewrite(self, x: __m256i, to: *mut u8, part: usize) {
+        // SAFETY: the caller promises that both vectors can be written; only detection makes a token, so the machine
+        // has the instructions.
+        unsafe {
+            _mm256_storeu_si256(to.cast(), self.part(x, 0));
+            _mm256_storeu_si256(to.add(part).cast(), self.part(x, 1));
+        }
     }
 
     #[inline(always)]
-    fn dot(self, sums: __m256i, w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+    fn part(self, w: __m256i, part: usize) -> __m256i {
         // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
-            let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(w[0], x[0]));
-            _mm256_add_epi32(sums, _mm256_madd_epi16(w[1], x[1]))
+            match part {
+                0 => _mm256_srai_epi16::<8>(w),
+                _ => _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w)),
+            }
         }
+    }
+
+    #[inline(always)]
+    fn add_part(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: only detection makes a token, so the machine has the instructions.
+        unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(w, x)) }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: only detection makes a token, so the machine has the instructions. Two products of at most 127 · 128
+        // fit 16 bits.
+        unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1))) }
     }
 }
 
 impl Dots for AvxVnni {
     const UNSIGNED: bool = true;
-    type Bytes = __m256i;
+    const I8_PARTS: usize = 1;
 
     #[inline(always)]
-    fn group(self, x: __m256i) -> __m256i {
-        x
+    unsafe fn rewrite(self, x: __m256i, to: *mut u8, _part: usize) {
+        // SAFETY: the caller promises that the vector can be written; only detection makes a token, so the machine has
+        // the instructions.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm256_xor_si256(x, _mm256_set1_epi8(i8::MIN))) }
+    }
+
+    #[inline(always)]
+    fn part(self, w: __m256i, _part: usize) -> __m256i {
+        w
+    }
+
+    #[inline(always)]
+    fn add_part(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        self.dot(sums, w, x)
     }
 
     #[inline(always)]
@@ -92,7 +129,7 @@ impl Dots for AvxVnni {
 unsafe impl<D: Dots> Simd for Avx2<D> {
     type F32 = __m256;
     type I32 = __m256i;
-    type Bytes = D::Bytes;
+    type Bytes = __m256i;
     type Panel = Lines<16>;
     type Sums = [Self::Panel; 32];
     type Slice = Self::Sums;
@@ -101,6 +138,7 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     const ROWS: usize = 6;
     const PANEL: usize = 16;
     const UNSIGNED: bool = D::UNSIGNED;
+    const I8_PARTS: usize = D::I8_PARTS;
     const BF16: bool = false;
 
     #[inline(always)]
@@ -263,54 +301,62 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     #[inline(always)]
-    unsafe fn bytes(self, from: *const u8) -> D::Bytes {
+    unsafe fn bytes(self, from: *const u8) -> __m256i {
         // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
         // the instructions.
-        self.0.group(unsafe { _mm256_loadu_si256(from.cast()) })
+        unsafe { _mm256_loadu_si256(from.cast()) }
     }
 
     #[inline(always)]
-    fn splat_bytes(self, x: u32) -> D::Bytes {
+    fn splat_bytes(self, x: u32) -> __m256i {
         // SAFETY: only detection makes a token, so the machine has the instructions.
-        self.0.group(unsafe { _mm256_set1_epi32(x.cast_signed()) })
+        unsafe { _mm256_set1_epi32(x.cast_signed()) }
     }
 
-    #[expect(clippy::pointers_in_nomem_asm_block, reason = "the block reads nothing")]
     #[inline(always)]
-    fn splat_i8(self, x: u32) -> D::Bytes {
-        // SAFETY: only detection makes a token, so the machine has the instructions; the assembly emits nothing.
-        let x = unsafe {
-            let (x, mut bits) = (_mm256_set1_epi32(x.cast_signed()), SIGN_BITS.as_ptr());
-            if D::UNSIGNED {
-                // Not pure, so that the bits are an operand in memory each time: sums and weights take all registers.
-                asm!("/* {0} */", inout(reg) bits, options(nomem, nostack, preserves_flags));
-                _mm256_xor_si256(x, _mm256_loadu_si256(bits.cast()))
-            } else {
-                x
+    unsafe fn rewrite_i8(self, from: *const u8, len: usize, to: *mut u8, part: usize) {
+        const VECTOR: usize = size_of::<__m256i>();
+        let whole = len / VECTOR * VECTOR;
+        // SAFETY: the caller promises that the elements can be read, and a stretch written in each part.
+        unsafe {
+            for at in (0..whole).step_by(VECTOR) {
+                self.0.rewrite(_mm256_loadu_si256(from.add(at).cast()), to.add(at), part);
             }
-        };
-        self.0.group(x)
+            if whole < len {
+                let mut last = [0u8; VECTOR];
+                core::ptr::copy_nonoverlapping(from.add(whole), last.as_mut_ptr(), len - whole);
+                self.0.rewrite(_mm256_loadu_si256(last.as_ptr().cast()), to.add(whole), part);
+            }
+        }
     }
 
     #[inline(always)]
-    unsafe fn codes(self, from: *const u8) -> [D::Bytes; 4] {
+    fn part_i8(self, w: __m256i, part: usize) -> __m256i {
+        self.0.part(w, part)
+    }
+
+    #[inline(always)]
+    fn add_part_i8(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        self.0.add_part(sums, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn codes(self, from: *const u8) -> [__m256i; 4] {
         // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
         // the instructions.
         unsafe {
             let (words, mask) = (_mm256_loadu_si256(from.cast()), _mm256_set1_epi8(3));
-            let [a, b, c, d] =
-                [words, _mm256_srli_epi16::<2>(words), _mm256_srli_epi16::<4>(words), _mm256_srli_epi16::<6>(words)];
             [
-                self.0.group(_mm256_and_si256(a, mask)),
-                self.0.group(_mm256_and_si256(b, mask)),
-                self.0.group(_mm256_and_si256(c, mask)),
-                self.0.group(_mm256_and_si256(d, mask)),
+                _mm256_and_si256(words, mask),
+                _mm256_and_si256(_mm256_srli_epi16::<2>(words), mask),
+                _mm256_and_si256(_mm256_srli_epi16::<4>(words), mask),
+                _mm256_and_si256(_mm256_srli_epi16::<6>(words), mask),
             ]
         }
     }
 
     #[inline(always)]
-    fn dot_bytes(self, sums: __m256i, w: D::Bytes, x: D::Bytes) -> __m256i {
+    fn dot_bytes(self, sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
         self.0.dot(sums, w, x)
     }
 
@@ -373,4 +419,5 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     blocks!(6, 2, 1);
+    blocks!(rewritten 6, 2);
 }

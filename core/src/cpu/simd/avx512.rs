@@ -1,11 +1,10 @@
-use core::arch::asm;
 use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::block::{Block, Lines, SIGN_BITS};
+use super::block::{Block, Lines};
 use super::detect::Detect;
-use super::product::{BF16, I8, WidenedBF16, block, blocks};
+use super::product::{BF16, WidenedBF16, block, blocks, rewritten};
 use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma");
@@ -78,12 +77,30 @@ const fn first(len: usize) -> __mmask16 {
 pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     const UNSIGNED: bool = true;
     const BF16: bool = false;
+    const BF16_VECTORS: bool = false;
     const DENSE_ROWS: usize = 6;
-    type Bytes: Copy;
-    fn group(self, x: __m512i) -> Self::Bytes;
-    fn dot(self, sums: __m512i, w: Self::Bytes, x: Self::Bytes) -> __m512i;
+    const I8_PARTS: usize = 1;
+    /// [`Simd::rewrite_i8`] of a vector: products take one operand without a sign.
+    ///
+    /// # Safety
+    /// `to` is writable for a vector, in each part.
     #[inline(always)]
-    fn dot_bf16(self, sums: __m512, _w: Self::Bytes, _x: Self::Bytes) -> __m512 {
+    unsafe fn rewrite(self, x: __m512i, to: *mut u8, _part: usize) {
+        // SAFETY: the caller promises that the vector can be written; only detection makes a token, so the machine has
+        // the instructions.
+        unsafe { _mm512_storeu_si512(to.cast(), _mm512_xor_si512(x, _mm512_set1_epi8(i8::MIN))) }
+    }
+    #[inline(always)]
+    fn part(self, w: __m512i, _part: usize) -> __m512i {
+        w
+    }
+    #[inline(always)]
+    fn add_part(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        self.dot(sums, w, x)
+    }
+    fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i;
+    #[inline(always)]
+    fn dot_bf16(self, sums: __m512, _w: __m512i, _x: __m512i) -> __m512 {
         sums
     }
     /// Rounds to bfloat16, ties to even.
@@ -100,7 +117,7 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
             _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(rounded, nan, quiet)))
         }
     }
-    /// Pairs of bfloat16 from two vectors of f32. Where [`Dots::BF16`] says so.
+    /// Pairs of bfloat16 from two vectors of f32. Where [`Dots::BF16_VECTORS`] says so.
     #[inline(always)]
     fn bf16_pairs(self, first: __m512, _second: __m512) -> __m512 {
         first
@@ -110,14 +127,14 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     #[inline(always)]
     unsafe fn block_i8(self, b: &mut Block<'_>) {
         // SAFETY: the caller promises that operands and sums are as large as the block says.
-        unsafe { block::<Avx512<Self>, I8, 6, 4>(Avx512(self), b) }
+        unsafe { rewritten::<Avx512<Self>, 6, 4>(Avx512(self), b) }
     }
     /// # Safety
     /// The block's promises.
     #[inline(always)]
     unsafe fn row_i8(self, b: &mut Block<'_>) {
         // SAFETY: the caller promises that operands and sums are as large as the block says.
-        unsafe { block::<Avx512<Self>, I8, 1, 4>(Avx512(self), b) }
+        unsafe { rewritten::<Avx512<Self>, 1, 4>(Avx512(self), b) }
     }
     /// # Safety
     /// The block's promises.
@@ -125,7 +142,7 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     unsafe fn block_bf16(self, b: &mut Block<'_>) {
         // SAFETY: the caller promises that operands and sums are as large as the block says.
         unsafe {
-            if Self::BF16 {
+            if Self::BF16_VECTORS {
                 block::<Avx512<Self>, BF16, 6, 4>(Avx512(self), b);
             } else {
                 block::<Avx512<Self>, WidenedBF16, 6, 4>(Avx512(self), b);
@@ -138,35 +155,47 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     fn end_blocks(self) {}
 }
 
+/// Bytes are widened to pairs of i16: of a group's four, the second and fourth come first.
 impl Dots for Plain {
     const UNSIGNED: bool = false;
-    /// The second and fourth byte of each group as i16, and the first and third.
-    type Bytes = [__m512i; 2];
+    const I8_PARTS: usize = 2;
 
     #[inline(always)]
-    fn group(self, x: __m512i) -> [__m512i; 2] {
-        // SAFETY: only detection makes a token, so the machine has the instructions.
-        unsafe { [_mm512_srai_epi16::<8>(x), _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x))] }
+    unsafe fn rewrite(self, x: __m512i, to: *mut u8, part: usize) {
+        // SAFETY: the caller promises that both vectors can be written; only detection makes a token, so the machine
+        // has the instructions.
+        unsafe {
+            _mm512_storeu_si512(to.cast(), self.part(x, 0));
+            _mm512_storeu_si512(to.add(part).cast(), self.part(x, 1));
+        }
     }
 
     #[inline(always)]
-    fn dot(self, sums: __m512i, w: [__m512i; 2], x: [__m512i; 2]) -> __m512i {
+    fn part(self, w: __m512i, part: usize) -> __m512i {
         // SAFETY: only detection makes a token, so the machine has the instructions.
         unsafe {
-            let sums = _mm512_add_epi32(sums, _mm512_madd_epi16(w[0], x[0]));
-            _mm512_add_epi32(sums, _mm512_madd_epi16(w[1], x[1]))
+            match part {
+                0 => _mm512_srai_epi16::<8>(w),
+                _ => _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(w)),
+            }
         }
+    }
+
+    #[inline(always)]
+    fn add_part(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: only detection makes a token, so the machine has the instructions.
+        unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(w, x)) }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: only detection makes a token, so the machine has the instructions. Two products of at most 127 · 128
+        // fit 16 bits.
+        unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1))) }
     }
 }
 
 impl Dots for Vnni {
-    type Bytes = __m512i;
-
-    #[inline(always)]
-    fn group(self, x: __m512i) -> __m512i {
-        x
-    }
-
     #[inline(always)]
     fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
         // SAFETY: only detection makes a token, so the machine has the instructions.
@@ -176,13 +205,7 @@ impl Dots for Vnni {
 
 impl Dots for Bf16 {
     const BF16: bool = true;
-    type Bytes = __m512i;
-
-    #[inline(always)]
-    fn group(self, x: __m512i) -> __m512i {
-        x
-    }
-
+    const BF16_VECTORS: bool = true;
     #[inline(always)]
     fn dot(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
         // SAFETY: only detection makes a token, so the machine has the instructions.
@@ -223,7 +246,7 @@ impl Dots for Bf16 {
 unsafe impl<D: Dots> Simd for Avx512<D> {
     type F32 = __m512;
     type I32 = __m512i;
-    type Bytes = D::Bytes;
+    type Bytes = __m512i;
     type Panel = Lines<64>;
     type Sums = [Self::Panel; 32];
     type Slice = Self::Sums;
@@ -232,7 +255,9 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     const ROWS: usize = 6;
     const PANEL: usize = 64;
     const UNSIGNED: bool = D::UNSIGNED;
+    const I8_PARTS: usize = D::I8_PARTS;
     const BF16: bool = D::BF16;
+    const BF16_VECTORS: bool = D::BF16_VECTORS;
     const DENSE_ROWS: usize = D::DENSE_ROWS;
 
     #[inline(always)]
@@ -412,53 +437,56 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     }
 
     #[inline(always)]
-    unsafe fn bytes(self, from: *const u8) -> D::Bytes {
+    unsafe fn bytes(self, from: *const u8) -> __m512i {
         // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
         // the instructions.
-        self.0.group(unsafe { _mm512_loadu_si512(from.cast()) })
+        unsafe { _mm512_loadu_si512(from.cast()) }
     }
 
     #[inline(always)]
-    fn splat_bytes(self, x: u32) -> D::Bytes {
+    fn splat_bytes(self, x: u32) -> __m512i {
         // SAFETY: only detection makes a token, so the machine has the instructions.
-        self.0.group(unsafe { _mm512_set1_epi32(x.cast_signed()) })
-    }
-
-    #[expect(clippy::pointers_in_nomem_asm_block, reason = "the block reads nothing")]
-    #[inline(always)]
-    fn splat_i8(self, x: u32) -> D::Bytes {
-        // SAFETY: only detection makes a token, so the machine has the instructions; the assembly emits nothing.
-        let x = unsafe {
-            let (x, mut bits) = (_mm512_set1_epi32(x.cast_signed()), SIGN_BITS.as_ptr());
-            if D::UNSIGNED {
-                asm!("/* {0} */", inout(reg) bits, options(pure, nomem, nostack, preserves_flags));
-                _mm512_xor_si512(x, _mm512_loadu_si512(bits.cast()))
-            } else {
-                x
-            }
-        };
-        self.0.group(x)
+        unsafe { _mm512_set1_epi32(x.cast_signed()) }
     }
 
     #[inline(always)]
-    unsafe fn codes(self, from: *const u8) -> [D::Bytes; 4] {
+    unsafe fn rewrite_i8(self, from: *const u8, len: usize, to: *mut u8, part: usize) {
+        const VECTOR: usize = size_of::<__m512i>();
+        for at in (0..len).step_by(VECTOR) {
+            let mask = u64::MAX >> (VECTOR - VECTOR.min(len - at));
+            // SAFETY: the caller promises that the elements can be read, and a stretch written in each part; only
+            // detection makes a token, so the machine has the instructions.
+            unsafe { self.0.rewrite(_mm512_maskz_loadu_epi8(mask, from.add(at).cast()), to.add(at), part) };
+        }
+    }
+
+    #[inline(always)]
+    fn part_i8(self, w: __m512i, part: usize) -> __m512i {
+        self.0.part(w, part)
+    }
+
+    #[inline(always)]
+    fn add_part_i8(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        self.0.add_part(sums, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn codes(self, from: *const u8) -> [__m512i; 4] {
         // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
         // the instructions.
         unsafe {
             let (words, mask) = (_mm512_loadu_si512(from.cast()), _mm512_set1_epi8(3));
-            let [a, b, c, d] =
-                [words, _mm512_srli_epi16::<2>(words), _mm512_srli_epi16::<4>(words), _mm512_srli_epi16::<6>(words)];
             [
-                self.0.group(_mm512_and_si512(a, mask)),
-                self.0.group(_mm512_and_si512(b, mask)),
-                self.0.group(_mm512_and_si512(c, mask)),
-                self.0.group(_mm512_and_si512(d, mask)),
+                _mm512_and_si512(words, mask),
+                _mm512_and_si512(_mm512_srli_epi16::<2>(words), mask),
+                _mm512_and_si512(_mm512_srli_epi16::<4>(words), mask),
+                _mm512_and_si512(_mm512_srli_epi16::<6>(words), mask),
             ]
         }
     }
 
     #[inline(always)]
-    fn dot_bytes(self, sums: __m512i, w: D::Bytes, x: D::Bytes) -> __m512i {
+    fn dot_bytes(self, sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
         self.0.dot(sums, w, x)
     }
 
@@ -521,7 +549,7 @@ unsafe impl<D: Dots> Simd for Avx512<D> {
     }
 
     #[inline(always)]
-    fn dot_bf16(self, sums: __m512, w: D::Bytes, x: D::Bytes) -> __m512 {
+    fn dot_bf16(self, sums: __m512, w: __m512i, x: __m512i) -> __m512 {
         self.0.dot_bf16(sums, w, x)
     }
 

@@ -11,15 +11,6 @@ pub(in crate::cpu) const MAX_PANEL: usize = 64;
 /// Bytes to which a panel's columns are padded along `k`.
 pub(in crate::cpu) const CHUNK: usize = 64;
 
-/// What turns int8 into uint8 by `xor`, for instructions that multiply these. Users hide its value from the compiler: if it
-/// knew that, it would flip the bits of a word before spreading it over a vector, which takes three instructions, two of
-/// them where products are computed, for a load and one.
-#[cfg_attr(
-    not(all(feature = "simd", target_arch = "x86_64")),
-    allow(dead_code, reason = "what others multiply is signed")
-)]
-pub(in crate::cpu) static SIGN_BITS: [i8; 64] = [i8::MIN; 64];
-
 /// A row of a panel's width.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -98,6 +89,9 @@ pub(in crate::cpu) struct Block<'s> {
     pub(in crate::cpu) x: *const u8,
     /// Bytes from one row of `x` to the next.
     pub(in crate::cpu) stride: usize,
+    /// Where rows of int8 are as [`Simd::rewrite_i8`](super::Simd::rewrite_i8) writes them: the bytes from a row's first
+    /// part to its second.
+    pub(in crate::cpu) part: Option<usize>,
     pub(in crate::cpu) rows: usize,
     /// Elements of a row.
     pub(in crate::cpu) k: usize,

@@ -29,6 +29,12 @@ pub(super) fn has_amx() -> bool {
     cpuid(7, 0).edx & BF16_TILE_INT8 == BF16_TILE_INT8
 }
 
+/// Whether vectors multiply bf16 pairs at half the rate of f32: on Intel's processors so far, which leave bf16 to tiles.
+pub(in crate::cpu) fn has_slow_bf16_vectors() -> bool {
+    let vendor = cpuid(0, 0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+}
+
 fn has_subleaf() -> bool {
     cpuid(7, 0).eax >= 1
 }

@@ -25,6 +25,8 @@ pub(super) use amx::Amx;
 pub(super) use avx2::{Avx2, AvxVnni};
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 pub(super) use avx512::{Avx512, Bf16, Vnni};
+#[cfg(all(feature = "simd", not(fuzzing), target_arch = "x86_64"))]
+pub(super) use cpuid::has_slow_bf16_vectors;
 #[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use detect::Detect;
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]

@@ -1,13 +1,17 @@
 //! Products of rows of activations with a panel of packed weights: one loop for every element type.
 
+use core::mem::MaybeUninit;
+
 use half::{bf16, f16};
 
-use super::block::{Block, Columns};
+use super::block::{Block, CHUNK, Columns};
 use super::{Element, Simd};
 use crate::built;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
+/// Elements of a row that are rewritten at a time: few enough that six rows stay in the first-level cache.
+const STRETCH: usize = 1024;
 
 /// How elements of one pair of types are multiplied, a group of consecutive `k` at a time.
 pub(in crate::cpu) trait Product<S: Simd> {
@@ -43,6 +47,53 @@ pub(in crate::cpu) trait Product<S: Simd> {
     unsafe fn store(s: S, to: *mut f32, sum: Self::Sum);
 }
 
+/// Rows of int8 as products take them, in one part or two.
+#[repr(align(64))]
+struct Rewritten<const R: usize>(MaybeUninit<[[[u8; STRETCH]; 2]; R]>);
+
+/// [`block`] of int8 where products take rewritten rows. If the block's are not, they are rewritten here, a stretch at a
+/// time.
+///
+/// # Safety
+/// The block's promises.
+#[cfg_attr(feature = "simd", inline(always))]
+pub(in crate::cpu) unsafe fn rewritten<S: Simd, const R: usize, const V: usize>(s: S, b: &mut Block<'_>) {
+    const { assert!(STRETCH.is_multiple_of(CHUNK) && S::I8_GROUP == 4 && 0 < S::I8_PARTS && S::I8_PARTS <= 2) };
+    let mut rows = Rewritten::<R>(MaybeUninit::uninit());
+    let to = rows.0.as_mut_ptr().cast::<u8>();
+    let step = if b.part.is_some() { b.k } else { STRETCH };
+    let (mut add, mut next, mut done) = (b.add, b.next, 0);
+    loop {
+        let len = step.min(b.k - done);
+        let (x, stride, part) = match b.part {
+            Some(part) => (b.x, b.stride, part),
+            None => {
+                for i in 0..b.rows {
+                    // SAFETY: a stretch of a row of `x`, and one of at most R rows to write.
+                    unsafe { s.rewrite_i8(b.x.add(i * b.stride + done), len, to.add(i * 2 * STRETCH), STRETCH) };
+                }
+                (to.cast_const(), 2 * STRETCH, STRETCH)
+            }
+        };
+        let k = len.next_multiple_of(S::I8_GROUP);
+        // SAFETY: a stretch of the panel, which is padded with zeros to whole groups, as rewritten rows are.
+        unsafe {
+            let w = b.w.add(done * S::PANEL);
+            let first = &mut Block { x, stride, part: None, rows: b.rows, k, w, sums: b.sums, add, next };
+            block::<S, I8, R, V>(s, first);
+            if S::I8_PARTS == 2 {
+                let second = &mut Block { x: x.add(part), add: true, next: &[], ..*first };
+                block::<S, I8Second, R, V>(s, second);
+            }
+        }
+        (add, next) = (true, &[]);
+        done += len;
+        if done >= b.k {
+            return;
+        }
+    }
+}
+
 /// `R` rows times `V` vectors of columns, all sums in registers. Each sum is over `k` in order, whatever the rows
 /// beside it, so that results do not depend on how rows are cut into blocks.
 ///
@@ -67,18 +118,20 @@ pub(in crate::cpu) unsafe fn block<S: Simd, P: Product<S>, const R: usize, const
         // SAFETY: rows past the last repeat it.
         *x = unsafe { x.add(i.min(b.rows - 1) * b.stride) };
     }
-    let x_group = P::GROUP * P::X_BYTES;
+    let (x_group, w_group) = (P::GROUP * P::X_BYTES, P::GROUP * P::W_BYTES * S::PANEL);
+    let groups = b.k / P::GROUP;
     let mut w = b.w;
     // Spread over the groups: many fetches at once would hold up the loads between them.
     let mut next = b.next.as_ptr();
-    let next_step = b.next.len().div_ceil((b.k / P::GROUP).max(1)).min(LINE);
-    for k in 0..b.k / P::GROUP {
+    let next_step = b.next.len().div_ceil(groups.max(1)).min(LINE);
+    for k in 0..groups {
         s.prefetch(next);
         next = next.wrapping_add(next_step);
-        // SAFETY: group `k` of each row, and of the panel.
-        unsafe { step::<S, P, R, V>(s, &mut sums, &x, k * x_group, w) };
-        // SAFETY: at most to the panel's end.
-        w = unsafe { w.add(P::GROUP * P::W_BYTES * S::PANEL) };
+        // SAFETY: group `k` of each row, and of the panel, which then goes on at least to its end.
+        unsafe {
+            step::<S, P, R, V>(s, &mut sums, &x, k * x_group, w);
+            w = w.add(w_group);
+        }
     }
     let rest = b.k % P::GROUP * P::X_BYTES;
     if rest > 0 {
@@ -86,7 +139,7 @@ pub(in crate::cpu) unsafe fn block<S: Simd, P: Product<S>, const R: usize, const
         for (tail, x) in tails.iter_mut().zip(&mut x) {
             let to = tail.as_mut_ptr().cast::<u8>();
             // SAFETY: `rest` bytes are left of the row, fewer than the 16 of `tail`.
-            unsafe { core::ptr::copy_nonoverlapping(x.add(b.k / P::GROUP * x_group), to, rest) };
+            unsafe { core::ptr::copy_nonoverlapping(x.add(groups * x_group), to, rest) };
             *x = to.cast_const();
         }
         // SAFETY: a group; panels are padded with zeros to whole ones.
@@ -190,9 +243,21 @@ where
 macro_rules! blocks {
     ($rows:literal, $vectors:literal, $half:literal) => {
         blocks!($rows, $vectors, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
-        blocks!($rows, $vectors, block_bf16: WidenedBF16, block_i8: I8);
-        blocks!(1, $vectors, row_i8: I8);
+        blocks!($rows, $vectors, block_bf16: WidenedBF16);
         blocks!(columns $rows, $vectors, $half, columns: F32);
+    };
+    (rewritten $rows:literal, $vectors:literal) => {
+        #[inline(always)]
+        unsafe fn block_i8(self, b: &mut $crate::cpu::simd::block::Block<'_>) {
+            // SAFETY: the caller promises that operands and sums are as large as the block says.
+            unsafe { $crate::cpu::simd::product::rewritten::<Self, $rows, $vectors>(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn row_i8(self, b: &mut $crate::cpu::simd::block::Block<'_>) {
+            // SAFETY: the caller promises that operands and sums are as large as the block says.
+            unsafe { $crate::cpu::simd::product::rewritten::<Self, 1, $vectors>(self, b) }
+        }
     };
     (columns $rows:literal, $vectors:literal, $half:literal, $($name:ident: $product:ident),*) => {
         $(
@@ -438,49 +503,59 @@ impl<S: Simd> Product<S> for WidenedBF16 {
     }
 }
 
-/// int8 · int8 in groups of four, summed in i32.
+/// int8 · int8 in groups of four, summed in i32. Where an instruction set makes these in two parts, the first.
 pub(in crate::cpu) struct I8;
 
-impl<S: Simd> Product<S> for I8 {
-    const IS_BUILT: bool = built::INT8;
-    const GROUP: usize = 4;
-    const X_BYTES: usize = 1;
-    const W_BYTES: usize = 1;
-    type Sum = S::I32;
-    type W = S::Bytes;
-    type X = S::Bytes;
+/// The second part of [`I8`].
+pub(in crate::cpu) struct I8Second;
 
-    #[inline(always)]
-    fn zero(s: S) -> S::I32 {
-        s.zero_i32()
-    }
+macro_rules! int8 {
+    ($name:ident, $part:literal) => {
+        impl<S: Simd> Product<S> for $name {
+            const IS_BUILT: bool = built::INT8;
+            const GROUP: usize = 4;
+            const X_BYTES: usize = 1;
+            const W_BYTES: usize = 1;
+            type Sum = S::I32;
+            type W = S::Bytes;
+            type X = S::Bytes;
 
-    #[inline(always)]
-    unsafe fn weights(s: S, from: *const u8, _: usize) -> S::Bytes {
-        // SAFETY: the caller promises that a vector can be read.
-        unsafe { s.bytes(from) }
-    }
+            #[inline(always)]
+            fn zero(s: S) -> S::I32 {
+                s.zero_i32()
+            }
 
-    #[inline(always)]
-    unsafe fn input(s: S, from: *const u8, _: usize) -> S::Bytes {
-        // SAFETY: the caller promises that a vector can be read.
-        s.splat_i8(unsafe { from.cast::<u32>().read_unaligned() })
-    }
+            #[inline(always)]
+            unsafe fn weights(s: S, from: *const u8, _: usize) -> S::Bytes {
+                // SAFETY: the caller promises that a vector can be read.
+                s.part_i8(unsafe { s.bytes(from) }, $part)
+            }
 
-    #[inline(always)]
-    fn add(s: S, sum: S::I32, w: S::Bytes, x: S::Bytes) -> S::I32 {
-        s.dot_bytes(sum, w, x)
-    }
+            #[inline(always)]
+            unsafe fn input(s: S, from: *const u8, _: usize) -> S::Bytes {
+                // SAFETY: the caller promises that a group can be read.
+                s.splat_bytes(unsafe { from.cast::<u32>().read_unaligned() })
+            }
 
-    #[inline(always)]
-    unsafe fn load(s: S, from: *const f32) -> S::I32 {
-        // SAFETY: the caller promises that a vector can be read.
-        unsafe { s.load_sums(from.cast()) }
-    }
+            #[inline(always)]
+            fn add(s: S, sum: S::I32, w: S::Bytes, x: S::Bytes) -> S::I32 {
+                s.add_part_i8(sum, w, x)
+            }
 
-    #[inline(always)]
-    unsafe fn store(s: S, to: *mut f32, sum: S::I32) {
-        // SAFETY: the caller promises that a vector can be written.
-        unsafe { s.store_i32(to.cast(), sum) }
-    }
+            #[inline(always)]
+            unsafe fn load(s: S, from: *const f32) -> S::I32 {
+                // SAFETY: the caller promises that a vector can be read.
+                unsafe { s.load_sums(from.cast()) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(s: S, to: *mut f32, sum: S::I32) {
+                // SAFETY: the caller promises that a vector can be written.
+                unsafe { s.store_i32(to.cast(), sum) }
+            }
+        }
+    };
 }
+
+int8!(I8, 0);
+int8!(I8Second, 1);

@@ -211,6 +211,8 @@ unsafe impl Simd for Scalar {
     }
 
     blocks!(2, 2, 1);
+    blocks!(2, 2, block_i8: I8);
+    blocks!(1, 2, row_i8: I8);
 }
 
 const _: () = assert!(LANES <= MAX_LANES);

@@ -33,6 +33,8 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     const I8_GROUP: usize = 4;
     /// Whether there are products of bf16 pairs.
     const BF16: bool;
+    /// Whether vectors multiply bf16 pairs faster than f32.
+    const BF16_VECTORS: bool = false;
     /// int8 weights of a vector of columns, or activations repeated in every column, four to a column.
     type Bytes: Copy;
     /// [`Simd::PANEL`] f32.
@@ -101,10 +103,26 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn bytes(self, from: *const u8) -> Self::Bytes;
     /// Four bytes in every column.
     fn splat_bytes(self, x: u32) -> Self::Bytes;
-    /// Four int8 activations in every column, unsigned where [`Simd::UNSIGNED`] says so.
+    /// Parts in which [`Simd::rewrite_i8`] writes activations: two where bytes are widened to 16 bits, 0 where products
+    /// take activations as they are.
+    const I8_PARTS: usize = 0;
+    /// Writes int8 activations as products take them, and zeros after them, to a whole group at least. The second part
+    /// starts `part` bytes after the first.
+    ///
+    /// # Safety
+    /// `from` is readable for `len` elements, `to` writable for that many bytes in each part, rounded up to
+    /// [`CHUNK`](super::block::CHUNK).
     #[inline(always)]
-    fn splat_i8(self, x: u32) -> Self::Bytes {
-        self.splat_bytes(x)
+    unsafe fn rewrite_i8(self, _from: *const u8, _len: usize, _to: *mut u8, _part: usize) {}
+    /// A part of a group of int8 weights.
+    #[inline(always)]
+    fn part_i8(self, w: Self::Bytes, _part: usize) -> Self::Bytes {
+        w
+    }
+    /// Adds the products of a part of a group.
+    #[inline(always)]
+    fn add_part_i8(self, sums: Self::I32, w: Self::Bytes, x: Self::Bytes) -> Self::I32 {
+        self.dot_bytes(sums, w, x)
     }
     /// A word of each column of a vector, taken apart into [`QuantResidual`](crate::QuantResidual)'s codes of four
     /// groups of four neighbours.
@@ -113,6 +131,7 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `from` is readable for `4 · LANES` bytes.
     unsafe fn codes(self, from: *const u8) -> [Self::Bytes; 4];
     /// Adds to each lane the products of its column's four bytes. Where [`Simd::UNSIGNED`] says so, `x` is unsigned.
+    /// Where [`Simd::I8_PARTS`] is 2, `x` is neither negative nor above 127.
     fn dot_bytes(self, sums: Self::I32, w: Self::Bytes, x: Self::Bytes) -> Self::I32;
     /// # Safety
     /// `to` is writable for `LANES` elements.
@@ -165,7 +184,7 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `from` is readable for `LANES` pairs.
     unsafe fn load_bf16_of_pairs(self, from: *const u8, which: usize) -> Self::F32;
-    /// Adds to each lane the products of its pair of bfloat16 and the pair `x`. Where [`Simd::BF16`] says so.
+    /// Adds to each lane the products of its pair of bfloat16 and the pair `x`. Where [`Simd::BF16_VECTORS`] says so.
     #[cfg_attr(
         not(all(feature = "simd", target_arch = "x86_64")),
         allow(dead_code, reason = "only AVX-512 has it so far")
@@ -221,7 +240,7 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// The promises of [`Columns`].
     unsafe fn columns(self, c: &Columns);
-    /// Products of bfloat16 pairs with rows of a panel's width. Where [`Simd::BF16`] says so.
+    /// Products of bfloat16 pairs with rows of a panel's width. Where [`Simd::BF16_VECTORS`] says so.
     ///
     /// # Safety
     /// The promises of [`Columns`].
@@ -231,7 +250,7 @@ pub(in crate::cpu) unsafe trait Simd: Copy + Send + Sync + 'static {
     )]
     #[inline(always)]
     unsafe fn columns_bf16(self, _c: &Columns) {}
-    /// Rounds to bfloat16, ties to even, and writes each pair of lanes as one. Where [`Simd::BF16`] says so.
+    /// Rounds to bfloat16, ties to even, and writes each pair of lanes as one. Where [`Simd::BF16_VECTORS`] says so.
     ///
     /// # Safety
     /// `to` is writable for `LANES` pairs.

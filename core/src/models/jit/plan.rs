@@ -94,6 +94,14 @@ impl Plan for JitPlan {
         &self.modulation
     }
 
+    fn blocks(&self) -> &BlockPlan {
+        &self.blocks
+    }
+
+    fn head_dim(&self) -> usize {
+        self.rope.cols
+    }
+
     fn of_images(&self, images: usize) -> JitPlan {
         JitPlan { trajectory: self.trajectory.of_images(images), ..*self }
     }

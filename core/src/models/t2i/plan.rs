@@ -113,6 +113,14 @@ impl Plan for T2iPlan {
         &self.modulation
     }
 
+    fn blocks(&self) -> &BlockPlan {
+        &self.blocks
+    }
+
+    fn head_dim(&self) -> usize {
+        self.rope.cols
+    }
+
     fn of_images(&self, images: usize) -> T2iPlan {
         T2iPlan { trajectory: self.trajectory.of_images(images), ..*self }
     }
