@@ -178,6 +178,20 @@ impl<T> Copy for Source<'_, T> {}
 // SAFETY: read-only plain data.
 unsafe impl<T: Sync> Sync for Source<'_, T> {}
 
+impl<'a> Source<'a, u8> {
+    /// The bytes of a matrix's rows, of which `bytes` starts with the first element.
+    ///
+    /// # Panics
+    /// If they are fewer.
+    pub(super) fn of_bytes(bytes: &'a [u8], view: &View) -> Source<'a, u8> {
+        let size = view.dtype.size();
+        let (rows, cols, stride) = (view.rows, view.cols * size, view.stride.saturating_mul(size));
+        let end = |last: usize| last.checked_mul(stride).and_then(|start| start.checked_add(cols));
+        assert!(rows == 0 || end(rows - 1).is_some_and(|end| end <= bytes.len()));
+        Source { first: bytes.as_ptr(), rows, cols, stride, lives: PhantomData }
+    }
+}
+
 impl<'a, T: Pod> Source<'a, T> {
     /// Row `r`.
     #[inline(always)]

@@ -8,11 +8,16 @@
 //! sum of each column, i32. What follows is the [`QuantResidual`](crate::QuantResidual) of int8 weights, where they
 //! have one, as words `[k / 16][panel]`.
 
+use core::ops::Range;
+
 use bytemuck::Pod;
 
 use super::isa::{self, Isa};
+use super::memory::Source;
 use super::shape::Shape;
 use super::simd::block::CHUNK;
+use super::simd::{MAX_LANES, Simd};
+use super::tiles::Tiles;
 use crate::checked::range;
 use crate::cpu::exec::Executor;
 use crate::{DType, Region, View, Weight};
@@ -196,7 +201,7 @@ pub fn pack_from(
         }
         let Some(bytes) = source.read(weight) else { continue };
         let (to, rest) = data.split_at_mut(len);
-        pack_weight(bytes, weight, shape, to, panel_bytes, executor);
+        pack_weight(bytes, weight, isa, to, panel_bytes, executor);
         source.has_packed(weight);
         entries[filled] = Entry { file: weight.data.offset as u64, packed: at as u64, rows: weight.data.rows as u64 };
         filled += 1;
@@ -208,50 +213,118 @@ pub fn pack_from(
     header.copy_from_slice(bytemuck::bytes_of(&filled));
 }
 
-/// A panel that one task writes.
-struct Panel(*mut u8);
+/// A matrix on its way into panels: a tile is a panel.
+struct PackWeight<'f> {
+    rows: Source<'f, u8>,
+    residual: Option<Source<'f, u8>>,
+    dtype: DType,
+    to: *mut u8,
+    panel_bytes: usize,
+}
 
-// SAFETY: plain bytes; each task writes a panel of its own.
-unsafe impl Sync for Panel {}
+// SAFETY: plain bytes; each tile writes a panel of its own.
+unsafe impl Sync for PackWeight<'_> {}
 
-/// `data` and `rest` are the bytes of the weight and of its residual.
+impl Tiles for PackWeight<'_> {
+    const PRODUCTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, s: S, panel: usize) {
+        let first = panel * S::PANEL;
+        // SAFETY: a panel of the region, which no other tile writes.
+        let to = unsafe { core::slice::from_raw_parts_mut(self.to.add(panel * self.panel_bytes), self.panel_bytes) };
+        let residual_bytes = self.residual.map_or(0, |residual| residual.cols * S::PANEL);
+        let (to, residual_to) = to.split_at_mut(self.panel_bytes - residual_bytes);
+        if let Some(residual) = &self.residual {
+            pack_rows(s, residual, Word::Four, first, 0..residual.cols, residual_to);
+        }
+        let has_sums = S::UNSIGNED && self.dtype == DType::I8;
+        let (to, sums) = to.split_at_mut(to.len() - if has_sums { size_of::<i32>() * S::PANEL } else { 0 });
+        pack_rows(s, &self.rows, Word::of(self.dtype, S::I8_GROUP), first, 0..self.rows.cols, to);
+        if has_sums {
+            add_excess(s, to, bytemuck::cast_slice_mut(sums));
+        }
+    }
+}
+
+/// Packs `data` and `rest`, the bytes of the weight and of its residual.
 fn pack_weight(
     [data, rest]: [&[u8]; 2],
     weight: &Weight,
-    shape: Shape,
+    isa: Isa,
     to: &mut [u8],
     panel_bytes: usize,
     executor: &dyn Executor,
 ) {
-    let view = &weight.data;
-    let size = view.dtype.size();
-    let row = |r: usize| &data[r * view.stride * size..][..view.cols * size];
-    let panels = view.rows.div_ceil(shape.panel);
+    let panels = weight.data.rows.div_ceil(isa::shape(isa).panel);
     assert!(panels * panel_bytes <= to.len());
-    let base = &Panel(to.as_mut_ptr());
-    executor.run(panels, &|panel| {
-        assert!(panel < panels);
-        // SAFETY: panel `panel` of `to`, as just asserted, which no other task writes, as executors promise.
-        let to = unsafe { core::slice::from_raw_parts_mut(base.0.add(panel * panel_bytes), panel_bytes) };
-        let row = |r: usize| if panel * shape.panel + r < view.rows { row(panel * shape.panel + r) } else { &[] };
-        let residual_bytes = weight.residual().map_or(0, |residual| residual.cols * shape.panel);
-        let (to, rest_to) = to.split_at_mut(panel_bytes - residual_bytes);
-        if let Some(residual) = weight.residual() {
-            let first = panel * shape.panel;
-            let rows = shape.panel.min(view.rows - first);
-            interleave::<u32>(bytemuck::cast_slice_mut(rest_to), shape.panel, &|r| {
-                if r < rows { &rest[(first + r) * residual.stride..][..residual.cols] } else { &[] }
-            });
+    let kernel = PackWeight {
+        rows: Source::of_bytes(data, &weight.data),
+        residual: weight.residual().map(|residual| Source::of_bytes(rest, &residual)),
+        dtype: weight.data.dtype,
+        to: to.as_mut_ptr(),
+        panel_bytes,
+    };
+    isa::launch(isa, executor, panels, &kernel);
+}
+
+/// Packs some bytes of the panel's rows, those from row `first` on, into words that end in zeros.
+#[cfg_attr(feature = "simd", inline(always))]
+pub(super) fn pack_rows<S: Simd>(
+    s: S,
+    rows: &Source<'_, u8>,
+    word: Word,
+    first: usize,
+    bytes: Range<usize>,
+    to: &mut [u8],
+) {
+    /// Bytes of a row that are read at a time: some lines, so that few rows are read at once.
+    const STRETCH: usize = 256;
+    const WORD: usize = size_of::<f32>();
+    let square = WORD * S::LANES;
+    let mut done = 0;
+    if word == Word::Four && first + S::PANEL <= rows.rows && bytes.len() >= square {
+        let start = rows.pointer(first, bytes.start);
+        if (start.addr() | rows.stride | to.as_ptr().addr()).is_multiple_of(WORD) {
+            done = bytes.len() / square * square;
+            assert!(done * S::PANEL <= to.len());
+            for stretch in (0..done).step_by(STRETCH) {
+                for r in (0..S::PANEL).step_by(S::LANES) {
+                    for at in (stretch..done.min(stretch + STRETCH)).step_by(square) {
+                        let from = rows.pointer(first + r, bytes.start + at).cast::<f32>();
+                        // SAFETY: LANES rows from this one on, which are the panel's, and as many of their words.
+                        unsafe {
+                            let to = to.as_mut_ptr().add(at * S::PANEL).cast::<f32>().add(r);
+                            s.transpose(from, rows.stride / WORD, to, S::PANEL);
+                        }
+                    }
+                }
+            }
         }
-        let sums = if view.dtype == DType::I8 && shape.sums { size_of::<i32>() * shape.panel } else { 0 };
-        let (to, sums) = to.split_at_mut(to.len() - sums);
-        interleave_words(Word::of(view.dtype, shape.i8_group), to, shape.panel, &row);
-        for (r, sum) in bytemuck::cast_slice_mut::<u8, i32>(sums).iter_mut().enumerate() {
-            let weights = bytemuck::cast_slice::<u8, i8>(row(r));
-            // As the products do, so that what wraps there wraps here.
-            *sum = weights.iter().fold(0, |sum: i32, &w| sum.wrapping_add(128 * i32::from(w)));
-        }
+    }
+    interleave_words(word, &mut to[done * S::PANEL..], S::PANEL, &|r| {
+        if first + r < rows.rows { &rows.row(first + r)[bytes.start + done..bytes.end] } else { &[] }
     });
+}
+
+/// Adds what the sums of a panel's columns are too large by: 128 times the weights, wrapped as the products wrap.
+#[cfg_attr(feature = "simd", inline(always))]
+pub(super) fn add_excess<S: Simd>(s: S, words: &[u8], excess: &mut [i32]) {
+    let row = size_of::<i32>() * S::PANEL;
+    for (v, excess) in excess[..S::PANEL].chunks_exact_mut(S::LANES).enumerate() {
+        let mut sums = s.zero_i32();
+        for words in words.chunks_exact(row) {
+            // SAFETY: a vector of the row's words.
+            let w = unsafe { s.bytes(words[v * size_of::<i32>() * S::LANES..][..size_of::<i32>() * S::LANES].as_ptr()) };
+            sums = s.dot_bytes(sums, w, s.splat_bytes(0x0101_0101));
+        }
+        let mut lanes = [0; MAX_LANES];
+        // SAFETY: at least LANES elements.
+        unsafe { s.store_i32(lanes.as_mut_ptr(), sums) };
+        for (excess, sum) in excess.iter_mut().zip(lanes) {
+            *excess = excess.wrapping_add(sum.wrapping_mul(128));
+        }
+    }
 }
 
 /// Bytes of a column that lie side by side in a panel.
@@ -275,7 +348,7 @@ impl Word {
 }
 
 /// Writes the words of `panel` rows as a panel has them; rows end in zeros.
-pub(super) fn interleave_words<'f>(word: Word, to: &mut [u8], panel: usize, row: &dyn Fn(usize) -> &'f [u8]) {
+fn interleave_words<'f>(word: Word, to: &mut [u8], panel: usize, row: &dyn Fn(usize) -> &'f [u8]) {
     match word {
         Word::Two => interleave::<u16>(bytemuck::cast_slice_mut(to), panel, row),
         Word::Four => interleave::<u32>(bytemuck::cast_slice_mut(to), panel, row),
@@ -294,8 +367,10 @@ fn interleave<'f, T: Pod>(to: &mut [T], panel: usize, row: &dyn Fn(usize) -> &'f
             let (words, tail) = from.split_at(from.len().min(STEP * size) / size * size);
             let words = words.chunks_exact(size).map(bytemuck::pod_read_unaligned);
             let mut last = T::zeroed();
-            let tail = &tail[..tail.len().min(size)];
-            bytemuck::bytes_of_mut(&mut last)[..tail.len()].copy_from_slice(tail);
+            if !tail.is_empty() {
+                let tail = &tail[..tail.len().min(size)];
+                bytemuck::bytes_of_mut(&mut last)[..tail.len()].copy_from_slice(tail);
+            }
             let padded = words.chain([last]).chain(core::iter::repeat(T::zeroed()));
             to[r..].iter_mut().step_by(panel).zip(padded).for_each(|(to, x)| *to = x);
         }

@@ -2,7 +2,7 @@
 //! same words in the same order, so that products are the same to the bit.
 
 use super::super::memory::{Arena, Source};
-use super::super::pack::{PackedWeight, Word, interleave_words};
+use super::super::pack::{PackedWeight, Word, add_excess, pack_rows};
 use super::super::simd::Simd;
 use super::super::simd::block::{CHUNK, MAX_PANEL, Row, RowArray};
 use crate::{DType, Weight};
@@ -72,21 +72,15 @@ impl<'a> Loose<'a> {
     /// Packs what follows byte `from` of a panel's columns; the bytes of a column that this gave.
     #[cfg_attr(feature = "simd", inline(always))]
     fn pack<S: Simd>(&self, s: S, panel: usize, from: usize, to: &mut Slice<S>) -> usize {
+        let word = Word::of(self.dtype, S::I8_GROUP);
+        let (bytes, words) = pack_slice(s, &self.data, word, panel, from, &mut to.words);
         if S::UNSIGNED && self.dtype == DType::I8 {
-            self.add_excess::<S>(panel, from, &mut to.excess);
+            if from == 0 {
+                to.excess = S::Panel::splat(0.0);
+            }
+            add_excess(s, words, bytemuck::cast_slice_mut(to.excess.columns()));
         }
-        pack_rows(s, &self.data, Word::of(self.dtype, S::I8_GROUP), panel, from, to)
-    }
-
-    fn add_excess<S: Simd>(&self, panel: usize, from: usize, excess: &mut S::Panel) {
-        let excess = bytemuck::cast_slice_mut::<f32, i32>(excess.columns());
-        let first = panel * S::PANEL;
-        for (r, sum) in excess.iter_mut().enumerate().take(self.data.rows - first) {
-            let row = &self.data.row(first + r)[from..];
-            let weights = bytemuck::cast_slice::<u8, i8>(&row[..row.len().min(Slice::<S>::COLUMN)]);
-            let before = if from == 0 { 0 } else { *sum };
-            *sum = weights.iter().fold(before, |sum, &w| sum.wrapping_add(128 * i32::from(w)));
-        }
+        bytes
     }
 }
 
@@ -142,7 +136,8 @@ impl<'a> Weights<'a> {
         match self {
             Weights::Packed(weight) => (weight.residual(panel).as_ptr(), word.end - word.start),
             Weights::Loose(Loose { residual: Some(residual), .. }) => {
-                let bytes = pack_rows(s, residual, Word::Four, panel, word.start * size_of::<u32>(), slice);
+                let start = word.start * size_of::<u32>();
+                let (bytes, _) = pack_slice::<S>(s, residual, Word::Four, panel, start, &mut slice.words);
                 (slice.words.rows().as_ptr().cast(), bytes / size_of::<u32>())
             }
             Weights::Loose(_) => (core::ptr::null(), word.end - word.start),
@@ -150,31 +145,21 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// Packs what follows byte `from` of a panel's rows; the bytes of a row that this gave.
+/// Packs what follows byte `from` of a panel's rows; the bytes of a row that this gave, and all that was written.
 #[cfg_attr(feature = "simd", inline(always))]
-fn pack_rows<S: Simd>(s: S, rows: &Source<'_, u8>, word: Word, panel: usize, from: usize, to: &mut Slice<S>) -> usize {
+fn pack_slice<'s, S: Simd>(
+    s: S,
+    rows: &Source<'_, u8>,
+    word: Word,
+    panel: usize,
+    from: usize,
+    words: &'s mut S::Slice,
+) -> (usize, &'s [u8]) {
     const { assert!(Slice::<S>::COLUMN.is_multiple_of(CHUNK)) };
-    let (first, bytes) = (panel * S::PANEL, Slice::<S>::COLUMN.min(rows.cols - from));
-    let start = rows.pointer(first, from);
-    let whole = bytes == Slice::<S>::COLUMN && first + S::PANEL <= rows.rows;
-    if word == Word::Four && whole && (start.addr() | rows.stride).is_multiple_of(size_of::<f32>()) {
-        for r in (0..S::PANEL).step_by(S::LANES) {
-            let from = rows.pointer(first + r, from).cast::<f32>();
-            for (c, to) in to.words.rows().chunks_mut(S::LANES).enumerate() {
-                // SAFETY: LANES rows from this one on, which are the panel's, and as many of their words.
-                unsafe {
-                    let to = to.as_mut_ptr().cast::<f32>().add(r);
-                    s.transpose(from.add(c * S::LANES), rows.stride / size_of::<f32>(), to, S::PANEL);
-                }
-            }
-        }
-        return bytes;
-    }
+    let bytes = Slice::<S>::COLUMN.min(rows.cols - from);
     let len = bytes.next_multiple_of(CHUNK) * S::PANEL;
     // SAFETY: rows of a panel's width are plain words, at least `len` bytes of them.
-    let to = unsafe { core::slice::from_raw_parts_mut(to.words.rows().as_mut_ptr().cast::<u8>(), len) };
-    interleave_words(word, to, S::PANEL, &|r| {
-        if first + r < rows.rows { &rows.row(first + r)[from..from + bytes] } else { &[] }
-    });
-    bytes
+    let to = unsafe { core::slice::from_raw_parts_mut(words.rows().as_mut_ptr().cast::<u8>(), len) };
+    pack_rows(s, rows, word, panel * S::PANEL, from..from + bytes, to);
+    (bytes, to)
 }
