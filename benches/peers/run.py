@@ -3,6 +3,7 @@
     cargo xtask peers                                               everything, after most of an hour of preparing, once
     cargo xtask peers --shape jit-b16 --type int8 --batch 1         a part; the table shows all parts measured so far
     cargo xtask peers --level avx2 --type f32                       with every engine held to an instruction set
+    cargo xtask peers --latent                                      only REPA's pipeline on latents, beside PixelGen-XL
 
 Prepared files and results are kept in target/peers. Every engine has a process of its own; only one computes at a time.
 """
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import engines
+import latent
 import table
 from turns import PROGRAMS, ROOT, Worker, can_hold, instruction_sets, take
 
@@ -40,7 +42,7 @@ def prepare(case, dtype):
 def prepare_files(case, names):
     for make in {engines.ENGINES[name][0] for name in names} - {None}:
         # In a process of its own, which gives its memory back.
-        code = (f"import engines; engines.{make.__name__}"
+        code = (f"import engines, latent; {make.__module__}.{make.__name__}"
                 f"(engines.Case({str(case.folder)!r}, {case.shape!r}, {case.batch}, {case.threads}))")
         subprocess.run([sys.executable, "-c", code], cwd=HERE, check=True, stdout=subprocess.DEVNULL)
 
@@ -51,18 +53,18 @@ def results(case):
     return folder
 
 
-def start_denoir(case, dtype, model, level):
+def start_denoir(case, dtype, model, level, lines=("run", "modulate"), name="denoir"):
     x, _, labels = case.inputs()
     image, result = case.folder / f"x.{case.batch}.f32", results(case) / f"denoir {dtype}.f32"
     x.numpy().tofile(image)
-    return Worker(f"denoir {dtype}", [PROGRAMS / "peer", model, str(case.threads), level, image, result,
-                                      *(str(n) for n in labels.tolist())], result, ("run", "modulate"))
+    return Worker(f"{name} {dtype}", [PROGRAMS / "peer", model, str(case.threads), level, image, result,
+                                      *(str(n) for n in labels.tolist())], result, lines)
 
 
-def start(case, name, level):
+def start(case, name, level=engines.OWN, lines=("run",)):
     result = results(case) / f"{name}.npy"
     arguments = [name, case.folder, case.shape, str(case.batch), str(case.threads), result]
-    return Worker(name, [sys.executable, HERE / "worker.py", *arguments], result, level=level)
+    return Worker(name, [sys.executable, HERE / "worker.py", *arguments], result, lines, level)
 
 
 def reference(case):
@@ -102,6 +104,30 @@ def measure(case, dtype, level, rounds):
                 calibration=calibration, engines=rows)
 
 
+def measure_latent(case, pixels, dtype, rounds):
+    """The parts of REPA's pipeline and of PixelGen-XL's; `pixels` are the latter's cases: one image, a guided pair."""
+    prepare_files(case, latent.TYPES[dtype])
+    single, pair = pixels
+    ours = [(start_denoir(single, kind, prepare(single, kind), engines.OWN, ("run",)),
+             start_denoir(pair, kind, prepare(pair, kind), engines.OWN, ("run",), "PixelGen-XL, denoir"))
+            for kind in latent.PIXELS[dtype]]
+    theirs = [start(case, name, lines=latent.PARTS) for name in latent.TYPES[dtype]]
+    isa = instruction_sets()[-1]
+    calibration = take([*sum(ours, ()), *theirs], rounds, results(case), case.threads, isa, dtype)
+    rows = []
+    for one, two in ours:
+        seconds = {"single": one.seconds["run"], "pair": two.seconds["run"]}
+        rows.append(dict(engine=two.name, seconds=seconds, rss_mb=two.ask("save") / 1e6))
+        one.close(), two.close()
+    for worker in theirs:
+        rows.append(dict(engine=worker.name, seconds=worker.seconds, rss_mb=worker.ask("save") / 1e6))
+        worker.close()
+        if not np.isfinite(np.load(worker.result)).all():
+            raise RuntimeError(f"{worker.name} computes no picture")
+    return dict(shape=case.shape, type=dtype, level=engines.OWN, isa=isa, batch=1, threads=case.threads,
+                calibration=calibration, engines=rows)
+
+
 def plan(args):
     """What a run consists of: a shape, type, level and batch each."""
     lower = [level for level in engines.LOWER if level in instruction_sets()[:-1]]
@@ -118,6 +144,7 @@ def options():
     parser.add_argument("--type", choices=engines.TYPES, action="append")
     parser.add_argument("--level", choices=engines.LEVELS, action="append", help="own, or one that engines are held to")
     parser.add_argument("--batch", type=int, action="append", help="1, and 2 for the guided pair")
+    parser.add_argument("--latent", action="store_true", help="only the comparison with latents")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", type=Path, default=ROOT / "target/peers")
@@ -144,12 +171,19 @@ def main():
         path.write_text(json.dumps(known, indent=1))
         print(table.tables([group]), flush=True)
 
-    for shape, dtype, level, batch in plan(args):
+    for shape, dtype, level, batch in [] if args.latent else plan(args):
         if args.prepare:
             prepare(case(shape, batch), dtype)
             reference(case(shape, batch))
         else:
             keep(measure, case(shape, batch), dtype, level)
+    everything = not (args.shape or args.type or args.level or args.batch)
+    for dtype in (args.type or latent.TYPES) if args.latent or everything else []:
+        pixels = [case("pixelgen-xl", batch) for batch in (1, 2)]
+        if args.prepare:
+            prepare_files(case(latent.SHAPE, 1), latent.TYPES[dtype])
+        else:
+            keep(measure_latent, case(latent.SHAPE, 1), pixels, dtype)
     if not args.prepare:
         print(table.tables(known))
     sys.exit("\n".join(failures) or 0)

@@ -1,6 +1,7 @@
 """Results in Markdown, one table for each group that was timed together."""
 import statistics
 import numpy as np
+import latent
 
 GFLOP = {"jit-b16": 50.0, "pixelgen-xl": 263.0}
 # The calibration's largest value may exceed its smallest by this much.
@@ -56,9 +57,25 @@ def evaluations(group):
             *(text for _, text in sorted(lines))]
 
 
+def pictures(group):
+    """Times of the parts of a picture, and of the pictures that they come to; those of the paper's own sampler bold."""
+    lines = []
+    for row in group["engines"]:
+        parts = row["seconds"]
+        cells = [f"{1e3 * statistics.median(parts[part]):.0f}" if part in parts else "-" for part in latent.PARTS]
+        for sampler, counts in latent.SAMPLERS.items():
+            seconds = with_quartiles(latent.picture(parts, *counts), "{:.1f}")
+            own = row["engine"].startswith(latent.OWN[sampler])
+            cells.append(f"**{seconds}**" if own else seconds)
+        lines.append(f"| {row['engine']} | {' | '.join(cells)} | {row['rss_mb']:.0f} |")
+    samplers = [f"s a picture, {name}: {single} + {pairs} pairs" for name, (single, pairs) in latent.SAMPLERS.items()]
+    return [*heading("pipeline", "evaluation ms", "guided pair ms", "decoder ms", *samplers, "peak MB"), *lines]
+
+
 def tables(groups):
     blocks = []
     for group in sorted(groups, key=lambda g: (g["shape"], g["type"], g["level"] != "own", g["level"], g["batch"])):
-        what = f"{group['shape']}, batch {group['batch']}"
-        blocks += ["", title(group, what), "", *evaluations(group), "", state(group)]
+        of_latents = group["shape"] == latent.SHAPE
+        what = "latents and pixels" if of_latents else f"{group['shape']}, batch {group['batch']}"
+        blocks += ["", title(group, what), "", *(pictures if of_latents else evaluations)(group), "", state(group)]
     return "\n".join(blocks)

@@ -1,7 +1,7 @@
 """One engine in a process of its own: `worker.py ENGINE FOLDER SHAPE BATCH THREADS OUT.npy`.
 
-Answers every line on standard input: `run` with the seconds of one evaluation, `avx512` with 1 if evaluations use
-its registers, `save` with the peak memory after writing the last result.
+Answers every line on standard input: `run` (or the name of a part, if the engine has parts) with the seconds of one
+evaluation, `avx512` with 1 if evaluations use its registers, `save` with the peak memory after writing the last result.
 """
 import os
 import sys
@@ -31,16 +31,20 @@ def main():
     os.dup2(2, 1)                                                                    # libraries print as they like
     engines.limit_threads(int(threads))
     import numpy as np
+    if shape == "latent":
+        import latent                                                                # noqa: F401, adds its engines
     evaluate, to_numpy = engines.ENGINES[name][1](engines.Case(folder, shape, int(batch), int(threads)))
-    result = evaluate()
+    parts = evaluate if isinstance(evaluate, dict) else {"run": evaluate}
+    for evaluate in parts.values():
+        result = evaluate()
     print("ready", file=answers)
     for line in map(str.strip, sys.stdin):
-        if line == "run":
+        if line in parts:
             start = time.perf_counter()
-            result = evaluate()
+            result = parts[line]()
             print(time.perf_counter() - start, file=answers)
         elif line == "avx512":
-            print(used_avx512(evaluate), file=answers)
+            print(used_avx512(parts["run"]), file=answers)
         else:
             np.save(out, to_numpy(result))
             print(peak_rss(), file=answers)
