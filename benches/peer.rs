@@ -1,7 +1,8 @@
 //! denoir's side of the comparison with other engines (`benches/peers`): one model in a process of its own.
-//! `peer MODEL.gguf THREADS X.f32 X_HAT.f32 LABEL...` answers every line on standard input: `run` with the seconds of
-//! one evaluation, `modulate` with those of an evaluation that makes its adaLN vectors too (denoir makes them for
-//! many steps at once), `save` with the peak resident bytes after writing the last result.
+//! `peer MODEL.gguf THREADS ISA X.f32 X_HAT.f32 LABEL...` answers every line on standard input: `run` with the seconds
+//! of one evaluation, `modulate` with those of an evaluation that makes its adaLN vectors too (denoir makes them for
+//! many steps at once), `save` with the peak resident bytes after writing the last result. ISA is the name of an
+//! instruction set, or `own` for what denoir chooses here.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use denoir::{Condition, Model, Options, Pipeline};
+use denoir::{Condition, Isa, Model, Options, Pipeline};
 use denoir_benches::peak_rss_bytes;
 
 /// Time of the evaluation, from noise (0) to image (1).
@@ -17,8 +18,8 @@ const T: f64 = 0.3;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, threads, x, x_hat_path, labels @ ..] = arguments.as_slice() else {
-        bail!("peer MODEL.gguf THREADS X.f32 X_HAT.f32 LABEL...")
+    let [model, threads, isa, x, x_hat_path, labels @ ..] = arguments.as_slice() else {
+        bail!("peer MODEL.gguf THREADS ISA X.f32 X_HAT.f32 LABEL...")
     };
     let labels = labels.iter().map(|label| label.parse()).collect::<Result<Vec<u32>, _>>()?;
     let x_hat_path = PathBuf::from(x_hat_path);
@@ -27,7 +28,8 @@ fn main() -> anyhow::Result<()> {
     let mut x_hat = vec![0.0; x.len()];
     let start = Instant::now();
     let model = Arc::new(Model::open(model)?);
-    let options = Options { threads: Some(threads.parse()?), batch: Some(labels.len()), ..Default::default() };
+    let isa = (isa != "own").then(|| Isa::from_name(isa).context("no such instruction set")).transpose()?;
+    let options = Options { threads: Some(threads.parse()?), isa, batch: Some(labels.len()), ..Default::default() };
     let mut pipeline = Pipeline::new(model, &options)?;
     let condition = Condition::Labels(&labels);
     pipeline.with_denoiser(|denoiser| {

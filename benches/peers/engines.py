@@ -4,11 +4,30 @@ from pathlib import Path
 import numpy as np
 
 ENGINES = {}                                                                         # name -> (prepare or None, load)
+OWN = "own"                                                                          # level: the best of the machine
 TYPES = {
     "f32": ["torch f32", "torch f32 compiled", "onnxruntime f32", "openvino f32"],
     "bf16": ["torch bf16", "torch bf16 compiled", "openvino bf16"],
     "int8": ["torch int8", "onnxruntime int8", "openvino int8", "openvino int8, rest f32"],
 }
+# What holds libraries to an instruction set, besides hold.c: oneDNN (in OpenVINO and PyTorch), MKL, PyTorch's own
+# loops, FBGEMM, what PyTorch compiles. The C library too: its copies would look like AVX-512 to `worker.used_avx512`.
+AVX2 = {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
+        "TORCHINDUCTOR_CPP_MARCH": "x86-64-v3", "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW"}
+LEVELS = {
+    OWN: {},
+    "avx2": AVX2 | {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "avx2-vnni": AVX2 | {"ONEDNN_MAX_CPU_ISA": "AVX2_VNNI", "HOLD_AVX_VNNI": "1"},
+}
+LOWER = {"avx2": ["f32", "int8"], "avx2-vnni": ["int8"]}                             # what a full run measures besides
+ONLY_BY_HOLD = ["onnxruntime f32", "onnxruntime int8", "openvino f32"]              # MLAS asks the processor alone
+NEED_BF16 = ["openvino bf16", "openvino int8"]
+
+
+def at_level(dtype, level, hold):
+    """The engines of a type that can be held to a level, with `hold.c` or without."""
+    left_out = [] if level == OWN else NEED_BF16 + ([] if hold else ONLY_BY_HOLD)
+    return [name for name in TYPES[dtype] if name not in left_out]
 
 
 def engine(name, prepare=None):
@@ -89,8 +108,8 @@ def prepare_onnx(case):
         import network
         import torch
         batch = torch.export.Dim("batch", min=1, max=8)
-        torch.onnx.export(network.with_products(case.network()), network.inputs(2), path, dynamo=True, external_data=True,
-                          input_names=["x", "t", "label"], output_names=["x_hat"], verbose=False,
+        torch.onnx.export(network.with_products(case.network()), network.inputs(2), path, dynamo=True, verbose=False,
+                          external_data=True, input_names=["x", "t", "label"], output_names=["x_hat"],
                           dynamic_shapes=({0: batch}, {0: batch}, {0: batch}))
     return path
 
@@ -135,7 +154,8 @@ def prepare_openvino_int8(case):
             x, times, labels = network.inputs(1, seed)[:2] + network.inputs(2)[2:]
             noisy = t * x.mean((2, 3), keepdim=True).expand_as(x) + (1 - t) * x
             # Both conditions: ranges of activations are fixed here, and a class that was never seen would leave them.
-            samples += [{"x": noisy.numpy(), "t": (0 * times + t).numpy(), "label": label[None].numpy()} for label in labels]
+            samples += [{"x": noisy.numpy(), "t": (0 * times + t).numpy(), "label": label[None].numpy()}
+                        for label in labels]
         quantised = nncf.quantize(openvino.Core().read_model(source), nncf.Dataset(samples), subset_size=len(samples),
                                   model_type=nncf.ModelType.TRANSFORMER, preset=nncf.QuantizationPreset.MIXED)
         openvino.save_model(quantised, path, compress_to_fp16=False)
