@@ -98,6 +98,13 @@ impl Toolchain {
     }
 }
 
+/// Cargo for aarch64 Linux, and the rustc that it uses.
+pub(crate) fn compiler(project: &Project) -> Result<(Command, PathBuf), Error> {
+    let missing = || Error::Missing { what: "Rust's library for aarch64".into(), cure: CURE.into() };
+    let toolchain = Toolchain::find(project).ok_or_else(missing)?;
+    Ok((toolchain.cargo(project)?, toolchain.rustc))
+}
+
 /// Returns whether this machine is an aarch64 one.
 pub(crate) fn is_native() -> bool {
     std::env::consts::ARCH == NAME
