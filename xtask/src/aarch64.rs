@@ -37,7 +37,7 @@ struct Processor {
 /// the kernels' algorithms are those that `test` runs all cases of: a part of them is enough for another architecture's
 /// instructions. `DENOIR_SEED` chooses another part.
 const PROCESSORS: &[Processor] = &[
-    Processor { name: "max", rows: "neon", required: "neon-i8mm", cases: "160" },
+    Processor { name: "max", rows: "neon", required: "neon-bf16", cases: "160" },
     Processor { name: "cortex-a57", rows: "neon", required: "neon", cases: "48" },
 ];
 

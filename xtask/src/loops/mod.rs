@@ -59,8 +59,8 @@ const NEOVERSE_V2: Core = core("Neoverse V2", "neoverse-v2");
 
 const X86_64: &str = "x86_64";
 const AARCH64: &str = "aarch64";
-/// The architectures, and what starts a comment in their listings.
-const ARCHITECTURES: &[(&str, &str)] = &[(X86_64, "#"), (AARCH64, "//")];
+/// The architectures, what starts a comment in their listings, and the level that every machine has.
+const ARCHITECTURES: &[(&str, &str, Option<&str>)] = &[(X86_64, "#", None), (AARCH64, "//", Some("neon"))];
 
 /// A level of `core/src/cpu/isa.rs`.
 struct Level {
@@ -91,6 +91,7 @@ const LEVELS: &[Level] = &[
     level(AARCH64, "neon", "", &[CORTEX_A76, CORTEX_A78AE, NEOVERSE_V1, NEOVERSE_V2]),
     level(AARCH64, "neon-dot", "+dotprod", &[CORTEX_A76, CORTEX_A78AE, NEOVERSE_V1, NEOVERSE_V2]),
     level(AARCH64, "neon-i8mm", "+dotprod,+i8mm", &[NEOVERSE_V1, NEOVERSE_V2]),
+    level(AARCH64, "neon-bf16", "+dotprod,+i8mm,+bf16", &[NEOVERSE_V1, NEOVERSE_V2]),
 ];
 
 /// The loops of this machine's compiler.
@@ -106,7 +107,7 @@ pub(crate) fn check(project: &Project) -> Result<Outcome, Error> {
     let path = project.root.join(TABLE);
     let text = fs::read_to_string(&path).map_err(Error::file(&path))?;
     let (mut findings, mut notes) = (0, Vec::new());
-    for (architecture, _) in ARCHITECTURES {
+    for (architecture, ..) in ARCHITECTURES {
         let Some((_, made_with)) = measured.made.iter().find(|(of, _)| of == architecture) else {
             notes.push(format!("{architecture} NOT compared: this compiler has no library for it"));
             continue;
@@ -154,15 +155,15 @@ fn measure(project: &Project) -> Result<Measured, Error> {
     let model = mca::version(project, &testing)?;
     let (mut rows, mut made) = (Vec::new(), Vec::new());
     // Each compiler is busy on one processor.
-    let listings = ARCHITECTURES.iter().map(|(architecture, _)| Listing::start(project, architecture));
+    let listings = ARCHITECTURES.iter().map(|(architecture, ..)| Listing::start(project, architecture));
     let listings = listings.collect::<Result<Vec<_>, _>>()?;
-    for (listing, (architecture, comment)) in listings.into_iter().zip(ARCHITECTURES) {
+    for (listing, (architecture, comment, every)) in listings.into_iter().zip(ARCHITECTURES) {
         let Some(mut listing) = listing else { continue };
         listing.finish()?;
         let text = fs::read_to_string(&listing.path).map_err(Error::file(&listing.path))?;
         let found = asm::loops(&text, comment);
         let found: Vec<(Products, Vec<String>)> =
-            found.into_iter().filter_map(|found| Some((Products::of(&found)?, found.body))).collect();
+            found.into_iter().filter_map(|found| Some((Products::of(&found, *every)?, found.body))).collect();
         if let Some((products, _)) = found.iter().find(|(of, _)| LEVELS.iter().all(|level| level.name != of.level)) {
             let what = format!("xtask/src/loops names no core for the level {}", products.level);
             return Err(Error::Form { what });

@@ -4,6 +4,8 @@ use super::asm::{Loop, identifiers, mnemonic};
 
 /// Functions that kernels of an instruction set are compiled in are called this and the level's name.
 const TILE: &str = "tile_";
+/// Their callers are in here. A kernel for what all machines have may become part of them.
+const LAUNCH: &str = "launch";
 /// A loop with fewer of them multiplies on the side, or is the rest of another.
 const LEAST: usize = 4;
 /// Instructions of loops that are no sums of products, but compute a function of each element.
@@ -81,11 +83,15 @@ pub(super) struct Products {
 }
 
 impl Products {
-    /// Those of a loop; `None` if it is no loop of products of a level.
-    pub(super) fn of(found: &Loop) -> Option<Products> {
+    /// Those of a loop; `None` if it is no loop of products of a level. `every` is the level, if any, that all machines
+    /// have.
+    pub(super) fn of(found: &Loop, every: Option<&str>) -> Option<Products> {
         let names = identifiers(&found.function);
-        let at = names.iter().position(|name| name.starts_with(TILE))?;
-        let level = names[at].trim_start_matches(TILE).replace('_', "-");
+        let at = names.iter().position(|name| name.starts_with(TILE) || *name == LAUNCH)?;
+        let level = match names[at].strip_prefix(TILE) {
+            Some(level) => level.replace('_', "-"),
+            None => every?.to_owned(),
+        };
         let kernel: Vec<&str> = names[at + 1..].iter().copied().filter(|name| *name != "Kernel").collect();
         let has = |name: &str| found.body.iter().any(|line| mnemonic(line) == name);
         if OF_ELEMENTS.iter().any(|name| has(name)) {
@@ -152,7 +158,7 @@ fn weights(body: &[String]) -> &'static str {
 
 /// Returns whether both factors are rows as they lie in memory: no element of a row multiplies a vector of columns.
 fn one_by_one(body: &[String], instruction: &Instruction) -> bool {
-    let spread = ["{1to", "vbroadcast", "vpbroadcast", "ld1r", "dup", ".s[", ".4b["];
+    let spread = ["{1to", "vbroadcast", "vpbroadcast", "ld1r", "dup", ".s[", ".4b[", ".2h["];
     let by_tiles = ["tdpbssd", "tdpbf16ps", "smmla", "bfmmla"].contains(&instruction.name);
     !by_tiles && !body.iter().any(|line| spread.iter().any(|word| line.contains(word)))
 }
@@ -174,7 +180,7 @@ mod tests {
     #[test]
     fn products_of_x86() {
         let line = "vpdpbusd\t(%rax){1to16}, %zmm5, %zmm0";
-        let products = Products::of(&found("tile_avx512_vnni", &[line; 5])).expect("products");
+        let products = Products::of(&found("tile_avx512_vnni", &[line; 5]), None).expect("products");
         assert_eq!((products.level.as_str(), products.name.as_str()), ("avx512-vnni", "linear, int8, 5 vpdpbusd zmm"));
         assert_eq!(products.count, 320);
         let (peak, count) = products.peak();
@@ -187,21 +193,23 @@ mod tests {
         let mut body = vec!["vcvtph2ps\t(%rax), %ymm4"];
         body.extend(["vfmadd231ps\t%ymm4, %ymm5, %ymm0"; 4]);
         assert_eq!(
-            Products::of(&found("tile_avx2", &body)).expect("products").name,
+            Products::of(&found("tile_avx2", &body), None).expect("products").name,
             "linear row by row, f16, 4 vfmadd ymm"
         );
         body.push("vmulps\t%ymm4, %ymm5, %ymm0");
-        assert_eq!(Products::of(&found("tile_avx2", &body)), None);
+        assert_eq!(Products::of(&found("tile_avx2", &body), None), None);
     }
 
     #[test]
     fn products_of_aarch64() {
         let mut body = vec!["shl\tv5.4s, v5.4s, #16", "str\tq0, [sp, #16]"];
         body.extend(["fmla\tv0.4s, v5.4s, v6.s[0]"; 6]);
-        let products = Products::of(&found("tile_neon", &body)).expect("products");
+        let products = Products::of(&found("tile_neon", &body), Some("neon")).expect("products");
         assert_eq!((products.name.as_str(), products.count), ("linear, bf16, 6 fmla", 24));
         assert_eq!(products.peak().0[1], "fmla v1.4s, v30.4s, v31.4s");
         assert_eq!(of_stack(&found("tile_neon", &body).body), 1);
-        assert_eq!(Products::of(&found("tile_neon", &body[..5])), None);
+        assert_eq!(Products::of(&found("tile_neon", &body[..5]), Some("neon")), None);
+        assert_eq!(Products::of(&found("launch", &body), Some("neon")), Some(products));
+        assert_eq!(Products::of(&found("launch", &body), None), None);
     }
 }
