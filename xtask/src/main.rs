@@ -46,8 +46,8 @@ cargo xtask COMMAND
   test           cargo test on the workspace; no test at all is a failure
   matrix         kernels with cooperative matrices on Debian testing's software Vulkan
   cuda           the CUDA kernels compiled anew and compared, by NVIDIA's compilers from PyPI; no spills
-  loops          cycles of the inner loops by llvm-mca's models of cores, compared with benches/record/inner-loops.md; with
-                 --update writes that table
+  loops          cycles of the inner loops by llvm-mca's models of cores, compared with
+                 benches/record/inner-loops.md; with --update writes that table
   doc            cargo doc, warnings denied
   capi           the C library installed, and C and C++ programs built against it and run
   aarch64        the op matrix for aarch64, on processors that QEMU plays

@@ -1,6 +1,6 @@
 //! Debian testing's Mesa, validation layers and shader compiler, unpacked next to the build. Unlike Debian 12's, they
-//! support cooperative matrices. With them comes LLVM, whose models of processors are newer. Programs run on them through their own dynamic loader, without a chroot or special
-//! rights.
+//! support cooperative matrices. With them comes LLVM, whose models of processors are newer. Programs run on them through
+//! their own dynamic loader, without a chroot or special rights.
 
 use std::fs;
 use std::path::{Path, PathBuf};

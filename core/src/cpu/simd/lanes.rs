@@ -1,5 +1,6 @@
-//! Products for NEON: twelve rows, or six, times half a panel. An element of a row multiplies a vector of weights where it lies in
-//! its own vector, two steps of `k` after one load. Weights that are widened first are widened for twelve rows.
+//! Products for NEON: twelve rows, or six, times half a panel. An element of a row multiplies a vector of weights where
+//! it lies in its own vector, two steps of `k` after one load. Weights that are widened first are widened for twelve
+//! rows.
 
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -213,7 +214,10 @@ macro_rules! lanes {
 
 lanes! { F32: float32x4_t, 1 to a group, 2 groups of 64 bytes, |w, group, half| vectors(w, group, half), }
 lanes! { WideF16: float32x4_t, 1 to a group, 1 groups of 32 bytes, |w, _group, half| widened(w.add(half * 16)), }
-lanes! { WideBF16: float32x4_t, 1 to a group, 2 groups of 32 bytes, |w, group, half| of_pairs(vectors(w, 0, half), group), }
+lanes! {
+    WideBF16: float32x4_t, 1 to a group, 2 groups of 32 bytes,
+    |w, group, half| of_pairs(vectors(w, 0, half), group),
+}
 lanes! {
     BF16: float32x4_t, 2 to a group, 2 groups of 64 bytes, |w, group, half| vectors(w, group, half),
     by ".arch_extension bf16\nbfdot {sum:v}.4s, {w:v}.8h, {x:v}.2h[{lane}]"

@@ -482,7 +482,8 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     #[inline(always)]
     fn dot_bf16(self, mut sums: float32x4_t, w: int8x16_t, x: int8x16_t) -> float32x4_t {
         if D::BF16 {
-            // SAFETY: only detection makes a token, so the machine has the instructions. The intrinsic is not stable yet.
+            // SAFETY: only detection makes a token, so the machine has the instructions. The intrinsic is not stable
+            // yet.
             unsafe {
                 asm!(
                     ".arch_extension bf16",
