@@ -234,7 +234,10 @@ impl Listing {
         let (mut command, rustc) = if architecture == AARCH64 && !aarch64::is_native() {
             aarch64::compiler(project)?
         } else if bare::has_target(Path::new("rustc"), &target) {
-            (project.cargo::<&str>([]), "rustc".into())
+            let mut cargo = project.cargo::<&str>([]);
+            // Whoever builds for one processor only gets other loops.
+            cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+            (cargo, "rustc".into())
         } else {
             return Ok(None);
         };
