@@ -37,7 +37,7 @@ struct Processor {
 /// the kernels' algorithms are those that `test` runs all cases of: a part of them is enough for another architecture's
 /// instructions. `DENOIR_SEED` chooses another part.
 const PROCESSORS: &[Processor] = &[
-    Processor { name: "max", rows: "neon", required: "neon-i8mm", cases: "160" },
+    Processor { name: "max", rows: "neon", required: "neon-bf16", cases: "160" },
     Processor { name: "cortex-a57", rows: "neon", required: "neon", cases: "48" },
 ];
 
@@ -96,6 +96,13 @@ impl Toolchain {
         command.env("RUSTFLAGS", format!("-D warnings{}", sysroot.unwrap_or_default()));
         Ok(command)
     }
+}
+
+/// Cargo for aarch64 Linux, and the rustc that it uses.
+pub(crate) fn compiler(project: &Project) -> Result<(Command, PathBuf), Error> {
+    let missing = || Error::Missing { what: "Rust's library for aarch64".into(), cure: CURE.into() };
+    let toolchain = Toolchain::find(project).ok_or_else(missing)?;
+    Ok((toolchain.cargo(project)?, toolchain.rustc))
 }
 
 /// Returns whether this machine is an aarch64 one.

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::outcome::{Outcome, Report};
 use crate::tool::Project;
-use crate::{aarch64, bare, capi, cargo, cuda, deny, fuzz, generate, gpu_kit, lint, setup, testing};
+use crate::{aarch64, bare, capi, cargo, cuda, deny, fuzz, generate, gpu_kit, lint, loops, setup, testing};
 
 /// A check.
 pub(crate) struct Step {
@@ -25,6 +25,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "generate", title: "generated files are up to date", run: generate::check },
     Step { name: "cuda", title: "CUDA kernels are what their sources give, without spills", run: cuda::check },
     Step { name: "gpu-day", title: "a day with a GPU, rehearsed without one", run: gpu_kit::rehearse },
+    Step { name: "loops", title: "cycles of the inner loops by model", run: loops::check },
     Step { name: "doc", title: "documentation", run: cargo::doc },
     Step { name: "capi", title: "C and C++ programs", run: capi::check },
     Step { name: "aarch64", title: "the op matrix on aarch64, emulated", run: aarch64::run },

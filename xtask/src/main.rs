@@ -13,6 +13,7 @@ mod fuzz;
 mod generate;
 mod gpu_kit;
 mod lint;
+mod loops;
 mod outcome;
 mod peers;
 mod python;
@@ -45,6 +46,8 @@ cargo xtask COMMAND
   test           cargo test on the workspace; no test at all is a failure
   matrix         kernels with cooperative matrices on Debian testing's software Vulkan
   cuda           the CUDA kernels compiled anew and compared, by NVIDIA's compilers from PyPI; no spills
+  loops          cycles of the inner loops by llvm-mca's models of cores, compared with
+                 benches/record/inner-loops.md; with --update writes that table
   doc            cargo doc, warnings denied
   capi           the C library installed, and C and C++ programs built against it and run
   aarch64        the op matrix for aarch64, on processors that QEMU plays
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
 struct Args {
     command: Option<String>,
     check: bool,
+    update: bool,
     prefix: Option<String>,
     since: Option<String>,
     require: Option<String>,
@@ -118,6 +122,7 @@ impl Args {
                 "--prefix" => parsed.prefix = Some(value()?),
                 "--since" => parsed.since = Some(value()?),
                 "--check" => parsed.check = true,
+                "--update" => parsed.update = true,
                 "-h" | "--help" => parsed.command = Some("help".to_owned()),
                 _ if arg.starts_with('-') => return Err(Error::Usage(format!("unknown option {arg}"))),
                 _ if parsed.command.is_some() => return Err(Error::Usage(format!("unexpected argument {arg}"))),
@@ -127,6 +132,9 @@ impl Args {
         let command = parsed.command.as_deref();
         if parsed.check && command != Some("generate") {
             return Err(Error::Usage("--check is for generate".into()));
+        }
+        if parsed.update && command != Some("loops") {
+            return Err(Error::Usage("--update is for loops".into()));
         }
         if parsed.prefix.is_some() != (command == Some("install")) {
             return Err(Error::Usage("install and --prefix DIR belong together".into()));
@@ -153,7 +161,7 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
     if args.peek().is_some_and(|arg| arg == "fuzz") {
         return fuzz::command(&Project::new(None, None)?, &args.skip(1).collect::<Vec<_>>());
     }
-    let Args { command, check, prefix, since, require, without, only, seconds } = Args::parse(args)?;
+    let Args { command, check, update, prefix, since, require, without, only, seconds } = Args::parse(args)?;
     let command = command.ok_or_else(|| Error::Usage("which command?".into()))?;
     if command == "help" {
         print!("{HELP}");
@@ -177,6 +185,7 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), Error> {
         "setup" => setup::run(&project),
         "advisories" => deny::record(&project),
         "gpu-kit" => gpu_kit::write(&project),
+        "loops" if update => loops::update(&project),
         "generate" if !check => generate::write(&project),
         name => match ci::STEPS.iter().find(|step| step.name == name) {
             Some(step) => (step.run)(&project).map(|outcome| println!("{name}: {outcome}")),

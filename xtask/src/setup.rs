@@ -96,13 +96,13 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: "Rust's library for aarch64",
-        checks: &["aarch64"],
+        checks: &["aarch64", "loops"],
         present: aarch64::is_ready,
         from: Made(aarch64::make),
     },
     Need {
-        what: "Debian testing's Vulkan",
-        checks: &["matrix"],
+        what: "Debian testing's Vulkan and LLVM",
+        checks: &["matrix", "loops"],
         present: |project| Testing::find(project).is_some(),
         from: Made(make_testing),
     },
@@ -225,7 +225,7 @@ fn install(project: &Project, missing: &[&Need]) -> Result<(), Error> {
     installed.map_err(|e| lacking(&needs, &e.to_string()))
 }
 
-/// Unpacks Debian testing's Vulkan.
+/// Unpacks Debian testing's Vulkan and LLVM.
 fn make_testing(project: &Project) -> Result<(), Error> {
     let mirror = testing::mirror(project).or_else(|e| match apt(project) {
         // The lists of packages, which name the archive, may have been thrown away.

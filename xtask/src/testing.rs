@@ -1,6 +1,6 @@
 //! Debian testing's Mesa, validation layers and shader compiler, unpacked next to the build. Unlike Debian 12's, they
-//! support cooperative matrices. Programs run on them through their own dynamic loader, without a chroot or special
-//! rights.
+//! support cooperative matrices. With them comes LLVM, whose models of processors are newer. Programs run on them through
+//! their own dynamic loader, without a chroot or special rights.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::tool::{self, Project};
 /// The release and what is taken from it, with all that it depends on.
 const RELEASE: &str = "forky";
 const PACKAGES: &[&str] =
-    &["mesa-vulkan-drivers", "vulkan-validationlayers", "glslang-tools", "spirv-tools", "libvulkan1"];
+    &["mesa-vulkan-drivers", "vulkan-validationlayers", "glslang-tools", "spirv-tools", "libvulkan1", "llvm-21"];
 /// For `apt-get update`: fails fast if the archive cannot be reached.
 pub(crate) const IMPATIENT: &[&str] = &[
     "--error-on=any",
@@ -49,14 +49,17 @@ impl Testing {
             "aarch64" => libraries.join("ld-linux-aarch64.so.1"),
             _ => return None,
         };
-        // The loader is there before the last package is: the stamp comes last.
-        (stamp(project).is_file() && loader.is_file()).then_some(Testing { root, libraries, loader })
+        // The loader is there before the last package is: the stamp comes last, and says what was unpacked.
+        let unpacked = fs::read_to_string(stamp(project)).unwrap_or_default();
+        (unpacked == PACKAGES.join(" ") && loader.is_file()).then_some(Testing { root, libraries, loader })
     }
 
     /// The tree, or an error that says how to make it.
     pub(crate) fn get(project: &Project) -> Result<Testing, Error> {
-        let missing =
-            || Error::Missing { what: "Debian testing's Vulkan".into(), cure: "run `cargo xtask setup`".into() };
+        let missing = || Error::Missing {
+            what: "Debian testing's Vulkan and LLVM".into(),
+            cure: "run `cargo xtask setup`".into(),
+        };
         Testing::find(project).ok_or_else(missing)
     }
 
@@ -132,7 +135,7 @@ pub(crate) fn make(project: &Project, mirror: &str) -> Result<(), Error> {
             fs::remove_file(&path).map_err(Error::file(&path))?;
         }
     }
-    write(&stamp(project), "")
+    write(&stamp(project), &PACKAGES.join(" "))
 }
 
 /// The archive that this machine's apt-get uses, if it is a Debian.

@@ -85,8 +85,9 @@ pub(super) const fn tiles_of(threads: usize) -> usize {
 /// Bytes that a tile works in.
 pub(super) const fn scratch_bytes(panel: usize, head_dim: usize) -> usize {
     let wide = head_dim.next_multiple_of(MAX_LANES);
-    // Levels with pairs of bfloat16 have panels of more than 16 columns.
-    let keys = if panel > 16 { KEYS * wide / 2 } else { 0 };
+    // Levels with pairs of bfloat16 have panels of at least so many columns.
+    let least = if cfg!(target_arch = "aarch64") { 16 } else { 32 };
+    let keys = if panel >= least { KEYS * wide / 2 } else { 0 };
     4 * ((2 * wide + KEYS + 3) * panel + (KEYS + MAX_LANES) * wide + keys)
 }
 

@@ -8,7 +8,7 @@ use super::simd::Detect;
 #[cfg(all(feature = "simd", not(fuzzing), target_arch = "x86_64"))]
 use super::simd::{Amx, Avx2, Avx512, AvxVnni, Bf16, Vnni, has_slow_bf16_vectors};
 #[cfg(all(feature = "simd", not(fuzzing), target_arch = "aarch64"))]
-use super::simd::{Dot, I8mm, Neon};
+use super::simd::{Dot, I8mm, Neon, NeonBf16};
 use super::simd::{Scalar, Simd};
 use super::tiles::Tiles;
 use crate::DType;
@@ -158,6 +158,7 @@ levels! {
     "aarch64": Neon, Neon, base tile_neon, "neon", "neon", tile_neon;
     "aarch64": NeonDot, Neon<Dot>, base tile_neon, "neon-dot", "neon,dotprod", tile_neon_dot;
     "aarch64": NeonI8mm, Neon<I8mm>, base tile_neon, "neon-i8mm", "neon,dotprod,i8mm", tile_neon_i8mm;
+    "aarch64": NeonBf16, Neon<NeonBf16>, base tile_neon, "neon-bf16", "neon,dotprod,i8mm,bf16", tile_neon_bf16;
 }
 
 impl Isa {

@@ -14,6 +14,8 @@ mod detect;
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]
 mod i8mm;
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]
+mod lanes;
+#[cfg(all(feature = "simd", target_arch = "aarch64"))]
 mod neon;
 pub(super) mod product;
 mod scalar;
@@ -30,6 +32,6 @@ pub(super) use cpuid::has_slow_bf16_vectors;
 #[cfg(all(feature = "simd", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use detect::Detect;
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]
-pub(super) use neon::{Dot, I8mm, Neon};
+pub(super) use neon::{Bf16 as NeonBf16, Dot, I8mm, Neon};
 pub(super) use scalar::Scalar;
 pub(super) use vector::{Element, MAX_LANES, Simd};

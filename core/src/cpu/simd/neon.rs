@@ -1,3 +1,5 @@
+//! NEON. Longer than most files: each operation that kernels ask of an instruction set, once for four levels.
+
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -5,8 +7,11 @@ use half::{bf16, f16};
 
 use super::block::{Block, Lines};
 use super::detect::Detect;
-use super::product::{self, blocks};
-use super::{Simd, i8mm};
+use super::product::{self, Product, blocks};
+use super::{Simd, i8mm, lanes};
+
+/// Rows of a block whose sums are a whole panel wide.
+const FEW: usize = 6;
 
 /// NEON, which every aarch64 has, and what multiplies int8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,10 @@ pub(crate) struct Dot(());
 /// int8 products of the matrix extension, and of the dot product extension where matrices do not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct I8mm(());
+
+/// As [`I8mm`], and bf16 products of the bfloat16 extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bf16(());
 
 impl Detect for Neon<Plain> {
     /// The token, where the target has NEON.
@@ -42,6 +51,13 @@ impl Detect for Neon<I8mm> {
     /// The token, where the machine has the instructions.
     fn detect() -> Option<Self> {
         (Neon::<Dot>::detect().is_some() && has_i8mm()).then_some(Neon(I8mm(())))
+    }
+}
+
+impl Detect for Neon<Bf16> {
+    /// The token, where the machine has the instructions.
+    fn detect() -> Option<Self> {
+        (Neon::<I8mm>::detect().is_some() && has_bf16()).then_some(Neon(Bf16(())))
     }
 }
 
@@ -79,12 +95,17 @@ macro_rules! detection {
 
 detection!(has_dotprod, "dotprod", "ID_AA64ISAR0_EL1", 44);
 detection!(has_i8mm, "i8mm", "ID_AA64ISAR1_EL1", 52);
+detection!(has_bf16, "bf16", "ID_AA64ISAR1_EL1", 44);
 
-/// Products of int8.
+/// Products of int8, and of bf16 pairs.
 pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     /// [`Simd::I8_GROUP`].
     const GROUP: usize = 4;
-    /// Those of four to a column.
+    /// [`Simd::DENSE_ROWS`].
+    const ROWS: usize = FEW;
+    /// [`Simd::BF16`].
+    const BF16: bool = false;
+    /// int8 products, four to a column.
     fn dot(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t;
     /// [`Simd::block_i8`].
     ///
@@ -93,7 +114,7 @@ pub(in crate::cpu) trait Dots: Copy + Send + Sync + 'static {
     #[inline(always)]
     unsafe fn block(self, b: &mut Block<'_>) {
         // SAFETY: the caller promises that operands and sums are as large as the block says.
-        unsafe { product::block::<Neon<Self>, product::I8, 6, 4>(Neon(self), b) }
+        unsafe { by_few::<Self, product::I8, 3>(Neon(self), b) }
     }
 }
 
@@ -111,6 +132,8 @@ impl Dots for Plain {
 }
 
 impl Dots for Dot {
+    const ROWS: usize = lanes::ROWS;
+
     #[inline(always)]
     fn dot(self, mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
         // SAFETY: the intrinsic is not stable yet; only detection makes a token, so the machine has the instructions.
@@ -125,6 +148,12 @@ impl Dots for Dot {
             );
         }
         sums
+    }
+
+    #[inline(always)]
+    unsafe fn block(self, b: &mut Block<'_>) {
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
+        unsafe { of_rows::<product::I8, Self, lanes::Int8>(Neon(self), b) }
     }
 }
 
@@ -143,6 +172,58 @@ impl Dots for I8mm {
     }
 }
 
+impl Dots for Bf16 {
+    const GROUP: usize = 8;
+    const ROWS: usize = lanes::ROWS;
+    const BF16: bool = true;
+
+    #[inline(always)]
+    fn dot(self, sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        Dot(()).dot(sums, w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn block(self, b: &mut Block<'_>) {
+        for first in (0..b.rows).step_by(FEW) {
+            // SAFETY: the caller promises that operands and sums are as large as the block says.
+            unsafe { i8mm::block(&mut part(b, first, FEW)) };
+        }
+    }
+}
+
+/// Four f32 rounded to bfloat16, ties to even. The intrinsic is not stable yet.
+///
+/// # Safety
+/// The machine has the instruction.
+#[inline(always)]
+unsafe fn rounded(x: float32x4_t) -> uint16x8_t {
+    let halves: uint16x8_t;
+    // SAFETY: promised.
+    unsafe {
+        asm!(
+            ".arch_extension bf16",
+            "bfcvtn {halves:v}.4h, {x:v}.4s",
+            halves = out(vreg) halves,
+            x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    halves
+}
+
+/// `block_*` by functions.
+macro_rules! blocks_by {
+    ($($name:ident: $block:expr,)*) => {
+        $(
+            #[inline(always)]
+            unsafe fn $name(self, b: &mut Block<'_>) {
+                // SAFETY: the caller promises that operands and sums are as large as the block says.
+                unsafe { ($block)(self, b) }
+            }
+        )*
+    };
+}
+
 // SAFETY: the token exists only where the instructions were detected.
 unsafe impl<D: Dots> Simd for Neon<D> {
     type F32 = float32x4_t;
@@ -153,11 +234,12 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     type Slice = Self::Sums;
     const LANES: usize = 4;
     const BYTES: usize = 16;
-    const ROWS: usize = 6;
+    const ROWS: usize = lanes::ROWS;
+    const DENSE_ROWS: usize = D::ROWS;
     const PANEL: usize = 16;
     const UNSIGNED: bool = false;
     const I8_GROUP: usize = D::GROUP;
-    const BF16: bool = false;
+    const BF16: bool = D::BF16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {
@@ -367,21 +449,141 @@ unsafe impl<D: Dots> Simd for Neon<D> {
         // SAFETY: the caller promises that the elements can be read; only detection makes a token, so the machine has
         // the instructions.
         unsafe {
-            let pairs = vreinterpretq_u32_u8(vld1q_u8(from));
-            vreinterpretq_f32_u32(match which {
-                0 => vshlq_n_u32::<16>(pairs),
-                _ => vandq_u32(pairs, vdupq_n_u32(0xffff_0000)),
-            })
+            if which == 0 {
+                return vreinterpretq_f32_u32(vshlq_n_u32::<16>(vld1q_u32(from.cast())));
+            }
+            // Emits nothing. What was read before is read again: kept in registers, it would push the sums into memory.
+            asm!("", options(nostack, preserves_flags));
+            vreinterpretq_f32_u32(vandq_u32(vld1q_u32(from.cast()), vdupq_n_u32(0xffff_0000)))
         }
     }
 
-    blocks!(6, 4, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
-    blocks!(6, 4, block_bf16: WidenedBF16);
-    blocks!(columns 6, 4, 2, columns: F32);
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut bf16, x: float32x4_t) {
+        // SAFETY: the caller promises that the elements can be written.
+        unsafe {
+            if D::BF16 {
+                return vst1_u16(to.cast(), vget_low_u16(rounded(x)));
+            }
+            for (i, x) in self.lanes(x).iter().enumerate().take(Self::LANES) {
+                *to.add(i) = bf16::from_f32_const(*x);
+            }
+        }
+    }
 
     #[inline(always)]
-    unsafe fn block_i8(self, b: &mut Block<'_>) {
-        // SAFETY: the caller promises that operands and sums are as large as the block says.
-        unsafe { self.0.block(b) }
+    unsafe fn store_bf16_pairs(self, to: *mut f32, first: float32x4_t, second: float32x4_t) {
+        if D::BF16 {
+            // SAFETY: the caller promises that the elements can be written; the machine has the instructions.
+            unsafe { vst1q_u16(to.cast(), vzip1q_u16(rounded(first), rounded(second))) }
+        }
     }
+
+    #[inline(always)]
+    fn dot_bf16(self, mut sums: float32x4_t, w: int8x16_t, x: int8x16_t) -> float32x4_t {
+        if D::BF16 {
+            // SAFETY: only detection makes a token, so the machine has the instructions. The intrinsic is not stable
+            // yet.
+            unsafe {
+                asm!(
+                    ".arch_extension bf16",
+                    "bfdot {sums:v}.4s, {w:v}.8h, {x:v}.8h",
+                    sums = inout(vreg) sums,
+                    w = in(vreg) w,
+                    x = in(vreg) x,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+        }
+        sums
+    }
+
+    blocks_by! {
+        block_f32: by_width::<product::F32, D, lanes::F32>,
+        block_wide_f16: by_width::<product::WideF16, D, lanes::WideF16>,
+        block_wide_bf16: of_rows::<product::WideBF16, D, lanes::WideBF16>,
+        block_f16: by_few::<D, product::F16, FEW>,
+        block_bf16: bf16_block::<D>,
+        block_i8: i8_block::<D>,
+    }
+    blocks!(columns 6, 4, 2, columns: F32, columns_bf16: BF16);
+}
+
+/// [`Simd::block_i8`].
+///
+/// # Safety
+/// The block's promises.
+#[inline(always)]
+unsafe fn i8_block<D: Dots>(s: Neon<D>, b: &mut Block<'_>) {
+    // SAFETY: promised.
+    unsafe { s.0.block(b) }
+}
+
+/// [`Simd::block_bf16`].
+///
+/// # Safety
+/// The block's promises.
+#[inline(always)]
+unsafe fn bf16_block<D: Dots>(s: Neon<D>, b: &mut Block<'_>) {
+    // SAFETY: promised.
+    unsafe {
+        match D::BF16 {
+            true => of_rows::<product::BF16, D, lanes::BF16>(s, b),
+            false => by_few::<D, product::WidenedBF16, FEW>(s, b),
+        }
+    }
+}
+
+/// Where `P` is built, its products by `L`.
+///
+/// # Safety
+/// The block's promises, and the machine has the instructions.
+#[inline(always)]
+unsafe fn of_rows<P: Product<Neon<D>>, D: Dots, L: lanes::Lanes>(_: Neon<D>, b: &mut Block<'_>) {
+    // SAFETY: promised.
+    unsafe {
+        match b.rows > FEW {
+            _ if !P::IS_BUILT => {}
+            true => lanes::block::<L, { lanes::ROWS }>(b),
+            false => lanes::block::<L, FEW>(b),
+        }
+    }
+}
+
+/// The same, but a few rows by `P`: where that is faster than sums for half a panel.
+///
+/// # Safety
+/// The block's promises, and the machine has the instructions.
+#[inline(always)]
+unsafe fn by_width<P: Product<Neon<D>>, D: Dots, L: lanes::Lanes>(s: Neon<D>, b: &mut Block<'_>) {
+    // SAFETY: promised.
+    unsafe {
+        match b.rows > FEW {
+            true => of_rows::<P, D, L>(s, b),
+            false => product::block::<Neon<D>, P, FEW, 4>(s, b),
+        }
+    }
+}
+
+/// Products by `P`, `R` rows at a time.
+///
+/// # Safety
+/// The block's promises, and the most rows that it takes are a multiple of `R`.
+#[inline(always)]
+unsafe fn by_few<D: Dots, P: Product<Neon<D>>, const R: usize>(s: Neon<D>, b: &mut Block<'_>) {
+    for first in (0..b.rows).step_by(R) {
+        // SAFETY: rows of the block, which has sums for them and as many more as this takes.
+        unsafe { product::block::<Neon<D>, P, R, 4>(s, &mut part(b, first, R)) };
+    }
+}
+
+/// At most `rows` rows of a block.
+///
+/// # Safety
+/// The block has row `first`.
+#[inline(always)]
+unsafe fn part<'s>(b: &Block<'s>, first: usize, rows: usize) -> Block<'s> {
+    // SAFETY: promised.
+    let (x, sums) = unsafe { (b.x.add(first * b.stride), b.sums.add(first * Neon::<Plain>::PANEL)) };
+    Block { x, sums, rows: rows.min(b.rows - first), stride: b.stride, k: b.k, w: b.w, add: b.add, next: b.next }
 }
