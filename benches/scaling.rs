@@ -25,7 +25,8 @@ const RUNS: usize = 3;
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1));
-    let isa = value("--isa").map_or(Ok(Isa::detect()), |name| Isa::from_name(name).context("no such instruction set"))?;
+    let isa =
+        value("--isa").map_or(Ok(Isa::detect()), |name| Isa::from_name(name).context("no such instruction set"))?;
     let shape = Shape::from_name(value("--shape").map_or("jit-b16", String::as_str)).context("no such shape")?;
     let types = [DType::F32, DType::F16, DType::BF16, DType::I8];
     let name = value("--type").map_or("int8", String::as_str);
@@ -43,7 +44,12 @@ fn main() -> anyhow::Result<()> {
 
     let two = Pool::new(2)?;
     let launch = launch_seconds(&two);
-    println!("{} {name}, batch {batch}, {}: a launch costs two threads {:.2} µs", shape.name(), isa.name(), launch * 1e6);
+    println!(
+        "{} {name}, batch {batch}, {}: a launch costs two threads {:.2} µs",
+        shape.name(),
+        isa.name(),
+        launch * 1e6
+    );
     let evaluation = Evaluation { network, file: model.bytes(), packed: packed.as_slice(), isa, batch };
     let seconds = evaluation.run(&two, RUNS)?;
     println!("measured with two threads: {:.1} ms", seconds * 1e3);

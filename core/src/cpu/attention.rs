@@ -129,7 +129,8 @@ impl<'s, S: Simd> Scratch<'s, S> {
     #[inline(always)]
     unsafe fn new(first: *mut u8, head_dim: usize) -> Scratch<'s, S> {
         let wide = head_dim.next_multiple_of(MAX_LANES);
-        let (panels, floats) = (2 * wide + KEYS, (KEYS + MAX_LANES) * wide + if S::BF16_VECTORS { KEYS * wide / 2 } else { 0 });
+        let (panels, floats) =
+            (2 * wide + KEYS, (KEYS + MAX_LANES) * wide + if S::BF16_VECTORS { KEYS * wide / 2 } else { 0 });
         // SAFETY: as promised: at most `scratch_bytes`, zeros, each of them part of one slice. Rows of a panel's width
         // come first, so that they start at multiples of 64.
         let (panels, floats) = unsafe {

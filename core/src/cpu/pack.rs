@@ -242,6 +242,7 @@ impl Tiles for PackWeight<'_> {
         let (to, sums) = to.split_at_mut(to.len() - if has_sums { size_of::<i32>() * S::PANEL } else { 0 });
         pack_rows(s, &self.rows, Word::of(self.dtype, S::I8_GROUP), first, 0..self.rows.cols, to);
         if has_sums {
+            sums.fill(0);
             add_excess(s, to, bytemuck::cast_slice_mut(sums));
         }
     }
@@ -315,7 +316,8 @@ pub(super) fn add_excess<S: Simd>(s: S, words: &[u8], excess: &mut [i32]) {
         let mut sums = s.zero_i32();
         for words in words.chunks_exact(row) {
             // SAFETY: a vector of the row's words.
-            let w = unsafe { s.bytes(words[v * size_of::<i32>() * S::LANES..][..size_of::<i32>() * S::LANES].as_ptr()) };
+            let w =
+                unsafe { s.bytes(words[v * size_of::<i32>() * S::LANES..][..size_of::<i32>() * S::LANES].as_ptr()) };
             sums = s.dot_bytes(sums, w, s.splat_bytes(0x0101_0101));
         }
         let mut lanes = [0; MAX_LANES];

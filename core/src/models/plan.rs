@@ -229,7 +229,10 @@ impl BlockPlan {
         a.restart(shared);
         let ffn = a.f32(rows, if precision.fused_swiglu { ffn_hidden } else { 2 * ffn_hidden })?;
         a.restart(shared);
-        Ok((BlockPlan { z, z_scale, shared_mean, qkv, rounded_qkv, attended, ffn, ffn_z, ffn_scale, int8_width }, shared))
+        Ok((
+            BlockPlan { z, z_scale, shared_mean, qkv, rounded_qkv, attended, ffn, ffn_z, ffn_scale, int8_width },
+            shared,
+        ))
     }
 }
 
