@@ -109,7 +109,8 @@ impl Evaluation<'_> {
     fn run(&self, executor: &dyn Executor, runs: usize) -> anyhow::Result<f64> {
         let plan = self.network.plan(self.batch, self.isa.precision())?;
         let mut arena = AlignedBytes::zeroed(plan.arena_bytes())?;
-        let mut scratch = AlignedBytes::zeroed(self.isa.scratch_bytes(&plan, executor.threads()))?;
+        let mut scratch =
+            AlignedBytes::zeroed(self.isa.scratch_bytes(plan.head_dim(), plan.int8(), executor.threads()))?;
         let cpu = Cpu::new(self.file, arena.as_mut_slice(), executor, self.isa).map_err(|e| anyhow!("{e}"))?;
         let cpu = cpu.with_packed(self.packed).with_scratch(scratch.as_mut_slice());
         let mut denoiser = Denoiser::new(self.network, plan, cpu).map_err(|e| anyhow!("{e}"))?;

@@ -6,7 +6,8 @@
 //!
 //! ```
 //! use core::ops::ControlFlow;
-//! use denoir_core::{cpu::{Cpu, Isa}, gguf::Gguf, jit::{JitModel, JitPlan}, noise::Rng, sampler::Settings};
+//! use denoir_core::{cpu::{Cpu, Isa}, gguf::Gguf, jit::{JitModel, JitPlan}, network::Plan, noise::Rng};
+//! use denoir_core::sampler::Settings;
 //! use denoir_core::{Aligned, Denoiser, Error, Job, Room, Serial};
 //!
 //! # macro_rules! include_bytes { ($_:literal) => { *core::include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/bare/tiny.gguf")) } }
@@ -17,7 +18,7 @@
 //!     let gguf = Gguf::parse(&FILE.0)?;                                 // checks the whole header
 //!     let model = JitModel::read_into(&gguf, room.place()?)?;           // views of the weights; nothing is copied
 //!     let plan = JitPlan::new(model, 1, isa.precision())?;              // room for a batch of 1
-//!     let scratch = room.bytes(isa.scratch_bytes(&plan, 1))?;
+//!     let scratch = room.bytes(isa.scratch_bytes(plan.head_dim(), plan.int8(), 1))?;
 //!     let arena = room.bytes(plan.arena_bytes)?;
 //!     let cpu = Cpu::new(&FILE.0, arena, &Serial, isa)?.with_scratch(scratch);
 //!     let settings = Settings::from_gguf(&gguf)?;                       // the preset that the conversion stored

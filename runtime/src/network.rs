@@ -110,7 +110,7 @@ impl AnyNetwork {
 
     /// Bytes that the processor's kernels work in.
     pub(crate) fn scratch_bytes(&self, batch: usize, isa: Isa, threads: usize) -> Result<usize, PlanError> {
-        each!(self, n => n.plan(batch, isa.precision()).map(|plan| isa.scratch_bytes(&plan, threads)))
+        each!(self, n => n.plan(batch, isa.precision()).map(|plan| isa.scratch_bytes(plan.head_dim(), plan.int8(), threads)))
     }
 
     /// Number of time points whose modulation vectors are computed together.

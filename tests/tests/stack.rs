@@ -8,6 +8,7 @@ use denoir::{AlignedBytes, Condition, EncodedPrompt, Isa, Model, Options, Pipeli
 use denoir_core::cpu::Cpu;
 use denoir_core::gguf::Gguf;
 use denoir_core::jit::{JitModel, JitPlan};
+use denoir_core::network::Plan;
 use denoir_core::{DType, Denoiser, Error, Job, Room, Serial};
 use denoir_tests::golden::model;
 use denoir_tests::settings;
@@ -37,7 +38,7 @@ fn draw_on_core(file: &[u8], memory: &mut [u8], isa: Isa, image: &mut [f32]) -> 
     let gguf = Gguf::parse(file)?;
     let model = JitModel::read_into(&gguf, room.place()?)?;
     let plan = JitPlan::new(model, 1, isa.precision())?;
-    let scratch = room.bytes(isa.scratch_bytes(&plan, 1))?;
+    let scratch = room.bytes(isa.scratch_bytes(plan.head_dim(), plan.int8(), 1))?;
     let cpu = Cpu::new(file, room.bytes(plan.arena_bytes)?, &Serial, isa)?.with_scratch(scratch);
     let job = Job { settings: &settings(), condition: &[1][..], seeds: &[42], rng: Rng::Torch };
     Denoiser::new(model, plan, cpu)?.generate(&job, image, &mut |_| ControlFlow::Continue(()))?;

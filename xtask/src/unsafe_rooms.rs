@@ -13,7 +13,8 @@ pub(crate) struct Room {
 
 /// A file belongs to the first room with its path. `cargo xtask lint` prints the table anew where a number is wrong.
 const ROOMS: &[Room] = &[
-    Room { path: "core/src/cpu/", ceiling: 574 },
+    Room { path: "core/src/cpu/", ceiling: 608 },
+    Room { path: "benches/scaling.rs", ceiling: 1 },
     Room { path: "core/src/backend/", ceiling: 25 },
     Room { path: "core/src/room.rs", ceiling: 1 },
     Room { path: "runtime/src/backends/cuda.rs", ceiling: 2 },

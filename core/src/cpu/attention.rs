@@ -2,7 +2,8 @@ use core::mem::MaybeUninit;
 
 use half::bf16;
 
-use super::memory::{Arena, Source};
+use super::matrix::Source;
+use super::memory::Arena;
 use super::rounded::Rounded;
 use super::simd::block::{Columns, Row};
 use super::simd::{MAX_LANES, Simd};

@@ -1,6 +1,7 @@
 use half::{bf16, f16};
 
-use super::memory::{Arena, Source, Target};
+use super::matrix::{Source, Target};
+use super::memory::Arena;
 use super::simd::{Element, Simd};
 use super::tiles::Tiles;
 use crate::ops::ClassCondition;

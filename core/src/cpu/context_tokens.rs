@@ -1,5 +1,6 @@
 use super::class_condition::FloatRows;
-use super::memory::{Arena, Source, Target};
+use super::matrix::{Source, Target};
+use super::memory::Arena;
 use super::simd::Simd;
 use super::tiles::Tiles;
 use crate::ops::ContextTokens;

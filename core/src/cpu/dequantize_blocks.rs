@@ -1,6 +1,7 @@
 use half::f16;
 
-use super::memory::{Arena, Source, Target};
+use super::matrix::{Source, Target};
+use super::memory::Arena;
 use super::simd::Simd;
 use super::tiles::Tiles;
 use crate::built;

@@ -1,4 +1,5 @@
-use super::memory::{Arena, Source};
+use super::matrix::Source;
+use super::memory::Arena;
 use super::rounded::{Rounded, Values};
 use super::simd::Simd;
 use super::tiles::Tiles;

@@ -13,6 +13,7 @@ mod gather_rows;
 mod isa;
 mod layer_norm;
 mod linear;
+mod matrix;
 mod memory;
 mod norm_modulate;
 mod pack;
@@ -39,7 +40,6 @@ pub use pack::{WeightSource, pack, pack_from, packed_bytes};
 
 use crate::backend::{Backend, ModelFile, Program};
 use crate::built;
-use crate::models::network::Plan;
 use crate::ops::{Bounds, MAX_HEAD_DIM, Op, SharedMean};
 use crate::tensor::Precision;
 use crate::{DType, Region, View};
@@ -69,17 +69,17 @@ impl core::fmt::Display for Misaligned {
 impl core::error::Error for Misaligned {}
 
 impl Isa {
-    /// Bytes for [`Cpu::with_scratch`] with which a network's kernels keep this many threads busy.
-    pub fn scratch_bytes(self, plan: &impl Plan, threads: usize) -> usize {
-        let blocks = plan.blocks();
-        self.attention_bytes(plan.head_dim(), threads).max(self.rewritten_bytes(blocks.z.rows, blocks.int8_width))
+    /// Bytes for [`Cpu::with_scratch`] with which a network's kernels keep this many threads busy: its plan says how many
+    /// channels a head of attention has, and the rows and columns of the largest int8 activations.
+    pub fn scratch_bytes(self, head_dim: usize, int8: [usize; 2], threads: usize) -> usize {
+        self.attention_bytes(head_dim, threads).max(self.rewritten_bytes(int8))
     }
 
     /// The same for one kernel.
     pub fn scratch_bytes_of(self, op: &Op, threads: usize) -> usize {
         match op {
             Op::Attention(op) => self.attention_bytes(op.head_dim(), threads),
-            Op::Linear(op) if op.x.dtype == DType::I8 => self.rewritten_bytes(op.x.rows, op.x.cols),
+            Op::Linear(op) if op.x.dtype == DType::I8 => self.rewritten_bytes([op.x.rows, op.x.cols]),
             _ => 0,
         }
     }
@@ -88,7 +88,7 @@ impl Isa {
         attention::scratch_bytes(isa::shape(self).panel, head_dim.min(MAX_HEAD_DIM)) * attention::tiles_of(threads)
     }
 
-    fn rewritten_bytes(self, rows: usize, k: usize) -> usize {
+    fn rewritten_bytes(self, [rows, k]: [usize; 2]) -> usize {
         isa::shape(self).rewritten_bytes(rows, k).unwrap_or(0)
     }
 }

@@ -1,4 +1,5 @@
-use super::memory::{Arena, ModulationSource, Source};
+use super::matrix::{ModulationSource, Source};
+use super::memory::Arena;
 use super::rounded::{RowSource, Values};
 use super::shared_mean::RoundedRows;
 use super::simd::Simd;

@@ -13,7 +13,7 @@ use core::ops::Range;
 use bytemuck::Pod;
 
 use super::isa::{self, Isa};
-use super::memory::Source;
+use super::matrix::Source;
 use super::shape::Shape;
 use super::simd::block::CHUNK;
 use super::simd::{MAX_LANES, Simd};

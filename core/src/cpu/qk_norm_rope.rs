@@ -1,4 +1,5 @@
-use super::memory::{Arena, Source, Target};
+use super::matrix::{Source, Target};
+use super::memory::Arena;
 use super::simd::Simd;
 use super::tiles::Tiles;
 use crate::ops::{QkNormRope, RopePairs};

@@ -1,4 +1,5 @@
-use super::memory::{Arena, Source, Target};
+use super::matrix::{Source, Target};
+use super::memory::Arena;
 use super::rounded::RowSource;
 use super::shared_mean::RoundedRows;
 use super::simd::Simd;

@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 
-use super::memory::{Arena, Target};
+use super::matrix::Target;
+use super::memory::Arena;
 use super::simd::{Element, MAX_LANES, Simd};
 use crate::built;
 use crate::ops::{max_magnitude, scale_of};

@@ -1,6 +1,7 @@
 //! Taking what an image's rows have in common out of them before they are rounded to int8.
 
-use super::memory::{Arena, Source, Target};
+use super::matrix::{Source, Target};
+use super::memory::Arena;
 use super::rounded::{Rounded, RowSource, Values};
 use super::simd::Simd;
 use super::tiles::Tiles;

@@ -1,4 +1,5 @@
-use super::memory::{Arena, Target};
+use super::matrix::Target;
+use super::memory::Arena;
 use super::rounded::Rounded;
 use super::simd::Simd;
 use super::tiles::Tiles;

@@ -1,7 +1,7 @@
 //! The interface between a network and the sampling loop.
 
 use crate::backend::{Backend, OpError, Recorder};
-use crate::models::plan::{BlockPlan, ModulationPlan, PlanError, Trajectory};
+use crate::models::plan::{ModulationPlan, PlanError, Trajectory};
 use crate::tensor::Precision;
 
 /// The positions of a network's activations in the arena.
@@ -14,10 +14,10 @@ pub trait Plan: Copy + core::fmt::Debug {
     fn trajectory(&self) -> &Trajectory;
     /// The modulation vectors.
     fn modulation(&self) -> &ModulationPlan;
-    /// The blocks' buffers.
-    fn blocks(&self) -> &BlockPlan;
     /// Channels of a head of attention.
     fn head_dim(&self) -> usize;
+    /// Rows and columns of the largest int8 activations of the blocks; no columns if there are none.
+    fn int8(&self) -> [usize; 2];
     /// The same plan for the first `images` images of the batch.
     #[must_use]
     fn of_images(&self, images: usize) -> Self;

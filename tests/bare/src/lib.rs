@@ -11,6 +11,7 @@ use core::ops::ControlFlow;
 use denoir_core::cpu::{Cpu, Isa};
 use denoir_core::gguf::Gguf;
 use denoir_core::jit::{JitModel, JitPlan};
+use denoir_core::network::Plan;
 use denoir_core::noise::Rng;
 use denoir_core::sampler::Settings;
 use denoir_core::{DType, Denoiser, Error, Job, Room, Serial};
@@ -78,7 +79,7 @@ pub fn draw(file: &[u8], room: &mut Room<'_>, isa: Isa, image: &mut [f32]) -> Re
     let gguf = Gguf::parse(file)?;
     let model = JitModel::read_into(&gguf, room.place()?)?;
     let plan = JitPlan::new(model, 1, isa.precision())?;
-    let scratch = room.bytes(isa.scratch_bytes(&plan, 1))?;
+    let scratch = room.bytes(isa.scratch_bytes(plan.head_dim(), plan.int8(), 1))?;
     let cpu = Cpu::new(file, room.bytes(plan.arena_bytes)?, &Serial, isa)?.with_scratch(scratch);
     let settings = Settings::from_gguf(&gguf)?;
     let job = Job { settings: &settings, condition: &[CLASS][..], seeds: &[SEED], rng: Rng::Torch };

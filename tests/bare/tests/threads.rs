@@ -8,6 +8,7 @@ use denoir_bare::VALUES;
 use denoir_core::cpu::{Cpu, Isa, pack, packed_bytes};
 use denoir_core::gguf::Gguf;
 use denoir_core::jit::{JitModel, JitPlan};
+use denoir_core::network::Plan;
 use denoir_core::noise::Rng;
 use denoir_core::sampler::{Method, Settings};
 use denoir_core::{Aligned, Denoiser, Executor, Job, Serial};
@@ -46,7 +47,7 @@ fn draw(file: &[u8], executor: &dyn Executor, isa: Isa, packed: bool) -> Vec<f32
     let model = &*JitModel::read_into(&gguf, &mut place).expect("a model");
     let plan = JitPlan::new(model, 2, isa.precision()).expect("a plan");
     let mut arena = lines(plan.arena_bytes);
-    let mut scratch = lines(isa.scratch_bytes(&plan, executor.threads()));
+    let mut scratch = lines(isa.scratch_bytes(plan.head_dim(), plan.int8(), executor.threads()));
     let weights = || model.matrices().filter(|_| packed);
     let mut panels = lines(packed_bytes(weights(), isa).expect("an address"));
     pack(file, weights(), isa, bytes(&mut panels), executor, &mut |_| ());

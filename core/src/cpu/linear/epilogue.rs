@@ -2,7 +2,8 @@
 
 use bytemuck::Pod;
 
-use super::super::memory::{Arena, ModulationSource, Source, Target};
+use super::super::matrix::{ModulationSource, Source, Target};
+use super::super::memory::Arena;
 use super::super::rounded::Rounded;
 use super::super::simd::Simd;
 use super::super::simd::block::MAX_ROWS;

@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 
-use super::super::memory::{Arena, Source};
+use super::super::matrix::Source;
+use super::super::memory::Arena;
 use super::shared_mean::RoundedMeans;
 use crate::ops::Linear;
 use crate::{DType, View, Weight};

@@ -2,7 +2,8 @@
 //! once. Where weights are not packed, a slice of a panel is packed for as many blocks as there is room for sums, which
 //! the next slice then adds to.
 
-use super::super::memory::{Arena, Source};
+use super::super::matrix::Source;
+use super::super::memory::Arena;
 use super::super::simd::Simd;
 use super::super::simd::block::{Block, Row, RowArray};
 use super::epilogue::{Epilogue, Rect, Scale, Scaled, Unscaled, WithMean, in_place};

@@ -1,6 +1,7 @@
 //! int8 activations, rewritten once for all panels.
 
-use super::super::memory::{Arena, Source};
+use super::super::matrix::Source;
+use super::super::memory::Arena;
 use super::super::shape::Shape;
 use super::super::simd::Simd;
 use super::super::tiles::Tiles;

@@ -3,7 +3,7 @@
 
 use bytemuck::Pod;
 
-use super::super::memory::Source;
+use super::super::matrix::Source;
 use super::super::simd::{Element, MAX_LANES, Simd};
 use super::epilogue::{Epilogue, Rect, Unscaled};
 use super::operands::Operands;

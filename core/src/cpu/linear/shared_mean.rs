@@ -1,6 +1,7 @@
 //! What was taken out of int8 activations, times the weights: once for an image, added to each of its rows.
 
-use super::super::memory::{Arena, Source};
+use super::super::matrix::Source;
+use super::super::memory::Arena;
 use super::super::simd::block::{Block, MAX_PANEL, Row, RowArray};
 use super::super::simd::{MAX_LANES, Simd};
 use super::slices::{Slice, Weights};

@@ -1,7 +1,8 @@
 //! Panels of weights: packed ones as a whole, others packed from where they lie, a slice of `k` at a time. Both are the
 //! same words in the same order, so that products are the same to the bit.
 
-use super::super::memory::{Arena, Source};
+use super::super::matrix::Source;
+use super::super::memory::Arena;
 use super::super::pack::{PackedWeight, Word, add_excess, pack_rows};
 use super::super::simd::Simd;
 use super::super::simd::block::{CHUNK, MAX_PANEL, Row, RowArray};

@@ -240,6 +240,7 @@ unsafe impl<D: Dots> Simd for Neon<D> {
     const UNSIGNED: bool = false;
     const I8_GROUP: usize = D::GROUP;
     const BF16: bool = D::BF16;
+    const BF16_VECTORS: bool = D::BF16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {

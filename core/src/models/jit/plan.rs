@@ -94,12 +94,12 @@ impl Plan for JitPlan {
         &self.modulation
     }
 
-    fn blocks(&self) -> &BlockPlan {
-        &self.blocks
-    }
-
     fn head_dim(&self) -> usize {
         self.rope.cols
+    }
+
+    fn int8(&self) -> [usize; 2] {
+        [self.blocks.z.rows, self.blocks.int8_width]
     }
 
     fn of_images(&self, images: usize) -> JitPlan {
