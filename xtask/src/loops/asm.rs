@@ -13,9 +13,9 @@ pub(super) struct Loop {
     pub(super) body: Vec<String>,
 }
 
-/// The first word of an instruction.
+/// The first word of an instruction, but for a choice of its encoding such as `{vex}`.
 pub(super) fn mnemonic(instruction: &str) -> &str {
-    instruction.split_whitespace().next().unwrap_or_default()
+    instruction.split_whitespace().find(|word| !word.starts_with('{')).unwrap_or_default()
 }
 
 /// Every innermost loop of a listing; what follows `comment` on a line is none of it. A loop with a call, or with jumps

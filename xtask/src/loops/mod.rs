@@ -38,6 +38,7 @@ Core is compiled with the options of a release, but alone and as one unit: what 
 program, which moves an instruction or two of a loop. LLVM's models of Cortex-A76 and A78AE are those of an older core,
 Cortex-A57. Their columns use Neoverse N1's, whose pipelines are Cortex-A76's, and Neoverse N2's, which like Cortex-A78
 has two vector pipelines and three for loads. Zen 5's model is Zen 4's.
+Sapphire Rapids' has no AMX: each of its products takes 100 cycles there, so only the instructions around them count.
 ";
 
 /// A core's columns are named after it.

@@ -77,8 +77,10 @@ pub(super) struct Products {
     pub(super) count: usize,
     /// Its instructions that multiply.
     pub(super) instructions: usize,
-    /// The mnemonic of one of them and the name of its registers, for [`Products::peak`].
+    /// Which of [`INSTRUCTIONS`] they are, the choice of an encoding before them, and the name of their registers: for
+    /// [`Products::peak`].
     kind: usize,
+    encoding: &'static str,
     registers: &'static str,
 }
 
@@ -112,7 +114,8 @@ impl Products {
         let on = if registers.name.is_empty() { String::new() } else { format!(" {}", registers.name) };
         let rows = if one_by_one(&found.body, instruction) { " row by row" } else { "" };
         let name = format!("{}{rows}, {types}, {instructions} {}{on}", kernel.join(" "), instruction.name);
-        Some(Products { level, name, count, instructions, kind, registers: registers.name })
+        let encoding = if first.starts_with("{vex}") { "{vex} " } else { "" };
+        Some(Products { level, name, count, instructions, kind, encoding, registers: registers.name })
     }
 
     /// A loop of independent products on registers alone, and how many there are in it.
@@ -123,7 +126,9 @@ impl Products {
         let line = |sum: usize| match (registers.name, instruction.shapes) {
             ("", [to, of]) => format!("{name} v{sum}{to}, v30{of}, v31{of}"),
             ("tmm", _) => format!("{name} %tmm6, %tmm5, %tmm{sum}"),
-            (on, _) => format!("{name} %{on}14, %{on}15, %{on}{}", if sum < 14 { sum } else { sum + 2 }),
+            (on, _) => {
+                format!("{}{name} %{on}14, %{on}15, %{on}{}", self.encoding, if sum < 14 { sum } else { sum + 2 })
+            }
         };
         ((0..registers.sums).map(line).collect(), registers.sums)
     }
@@ -186,6 +191,14 @@ mod tests {
         let (peak, count) = products.peak();
         assert_eq!((peak.len(), count), (24, 24));
         assert_eq!(peak[23], "vpdpbusd %zmm14, %zmm15, %zmm25");
+    }
+
+    #[test]
+    fn products_with_a_chosen_encoding() {
+        let line = "{vex}\tvpdpbusd\t(%rax), %ymm5, %ymm0";
+        let products = Products::of(&found("tile_avx2_vnni", &[line; 4]), None).expect("products");
+        assert_eq!(products.name, "linear row by row, int8, 4 vpdpbusd ymm");
+        assert_eq!(products.peak().0[0], "{vex} vpdpbusd %ymm14, %ymm15, %ymm0");
     }
 
     #[test]
