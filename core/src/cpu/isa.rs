@@ -202,5 +202,11 @@ impl Isa {
 }
 
 fn shape_of<S: Simd>() -> Shape {
-    Shape { panel: S::PANEL, i8_group: S::I8_GROUP, sums: S::UNSIGNED, i8_parts: S::I8_PARTS }
+    Shape {
+        panel: S::PANEL,
+        i8_group: S::I8_GROUP,
+        sums: S::UNSIGNED,
+        i8_parts: S::I8_PARTS,
+        block_rows: [S::ROWS, S::DENSE_ROWS],
+    }
 }

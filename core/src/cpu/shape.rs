@@ -11,9 +11,15 @@ pub(super) struct Shape {
     pub(super) sums: bool,
     /// [`Simd::I8_PARTS`](super::simd::Simd::I8_PARTS).
     pub(super) i8_parts: usize,
+    /// Rows of a block, and of one of int8 or bf16 products.
+    pub(super) block_rows: [usize; 2],
 }
 
 impl Shape {
+    pub(super) fn block_rows(self, dense: bool) -> usize {
+        self.block_rows[usize::from(dense)]
+    }
+
     pub(super) fn tag(self) -> u64 {
         (self.panel as u64) << 16 | (self.i8_group as u64) << 8 | u64::from(self.sums)
     }

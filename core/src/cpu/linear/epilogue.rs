@@ -189,7 +189,11 @@ fn write_columns<S: Simd>(
     put: &impl Fn(S::F32, Vector),
 ) {
     let (rect, width) = (from.at, from.width);
-    let bias = bias.map_or(s.splat(0.0), |bias| s.load_some(&bias[c..c + len]));
+    // Not by `map_or`: unless the compiler inlines that, it and the closure are without the instruction set.
+    let bias = match bias {
+        Some(bias) => s.load_some(&bias[c..c + len]),
+        None => s.splat(0.0),
+    };
     let columns = from.scale.columns(s, c, len);
     for i in 0..rect.rows {
         let y = s.add(from.scale.apply(s, columns, i, &from.sums[i * width..][..width][c..]), bias);
@@ -329,7 +333,10 @@ pub(super) fn in_place<S: Simd>(
 ) {
     for c in (0..at.cols).step_by(S::LANES) {
         let len = S::LANES.min(at.cols - c);
-        let bias = bias.map_or(s.splat(0.0), |bias| s.load_some(&bias[c..c + len]));
+        let bias = match bias {
+            Some(bias) => s.load_some(&bias[c..c + len]),
+            None => s.splat(0.0),
+        };
         let columns = scale.columns(s, c, len);
         for i in 0..at.rows {
             let row = &mut sums[i * width..][..width];

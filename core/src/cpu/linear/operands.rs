@@ -55,6 +55,12 @@ impl<'a> Operands<'a> {
         }
     }
 
+    /// Whether blocks have [`Simd::DENSE_ROWS`](super::super::simd::Simd::DENSE_ROWS) rows.
+    #[inline(always)]
+    pub(super) const fn is_dense(&self) -> bool {
+        matches!(self, Operands::BF16(..) | Operands::I8 { .. })
+    }
+
     /// # Safety
     /// The descriptor was checked.
     pub(super) unsafe fn new(op: &Linear, w: &Weight, memory: &Arena<'a>) -> Operands<'a> {

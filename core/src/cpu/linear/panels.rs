@@ -31,8 +31,8 @@ pub(super) struct Panels<'a> {
 
 /// Tiles that each thread should have, so that none waits long for another at the end.
 const TILES_PER_THREAD: usize = 6;
-/// Rows of a tile are a multiple of this: whole blocks of every instruction set.
-const ROW_STEP: usize = 96;
+/// Rows of a tile at least, unless they are all: each tile reads its panel once more.
+const TILE_ROWS: usize = 24;
 
 /// # Safety
 /// The descriptor was checked.
@@ -46,7 +46,8 @@ pub(super) unsafe fn tiles<'a>(
     let (rows, k) = (op.out.rows, op.x.cols);
     let panels = op.out.cols.div_ceil(memory.shape().panel);
     let wanted = (memory.threads() * TILES_PER_THREAD).div_ceil(panels.max(1));
-    let tile_rows = rows.div_ceil(wanted).next_multiple_of(ROW_STEP).min(rows.max(1));
+    let step = TILE_ROWS.next_multiple_of(memory.shape().block_rows(value.0.operands.is_dense()));
+    let tile_rows = rows.div_ceil(wanted).next_multiple_of(step).min(rows.max(1));
     let row_tiles = rows.div_ceil(tile_rows);
     let sides = [gate, Some(value)];
     let threads = memory.threads();
@@ -64,8 +65,8 @@ impl Panels<'_> {
         let end = (first + self.tile_rows).min(self.rows);
         let col = panel * S::PANEL;
         let cols = S::PANEL.min(self.epilogue.cols - col);
-        let block = match self.sides[1].map(|(value, _)| value.operands) {
-            Some(Operands::BF16(..) | Operands::I8 { .. }) => S::DENSE_ROWS,
+        let block = match &self.sides[1] {
+            Some((value, _)) if value.operands.is_dense() => S::DENSE_ROWS,
             _ => S::ROWS,
         };
         let loose = self.sides.iter().flatten().any(|(_, weight)| matches!(weight, Weights::Loose(_)));
