@@ -1,5 +1,5 @@
 //! Shows the state of the machine between the rounds of a comparison (`benches/peers`). `calibrate` prints the
-//! instruction sets of the machine, the slowest first. `calibrate THREADS ISA TYPE` answers each line on standard input
+//! instruction sets of the machine, and then the one that is taken. `calibrate THREADS ISA TYPE` answers each line on standard input
 //! with GFLOP/s of all threads together: `product` for about 50 ms of a fixed linear layer, whose weights each thread has
 //! in memory of its own; `peak` for the multipliers alone, or 0 where the level has no loop for the type.
 
@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
         if !arguments.is_empty() {
             bail!("calibrate [THREADS ISA TYPE]");
         }
-        Isa::available().for_each(|isa| println!("{}", isa.name()));
+        Isa::available().chain([Isa::detect()]).for_each(|isa| println!("{}", isa.name()));
         return Ok(());
     };
     let isa = Isa::from_name(isa).context("no such instruction set")?;

@@ -69,8 +69,9 @@ impl Panels<'_> {
             Some((value, _)) if value.operands.is_dense() => S::DENSE_ROWS,
             _ => S::ROWS,
         };
-        let loose = self.sides.iter().flatten().any(|(_, weight)| matches!(weight, Weights::Loose(_)));
-        let step = if loose { S::Sums::COUNT / block * block } else { block };
+        // As many blocks as there is room for sums: what is not packed is packed once for all, and the epilogue's short
+        // rows cost less together.
+        let step = S::Sums::COUNT / block * block;
         let mut sums = [S::Sums::new(); 2];
         let mut products = [Products::new(), Products::new()];
         let mut slice = Slice::new();
@@ -81,7 +82,6 @@ impl Panels<'_> {
                 s.begin_blocks(rows);
             }
             let at = Rect { row, rows, col, cols };
-            self.epilogue.fetch(s, at);
             for (i, side) in self.sides.iter().enumerate() {
                 let Some((matrix, weight)) = side else { continue };
                 let next = ahead[i].stretch();
@@ -135,14 +135,16 @@ impl Panels<'_> {
         };
         let part = self.rewritten.map(|rows| rows.part);
         let (x_size, w_size) = matrix.operands.sizes();
+        let mut next = Ahead { bytes: next, step: next.len().div_ceil(to.rows.div_ceil(block)) };
         let mut done = 0;
         loop {
             let (w, k) = weight.from(s, panel, done..self.k, w_size, slice);
             for first in (0..to.rows).step_by(block) {
+                let (rows, next) = (block.min(to.rows - first), next.stretch());
+                self.epilogue.fetch(s, Rect { row: to.row + first, rows, ..to });
                 // SAFETY: rows of the view, which was checked, from an element on that they have; the sums' own rows.
                 let (x, sums) =
                     unsafe { (x.add(first * stride + done * x_size), sums.rows().as_mut_ptr().add(first).cast()) };
-                let rows = block.min(to.rows - first);
                 let b = &mut Block { x, stride, part, rows, k, w, sums, add: done > 0, next };
                 // SAFETY: the caller promises that no other tile touches the rectangle.
                 unsafe {
