@@ -3,9 +3,10 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::block::Lines;
+use super::block::{Block, Lines};
 use super::detect::Detect;
 use super::product::blocks;
+use super::rewritten::rewritten;
 use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx2, "avx2", "fma");
@@ -419,5 +420,16 @@ unsafe impl<D: Dots> Simd for Avx2<D> {
     }
 
     blocks!(6, 2, 1);
-    blocks!(rewritten 6, 2);
+
+    #[inline(always)]
+    unsafe fn block_i8(self, b: &mut Block<'_>) {
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
+        unsafe { rewritten::<Self, 6, 2>(self, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn row_i8(self, b: &mut Block<'_>) {
+        // SAFETY: the caller promises that operands and sums are as large as the block says.
+        unsafe { rewritten::<Self, 1, 2>(self, b) }
+    }
 }

@@ -4,7 +4,8 @@ use half::{bf16, f16};
 
 use super::block::{Block, Lines};
 use super::detect::Detect;
-use super::product::{BF16, WidenedBF16, block, blocks, rewritten};
+use super::product::{BF16, WidenedBF16, block, blocks};
+use super::rewritten::rewritten;
 use super::{Simd, cpuid};
 
 cpufeatures::new!(has_avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma");

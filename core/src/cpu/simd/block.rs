@@ -91,6 +91,10 @@ pub(in crate::cpu) struct Block<'s> {
     pub(in crate::cpu) stride: usize,
     /// Where rows of int8 are as [`Simd::rewrite_i8`](super::Simd::rewrite_i8) writes them: the bytes from a row's first
     /// part to its second.
+    #[cfg_attr(
+        not(all(feature = "simd", target_arch = "x86_64")),
+        allow(dead_code, reason = "others take activations as they are")
+    )]
     pub(in crate::cpu) part: Option<usize>,
     pub(in crate::cpu) rows: usize,
     /// Elements of a row.

@@ -18,6 +18,8 @@ mod lanes;
 #[cfg(all(feature = "simd", target_arch = "aarch64"))]
 mod neon;
 pub(super) mod product;
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+mod rewritten;
 mod scalar;
 mod vector;
 

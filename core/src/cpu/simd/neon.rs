@@ -586,5 +586,5 @@ unsafe fn by_few<D: Dots, P: Product<Neon<D>>, const R: usize>(s: Neon<D>, b: &m
 unsafe fn part<'s>(b: &Block<'s>, first: usize, rows: usize) -> Block<'s> {
     // SAFETY: promised.
     let (x, sums) = unsafe { (b.x.add(first * b.stride), b.sums.add(first * Neon::<Plain>::PANEL)) };
-    Block { x, sums, rows: rows.min(b.rows - first), stride: b.stride, k: b.k, w: b.w, add: b.add, next: b.next }
+    Block { x, sums, rows: rows.min(b.rows - first), ..*b }
 }

@@ -1,17 +1,13 @@
 //! Products of rows of activations with a panel of packed weights: one loop for every element type.
 
-use core::mem::MaybeUninit;
-
 use half::{bf16, f16};
 
-use super::block::{Block, CHUNK, Columns};
+use super::block::{Block, Columns};
 use super::{Element, Simd};
 use crate::built;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Elements of a row that are rewritten at a time: few enough that six rows stay in the first-level cache.
-const STRETCH: usize = 1024;
 
 /// How elements of one pair of types are multiplied, a group of consecutive `k` at a time.
 pub(in crate::cpu) trait Product<S: Simd> {
@@ -45,53 +41,6 @@ pub(in crate::cpu) trait Product<S: Simd> {
     /// # Safety
     /// `to` is writable for a vector.
     unsafe fn store(s: S, to: *mut f32, sum: Self::Sum);
-}
-
-/// Rows of int8 as products take them, in one part or two.
-#[repr(align(64))]
-struct Rewritten<const R: usize>(MaybeUninit<[[[u8; STRETCH]; 2]; R]>);
-
-/// [`block`] of int8 where products take rewritten rows. If the block's are not, they are rewritten here, a stretch at a
-/// time.
-///
-/// # Safety
-/// The block's promises.
-#[cfg_attr(feature = "simd", inline(always))]
-pub(in crate::cpu) unsafe fn rewritten<S: Simd, const R: usize, const V: usize>(s: S, b: &mut Block<'_>) {
-    const { assert!(STRETCH.is_multiple_of(CHUNK) && S::I8_GROUP == 4 && 0 < S::I8_PARTS && S::I8_PARTS <= 2) };
-    let mut rows = Rewritten::<R>(MaybeUninit::uninit());
-    let to = rows.0.as_mut_ptr().cast::<u8>();
-    let step = if b.part.is_some() { b.k } else { STRETCH };
-    let (mut add, mut next, mut done) = (b.add, b.next, 0);
-    loop {
-        let len = step.min(b.k - done);
-        let (x, stride, part) = match b.part {
-            Some(part) => (b.x, b.stride, part),
-            None => {
-                for i in 0..b.rows {
-                    // SAFETY: a stretch of a row of `x`, and one of at most R rows to write.
-                    unsafe { s.rewrite_i8(b.x.add(i * b.stride + done), len, to.add(i * 2 * STRETCH), STRETCH) };
-                }
-                (to.cast_const(), 2 * STRETCH, STRETCH)
-            }
-        };
-        let k = len.next_multiple_of(S::I8_GROUP);
-        // SAFETY: a stretch of the panel, which is padded with zeros to whole groups, as rewritten rows are.
-        unsafe {
-            let w = b.w.add(done * S::PANEL);
-            let first = &mut Block { x, stride, part: None, rows: b.rows, k, w, sums: b.sums, add, next };
-            block::<S, I8, R, V>(s, first);
-            if S::I8_PARTS == 2 {
-                let second = &mut Block { x: x.add(part), add: true, next: &[], ..*first };
-                block::<S, I8Second, R, V>(s, second);
-            }
-        }
-        (add, next) = (true, &[]);
-        done += len;
-        if done >= b.k {
-            return;
-        }
-    }
 }
 
 /// `R` rows times `V` vectors of columns, all sums in registers. Each sum is over `k` in order, whatever the rows
@@ -245,19 +194,6 @@ macro_rules! blocks {
         blocks!($rows, $vectors, block_f32: F32, block_wide_f16: WideF16, block_wide_bf16: WideBF16, block_f16: F16);
         blocks!($rows, $vectors, block_bf16: WidenedBF16);
         blocks!(columns $rows, $vectors, $half, columns: F32);
-    };
-    (rewritten $rows:literal, $vectors:literal) => {
-        #[inline(always)]
-        unsafe fn block_i8(self, b: &mut $crate::cpu::simd::block::Block<'_>) {
-            // SAFETY: the caller promises that operands and sums are as large as the block says.
-            unsafe { $crate::cpu::simd::product::rewritten::<Self, $rows, $vectors>(self, b) }
-        }
-
-        #[inline(always)]
-        unsafe fn row_i8(self, b: &mut $crate::cpu::simd::block::Block<'_>) {
-            // SAFETY: the caller promises that operands and sums are as large as the block says.
-            unsafe { $crate::cpu::simd::product::rewritten::<Self, 1, $vectors>(self, b) }
-        }
     };
     (columns $rows:literal, $vectors:literal, $half:literal, $($name:ident: $product:ident),*) => {
         $(
@@ -506,9 +442,7 @@ impl<S: Simd> Product<S> for WidenedBF16 {
 /// int8 · int8 in groups of four, summed in i32. Where an instruction set makes these in two parts, the first.
 pub(in crate::cpu) struct I8;
 
-/// The second part of [`I8`].
-pub(in crate::cpu) struct I8Second;
-
+/// Products of a part of int8 groups.
 macro_rules! int8 {
     ($name:ident, $part:literal) => {
         impl<S: Simd> Product<S> for $name {
@@ -558,4 +492,5 @@ macro_rules! int8 {
 }
 
 int8!(I8, 0);
-int8!(I8Second, 1);
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+pub(super) use int8;
