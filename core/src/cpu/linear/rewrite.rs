@@ -70,7 +70,8 @@ impl Shape {
         const PAGE: usize = 4096;
         let part = k.checked_next_multiple_of(LINE)?;
         let stride = part.checked_mul(self.i8_parts)?;
-        Some((if stride.is_multiple_of(PAGE) { stride.checked_add(LINE)? } else { stride }, part))
+        let conflicts = stride > 0 && stride.is_multiple_of(PAGE);
+        Some((if conflicts { stride.checked_add(LINE)? } else { stride }, part))
     }
 
     /// Bytes for rewritten rows; 0 where products take rows as they are, `None` beyond the address space.
@@ -81,3 +82,17 @@ impl Shape {
 
 /// Bytes of a cache line, which vectors are at most as long as.
 const LINE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use crate::cpu::Isa;
+
+    #[test]
+    fn rows_that_products_take_as_they_are_need_no_memory() {
+        let attention = Isa::SCALAR.scratch_bytes(64, [0, 0], 1);
+        assert_eq!(Isa::SCALAR.scratch_bytes(64, [1 << 20, 4096], 1), attention);
+        for isa in Isa::available() {
+            assert_eq!(isa.scratch_bytes(64, [1 << 20, 0], 1), isa.scratch_bytes(64, [0, 0], 1), "{}", isa.name());
+        }
+    }
+}

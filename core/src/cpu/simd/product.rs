@@ -439,58 +439,49 @@ impl<S: Simd> Product<S> for WidenedBF16 {
     }
 }
 
-/// int8 · int8 in groups of four, summed in i32. Where an instruction set makes these in two parts, the first.
-pub(in crate::cpu) struct I8;
+/// int8 · int8 in groups of four, summed in i32. Where an instruction set makes these in two parts, one of them.
+pub(in crate::cpu) struct I8<const PART: usize = 0>;
 
-/// Products of a part of int8 groups.
-macro_rules! int8 {
-    ($name:ident, $part:literal) => {
-        impl<S: Simd> Product<S> for $name {
-            const IS_BUILT: bool = built::INT8;
-            const GROUP: usize = 4;
-            const X_BYTES: usize = 1;
-            const W_BYTES: usize = 1;
-            type Sum = S::I32;
-            type W = S::Bytes;
-            type X = S::Bytes;
+impl<S: Simd, const PART: usize> Product<S> for I8<PART> {
+    const IS_BUILT: bool = built::INT8;
+    const GROUP: usize = 4;
+    const X_BYTES: usize = 1;
+    const W_BYTES: usize = 1;
+    type Sum = S::I32;
+    type W = S::Bytes;
+    type X = S::Bytes;
 
-            #[inline(always)]
-            fn zero(s: S) -> S::I32 {
-                s.zero_i32()
-            }
+    #[inline(always)]
+    fn zero(s: S) -> S::I32 {
+        s.zero_i32()
+    }
 
-            #[inline(always)]
-            unsafe fn weights(s: S, from: *const u8, _: usize) -> S::Bytes {
-                // SAFETY: the caller promises that a vector can be read.
-                s.part_i8(unsafe { s.bytes(from) }, $part)
-            }
+    #[inline(always)]
+    unsafe fn weights(s: S, from: *const u8, _: usize) -> S::Bytes {
+        // SAFETY: the caller promises that a vector can be read.
+        s.part_i8(unsafe { s.bytes(from) }, PART)
+    }
 
-            #[inline(always)]
-            unsafe fn input(s: S, from: *const u8, _: usize) -> S::Bytes {
-                // SAFETY: the caller promises that a group can be read.
-                s.splat_bytes(unsafe { from.cast::<u32>().read_unaligned() })
-            }
+    #[inline(always)]
+    unsafe fn input(s: S, from: *const u8, _: usize) -> S::Bytes {
+        // SAFETY: the caller promises that a group can be read.
+        s.splat_bytes(unsafe { from.cast::<u32>().read_unaligned() })
+    }
 
-            #[inline(always)]
-            fn add(s: S, sum: S::I32, w: S::Bytes, x: S::Bytes) -> S::I32 {
-                s.add_part_i8(sum, w, x)
-            }
+    #[inline(always)]
+    fn add(s: S, sum: S::I32, w: S::Bytes, x: S::Bytes) -> S::I32 {
+        s.add_part_i8(sum, w, x)
+    }
 
-            #[inline(always)]
-            unsafe fn load(s: S, from: *const f32) -> S::I32 {
-                // SAFETY: the caller promises that a vector can be read.
-                unsafe { s.load_sums(from.cast()) }
-            }
+    #[inline(always)]
+    unsafe fn load(s: S, from: *const f32) -> S::I32 {
+        // SAFETY: the caller promises that a vector can be read.
+        unsafe { s.load_sums(from.cast()) }
+    }
 
-            #[inline(always)]
-            unsafe fn store(s: S, to: *mut f32, sum: S::I32) {
-                // SAFETY: the caller promises that a vector can be written.
-                unsafe { s.store_i32(to.cast(), sum) }
-            }
-        }
-    };
+    #[inline(always)]
+    unsafe fn store(s: S, to: *mut f32, sum: S::I32) {
+        // SAFETY: the caller promises that a vector can be written.
+        unsafe { s.store_i32(to.cast(), sum) }
+    }
 }
-
-int8!(I8, 0);
-#[cfg(all(feature = "simd", target_arch = "x86_64"))]
-pub(super) use int8;

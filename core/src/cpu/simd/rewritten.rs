@@ -5,8 +5,7 @@ use core::mem::MaybeUninit;
 
 use super::Simd;
 use super::block::{Block, CHUNK};
-use super::product::{I8, Product, block, int8};
-use crate::built;
+use super::product::{I8, block};
 
 /// Elements of a row that are rewritten at a time: few enough that six rows stay in the first-level cache.
 const STRETCH: usize = 1024;
@@ -44,10 +43,10 @@ pub(super) unsafe fn rewritten<S: Simd, const R: usize, const V: usize>(s: S, b:
         unsafe {
             let w = b.w.add(done * S::PANEL);
             let first = &mut Block { x, stride, part: None, rows: b.rows, k, w, sums: b.sums, add, next };
-            block::<S, I8, R, V>(s, first);
+            block::<S, I8<0>, R, V>(s, first);
             if S::I8_PARTS == 2 {
                 let second = &mut Block { x: x.add(part), add: true, next: &[], ..*first };
-                block::<S, I8Second, R, V>(s, second);
+                block::<S, I8<1>, R, V>(s, second);
             }
         }
         (add, next) = (true, &[]);
@@ -57,8 +56,3 @@ pub(super) unsafe fn rewritten<S: Simd, const R: usize, const V: usize>(s: S, b:
         }
     }
 }
-
-/// The second part of [`I8`].
-struct I8Second;
-
-int8!(I8Second, 1);
